@@ -1,0 +1,3 @@
+//! What the tests of edgesteer stand on: packets, the oracle, the lab and the scenarios.
+
+pub mod packet;
