@@ -1,3 +1,4 @@
 //! What the tests of edgesteer stand on: packets, the oracle, the lab and the scenarios.
 
+pub mod lab;
 pub mod packet;
