@@ -1,0 +1,146 @@
+//! From the facts of a packet to the first rule that matches.
+//!
+//! The rule set in force is a tree of splits whose leaves are lists of filters in order of
+//! precedence. It is never changed: a new one is built beside it and takes its place at once.
+
+use crate::{
+    flow::FlowKey,
+    parse::has_ports,
+    table::{Action, Filter, Image, Index, STEPS, Split, Tables, field, kind, verb},
+};
+
+/// The value of both ports in packets that have none: outside of every range that asks for ports.
+pub const NO_PORTS: u32 = 0x1_0000;
+
+/// What is asked: the facts that filters look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    /// Source address.
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// Source port or [`NO_PORTS`].
+    pub source_port: u32,
+    /// Destination port or [`NO_PORTS`].
+    pub destination_port: u32,
+    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
+    pub tos: u16,
+    /// Address space.
+    pub zone: u16,
+    /// Protocol.
+    pub protocol: u8,
+    /// Any of [`kind`].
+    pub kinds: u8,
+    /// The slot of the port that the packet came by: rules that lead there do not apply.
+    pub from: u16,
+}
+
+impl Query {
+    /// Asks about packets with `key`.
+    #[must_use]
+    pub const fn new(key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Self {
+        let (source_port, destination_port) = if has_ports(key.protocol) {
+            (key.source_port as u32, key.destination_port as u32)
+        } else {
+            (NO_PORTS, NO_PORTS)
+        };
+        Self {
+            source: key.source,
+            destination: key.destination,
+            source_port,
+            destination_port,
+            tos,
+            zone: key.zone,
+            protocol: key.protocol,
+            kinds,
+            from,
+        }
+    }
+
+    const fn is_low(&self, split: &Split) -> bool {
+        match split.field {
+            field::DESTINATION => below(self.destination, split.threshold),
+            field::SOURCE => below(self.source, split.threshold),
+            field::DESTINATION_PORT => (self.destination_port as u64) < split.threshold[1],
+            field::SOURCE_PORT => (self.source_port as u64) < split.threshold[1],
+            field::PROTOCOL => (self.protocol as u64) < split.threshold[1],
+            _ => (self.zone as u64) < split.threshold[1],
+        }
+    }
+
+    /// Whether `filter` matches, but for the DSCP or traffic class.
+    const fn meets(&self, filter: &Filter) -> bool {
+        filter.kind & self.kinds != 0
+            && within(self.destination, &filter.destination)
+            && within(self.source, &filter.source)
+            && filter.destination_port[0] <= self.destination_port
+            && self.destination_port <= filter.destination_port[1]
+            && filter.source_port[0] <= self.source_port
+            && self.source_port <= filter.source_port[1]
+            && filter.protocol[0] <= self.protocol
+            && self.protocol <= filter.protocol[1]
+            && filter.zone[0] <= self.zone
+            && self.zone <= filter.zone[1]
+    }
+}
+
+/// The answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The action of the first rule that matches.
+    pub action: Option<u32>,
+    /// Whether another DSCP or traffic class could have made a PACKET rule match instead.
+    pub sensitive: bool,
+}
+
+/// Finds the first rule that matches. `None`: the rule set could not be followed to its end.
+pub fn first_match<T: Tables>(tables: &T, image: Image, query: &Query) -> Option<Answer> {
+    let mut at = image.root;
+    let mut sensitive = false;
+    for _ in 0..STEPS {
+        if at == Index::END {
+            return Some(Answer {
+                action: None,
+                sensitive,
+            });
+        }
+        if !at.is_filter() {
+            let split = tables.split(at.cell())?;
+            at = if query.is_low(split) {
+                split.low
+            } else {
+                split.high
+            };
+            continue;
+        }
+        let filter = tables.filter(at.cell())?;
+        if query.meets(filter) {
+            if filter.tos[0] <= query.tos && query.tos <= filter.tos[1] {
+                if !leads_back(tables, tables.action(filter.action)?, query.from) {
+                    return Some(Answer {
+                        action: Some(filter.action),
+                        sensitive,
+                    });
+                }
+            } else if filter.kind == kind::PACKET {
+                sensitive = true;
+            }
+        }
+        at = filter.next;
+    }
+    None
+}
+
+/// Whether `action` sends packets out of the port in slot `from`.
+fn leads_back<T: Tables>(tables: &T, action: &Action, from: u16) -> bool {
+    matches!(action.verb, verb::FORWARD | verb::DUPLICATE)
+        && tables.hop(action.first).is_some_and(|hop| hop.slot == from)
+}
+
+const fn below(value: [u64; 2], limit: [u64; 2]) -> bool {
+    value[0] < limit[0] || value[0] == limit[0] && value[1] < limit[1]
+}
+
+const fn within(value: [u64; 2], range: &[[u64; 2]; 2]) -> bool {
+    !below(value, range[0]) && !below(range[1], value)
+}

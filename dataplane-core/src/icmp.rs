@@ -1,0 +1,125 @@
+//! Telling a sender that its packet is too long (RFC 1191, RFC 4443 section 3.2).
+//!
+//! The answer seems to come from where the packet was going: that address is neither the sender's own,
+//! which senders ignore, nor one that has to be configured.
+
+use zerocopy::network_endian::{U16, U32, U64};
+
+use crate::{
+    checksum::fold,
+    packet::Packet,
+    parse::Facts,
+    rewrite,
+    wire::{
+        icmp::{ICMP, ICMPV6, Icmp},
+        ipv4::Ipv4,
+        ipv6::Ipv6,
+    },
+};
+
+/// Octets of the packet that are quoted, in chunks. Whatever is too long for an MTU is longer.
+const QUOTE: usize = 256;
+const CHUNK: usize = 64;
+
+/// Turns the packet into the answer to it. `false`: the driver had no room for it.
+#[must_use]
+pub(crate) fn too_long<P: Packet>(packet: &mut P, facts: &Facts, mtu: u32) -> bool {
+    let link = facts.link;
+    let header = if facts.ip.v6 { Ipv6::LEN } else { Ipv4::LEN };
+    let icmp = link.len + header;
+    packet.grow_front(header + Icmp::LEN)
+        && packet.truncate(icmp + Icmp::LEN + QUOTE)
+        && rewrite::link(
+            packet,
+            link.len,
+            link.source,
+            link.destination,
+            link.tags,
+            link.ethertype,
+        )
+        && message(packet, facts, icmp, mtu)
+        && if facts.ip.v6 {
+            ipv6(packet, facts)
+        } else {
+            ipv4(packet, facts)
+        }
+}
+
+fn message<P: Packet>(packet: &mut P, facts: &Facts, at: usize, mtu: u32) -> bool {
+    let (kind, code) = if facts.ip.v6 { (2, 0) } else { (3, 4) };
+    let Some(icmp) = packet.get_mut::<Icmp>(at) else {
+        return false;
+    };
+    icmp.kind = kind;
+    icmp.code = code;
+    icmp.checksum = U16::ZERO;
+    icmp.identifier = U16::new((mtu >> 16) as u16);
+    icmp.sequence = U16::new(mtu as u16);
+    let mut sum = u32::from(u16::from_be_bytes([kind, code])) + (mtu >> 16) + (mtu & 0xffff);
+    if facts.ip.v6 {
+        let [a, b] = facts.ip.source;
+        let [c, d] = facts.ip.destination;
+        sum += words([a, b, c, d]) + u32::from(ICMPV6) + (Icmp::LEN + QUOTE) as u32;
+    }
+    for chunk in 0..QUOTE / CHUNK {
+        let Some(quote) = packet.get::<[U64; CHUNK / 8]>(at + Icmp::LEN + chunk * CHUNK) else {
+            return false;
+        };
+        sum += words(quote.map(|word| word.get()));
+    }
+    let Some(icmp) = packet.get_mut::<Icmp>(at) else {
+        return false;
+    };
+    icmp.checksum = U16::new(!fold(sum));
+    true
+}
+
+fn ipv4<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
+    let Some(ip) = packet.get_mut::<Ipv4>(facts.link.len) else {
+        return false;
+    };
+    ip.version_ihl = 0x45;
+    // Internetwork control (RFC 1812, 4.3.2.5).
+    ip.tos = 0xc0;
+    ip.total_length = U16::new((Ipv4::LEN + Icmp::LEN + QUOTE) as u16);
+    ip.identification = U16::ZERO;
+    ip.fragment = U16::ZERO;
+    ip.ttl = 64;
+    ip.protocol = ICMP;
+    ip.checksum = U16::ZERO;
+    ip.source = U32::new(facts.ip.destination[1] as u32);
+    ip.destination = U32::new(facts.ip.source[1] as u32);
+    let sum = words([
+        0x45c0_0000_0000_0000 | u64::from(ip.total_length.get()) << 32,
+        0x4000 | u64::from(ICMP),
+        facts.ip.destination[1] & 0xffff_ffff,
+        facts.ip.source[1] & 0xffff_ffff,
+    ]);
+    ip.checksum = U16::new(!fold(sum));
+    true
+}
+
+fn ipv6<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
+    let Some(ip) = packet.get_mut::<Ipv6>(facts.link.len) else {
+        return false;
+    };
+    ip.version_class_label = U32::new(6 << 28);
+    ip.payload_length = U16::new((Icmp::LEN + QUOTE) as u16);
+    ip.next_header = ICMPV6;
+    ip.hop_limit = 64;
+    ip.source = facts.ip.destination.map(U64::new);
+    ip.destination = facts.ip.source.map(U64::new);
+    true
+}
+
+/// The sum of the 16-bit words.
+fn words<const N: usize>(bits: [u64; N]) -> u32 {
+    let mut sum = 0;
+    for word in bits {
+        sum += (word >> 48) as u32
+            + (word >> 32 & 0xffff) as u32
+            + (word >> 16 & 0xffff) as u32
+            + (word & 0xffff) as u32;
+    }
+    sum
+}

@@ -1,0 +1,176 @@
+//! Changing the headers of a packet, checksums included.
+
+use zerocopy::network_endian::{U16, U64};
+
+use crate::{
+    checksum::Delta,
+    packet::Packet,
+    parse::{Facts, Ip},
+    wire::{
+        ethernet::{Ethernet, Mac, Vlan},
+        icmp::{ICMP, ICMPV6, Icmp},
+        ipv4::Ipv4,
+        ipv6::Ipv6,
+        transport::{TCP, Tcp, UDP, Udp},
+    },
+};
+
+/// One of the two addresses in an IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    /// The source.
+    Source,
+    /// The destination.
+    Destination,
+}
+
+/// Puts a link-layer header in the place of the one of `len` octets. `tags` are as in
+/// [`crate::parse::Link`]. Offsets of everything behind it change.
+#[must_use]
+pub fn link<P: Packet>(
+    packet: &mut P,
+    len: usize,
+    destination: u64,
+    source: u64,
+    tags: u64,
+    ethertype: u16,
+) -> bool {
+    let (outer, inner) = ((tags >> 32) as u32, tags as u32);
+    let depth = usize::from(outer != 0) + usize::from(inner != 0);
+    let wanted = Ethernet::LEN + Vlan::LEN * depth;
+    if wanted < len && !packet.trim_front(len - wanted) {
+        return false;
+    }
+    if wanted > len && !packet.grow_front(wanted - len) {
+        return false;
+    }
+    let tags = match depth {
+        0 => [0, 0],
+        1 => [inner, 0],
+        _ => [outer, inner],
+    };
+    let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
+        return false;
+    };
+    ethernet.destination = Mac::from(destination);
+    ethernet.source = Mac::from(source);
+    ethernet.ethertype = U16::new(type_before(tags[0], ethertype));
+    if depth == 0 {
+        return true;
+    }
+    set_tag(packet, Ethernet::LEN, tags[0], type_before(tags[1], ethertype))
+        && (depth == 1 || set_tag(packet, Ethernet::LEN + Vlan::LEN, tags[1], ethertype))
+}
+
+/// The EtherType that announces `tag`, or `ethertype` where there is none.
+const fn type_before(tag: u32, ethertype: u16) -> u16 {
+    if tag == 0 { ethertype } else { (tag >> 16) as u16 }
+}
+
+fn set_tag<P: Packet>(packet: &mut P, at: usize, tag: u32, ethertype: u16) -> bool {
+    let Some(vlan) = packet.get_mut::<Vlan>(at) else {
+        return false;
+    };
+    vlan.tci = U16::new(tag as u16);
+    vlan.ethertype = U16::new(ethertype);
+    true
+}
+
+/// Decrements TTL or hop limit, which is above 1.
+#[must_use]
+pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
+    if ip.v6 {
+        let Some(header) = packet.get_mut::<Ipv6>(ip.offset) else {
+            return false;
+        };
+        header.hop_limit -= 1;
+        return true;
+    }
+    let Some(header) = packet.get_mut::<Ipv4>(ip.offset) else {
+        return false;
+    };
+    let old = u16::from_be_bytes([header.ttl, header.protocol]);
+    header.ttl -= 1;
+    let new = u16::from_be_bytes([header.ttl, header.protocol]);
+    let sum = Delta::default().word(old, new).apply(header.checksum.get());
+    header.checksum = U16::new(sum);
+    true
+}
+
+/// Replaces an address of the packet itself.
+#[must_use]
+pub fn address<P: Packet>(packet: &mut P, facts: &Facts, which: Address, new: [u64; 2]) -> bool {
+    let Some(delta) = replace(packet, &facts.ip, which, new) else {
+        return false;
+    };
+    let at = facts.ip.payload;
+    match facts.ip.protocol {
+        _ if !facts.transport => true,
+        TCP => patch(packet, at + Tcp::CHECKSUM, delta),
+        UDP => patch_udp(packet, at + Udp::CHECKSUM, delta),
+        // ICMP and SCTP checksums do not cover addresses; that of ICMPv6 does.
+        ICMPV6 => patch(packet, at + Icmp::CHECKSUM, delta),
+        _ => true,
+    }
+}
+
+/// Replaces an address in the packet that an ICMP error quotes.
+#[must_use]
+pub fn quoted_address<P: Packet>(
+    packet: &mut P,
+    facts: &Facts,
+    quoted: &Ip,
+    which: Address,
+    new: [u64; 2],
+) -> bool {
+    let Some(delta) = replace(packet, quoted, which, new) else {
+        return false;
+    };
+    // A changed IPv4 header carries a changed checksum, and the sum of both changes is nothing.
+    facts.ip.protocol == ICMP || patch(packet, facts.ip.payload + Icmp::CHECKSUM, delta)
+}
+
+/// Replaces an address and brings the checksum of an IPv4 header up to date. Answers the difference
+/// for checksums that cover the address.
+fn replace<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) -> Option<Delta> {
+    if ip.v6 {
+        let at = ip.offset
+            + match which {
+                Address::Source => Ipv6::SOURCE,
+                Address::Destination => Ipv6::DESTINATION,
+            };
+        let field = packet.get_mut::<[U64; 2]>(at)?;
+        let [high, low] = field.map(|half| half.get());
+        *field = new.map(U64::new);
+        return Some(Delta::default().words(high, new[0]).words(low, new[1]));
+    }
+    let header = packet.get_mut::<Ipv4>(ip.offset)?;
+    let field = match which {
+        Address::Source => &mut header.source,
+        Address::Destination => &mut header.destination,
+    };
+    let delta = Delta::default().words(u64::from(field.get()), new[1] & 0xffff_ffff);
+    field.set(new[1] as u32);
+    header.checksum = U16::new(delta.apply(header.checksum.get()));
+    Some(delta)
+}
+
+fn patch<P: Packet>(packet: &mut P, at: usize, delta: Delta) -> bool {
+    let Some(checksum) = packet.get_mut::<U16>(at) else {
+        return false;
+    };
+    checksum.set(delta.apply(checksum.get()));
+    true
+}
+
+/// A UDP checksum of zero says that there is none, so none may become zero (RFC 768).
+fn patch_udp<P: Packet>(packet: &mut P, at: usize, delta: Delta) -> bool {
+    let Some(checksum) = packet.get_mut::<U16>(at) else {
+        return false;
+    };
+    if checksum.get() != 0 {
+        let sum = delta.apply(checksum.get());
+        checksum.set(if sum == 0 { 0xffff } else { sum });
+    }
+    true
+}

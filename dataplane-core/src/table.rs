@@ -1,0 +1,467 @@
+//! What the data path looks things up in: the layout of every map, and access to them.
+//!
+//! User space shares these types and maps most of the tables into its memory. What both sides change
+//! while packets flow is atomic; everything else is immutable for as long as packets can reach it.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    flow::{FlowKey, Record},
+    verdict::Reason,
+};
+
+/// Version of everything in this file. State pinned under another version is not touched.
+pub const LAYOUT: u32 = 1;
+
+/// Longest walk from the root of a rule set to its verdict: splits and filters looked at.
+pub const STEPS: u32 = 128;
+
+/// Ports at most.
+pub const PORTS: u32 = 64;
+
+/// Interface indexes that may be ports are below this one.
+pub const INTERFACES: u32 = 65_536;
+
+/// A port that is not there, where a slot is expected.
+pub const NO_PORT: u16 = u16::MAX;
+
+/// A configured interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Port {
+    /// MAC address, in the lower 48 bits.
+    pub mac: u64,
+    /// Largest L3 packet that may leave here.
+    pub mtu: u32,
+    /// Place among the ports.
+    pub slot: u16,
+    /// Slot of the other end of the wire, or [`NO_PORT`] when the kernel routes what is not steered.
+    pub pair: u16,
+    /// Address space of the UEs behind it.
+    pub zone: u16,
+    /// A [`Role`].
+    pub role: u8,
+    /// Whether the entry is in use.
+    pub present: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u32,
+}
+
+/// What a port faces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// UEs or the radio access network.
+    Access = 0,
+    /// The UPF or SGW, the data network: the other end of the same wire.
+    Core = 1,
+    /// A local application.
+    App = 2,
+    /// Another MEC host.
+    Peer = 3,
+}
+
+impl Port {
+    /// Whether packets from here are upstream: from a UE.
+    #[must_use]
+    pub const fn is_upstream(&self) -> bool {
+        self.role == Role::Access as u8 || self.role == Role::Peer as u8
+    }
+
+    /// Whether an application sends here.
+    #[must_use]
+    pub const fn is_app(&self) -> bool {
+        self.role == Role::App as u8
+    }
+}
+
+/// The rule set in force: where to begin, and its number. One word, so that it changes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image {
+    /// The first node or filter.
+    pub root: Index,
+    /// Grows with each rule set.
+    pub epoch: u32,
+}
+
+impl From<u64> for Image {
+    fn from(word: u64) -> Self {
+        Self {
+            root: Index(word as u32),
+            epoch: (word >> 32) as u32,
+        }
+    }
+}
+
+impl From<Image> for u64 {
+    fn from(image: Image) -> Self {
+        Self::from(image.epoch) << 32 | Self::from(image.root.0)
+    }
+}
+
+/// Where a walk through the rule set goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
+pub struct Index(pub u32);
+
+impl Index {
+    /// Nowhere: no rule matches.
+    pub const END: Self = Self(0);
+    const FILTER: u32 = 1 << 31;
+
+    /// The split in cell `cell`, which is not 0.
+    #[must_use]
+    pub const fn split(cell: u32) -> Self {
+        Self(cell)
+    }
+
+    /// The filter in cell `cell`.
+    #[must_use]
+    pub const fn filter(cell: u32) -> Self {
+        Self(cell | Self::FILTER)
+    }
+
+    /// Whether a filter is there, not a split.
+    #[must_use]
+    pub const fn is_filter(self) -> bool {
+        self.0 & Self::FILTER != 0
+    }
+
+    /// The cell, in the table that [`Self::is_filter`] tells.
+    #[must_use]
+    pub const fn cell(self) -> u32 {
+        self.0 & !Self::FILTER
+    }
+}
+
+/// A fork in the walk: below the threshold one way, from it on the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Split {
+    /// The smallest value that goes [`Self::high`].
+    pub threshold: [u64; 2],
+    /// Which fact is compared: one of [`field`].
+    pub field: u32,
+    /// Where smaller values go.
+    pub low: Index,
+    /// Where the others go.
+    pub high: Index,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u32,
+}
+
+/// What a [`Split`] can compare.
+pub mod field {
+    /// Destination address.
+    pub const DESTINATION: u32 = 0;
+    /// Source address.
+    pub const SOURCE: u32 = 1;
+    /// Destination port.
+    pub const DESTINATION_PORT: u32 = 2;
+    /// Source port.
+    pub const SOURCE_PORT: u32 = 3;
+    /// Protocol.
+    pub const PROTOCOL: u32 = 4;
+    /// Zone.
+    pub const ZONE: u32 = 5;
+}
+
+/// One conjunction of ranges, all inclusive. A list of them, in order of precedence, ends a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Filter {
+    /// Source addresses: upper and lower half of the first and of the last.
+    pub source: [[u64; 2]; 2],
+    /// Destination addresses.
+    pub destination: [[u64; 2]; 2],
+    /// Source ports; [`NO_PORTS`](crate::classify::NO_PORTS) is the value of packets without.
+    pub source_port: [u32; 2],
+    /// Destination ports.
+    pub destination_port: [u32; 2],
+    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
+    pub tos: [u16; 2],
+    /// Zones.
+    pub zone: [u16; 2],
+    /// Protocols.
+    pub protocol: [u8; 2],
+    /// One of [`kind`].
+    pub kind: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u8,
+    /// What to do with a packet that matches.
+    pub action: u32,
+    /// Where to go on with one that does not.
+    pub next: Index,
+    /// Keeps the size a multiple of the alignment.
+    pub padding2: u32,
+}
+
+/// Which filters a classification looks at; see `filterType` in ETSI GS MEC 011, 7.1.2.2.
+pub mod kind {
+    /// Those matched against upstream packets, for all their flow.
+    pub const FLOW: u8 = 1;
+    /// Those matched against each packet on its own.
+    pub const PACKET: u8 = 2;
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Action {
+    /// Place in the order of all rules: lower comes first.
+    pub rank: u64,
+    /// New destination address, when [`flag::NAT`] is set.
+    pub nat: [u64; 2],
+    /// Where the rule is counted.
+    pub rule: u32,
+    /// Next hop of upstream packets.
+    pub first: u32,
+    /// Next hop of downstream packets, when [`flag::INLINE`] is set.
+    pub second: u32,
+    /// One of [`verb`].
+    pub verb: u8,
+    /// Any of [`flag`].
+    pub flags: u8,
+    /// One of [`kind`].
+    pub kind: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u8,
+}
+
+/// What [`Action::verb`] can be; see `action` in ETSI GS MEC 011, 7.1.2.2.
+pub mod verb {
+    /// Discard.
+    pub const DROP: u8 = 0;
+    /// As if no rule had matched.
+    pub const PASSTHROUGH: u8 = 1;
+    /// Send to the next hop.
+    pub const FORWARD: u8 = 2;
+    /// Send a copy to the next hop.
+    pub const DUPLICATE: u8 = 3;
+}
+
+/// What [`Action::flags`] can hold.
+pub mod flag {
+    /// The destination address is rewritten, and restored in replies.
+    pub const NAT: u8 = 1;
+    /// The packet is routed: TTL or hop limit is decremented.
+    pub const ROUTE: u8 = 2;
+    /// Between two interfaces of an application: `first` faces the UE, `second` the core.
+    pub const INLINE: u8 = 4;
+}
+
+/// A resolved next hop: MAC address and the slot of the port it is reached by. One word, so that it
+/// changes at once; 0 while it is not resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// MAC address, in the lower 48 bits.
+    pub mac: u64,
+    /// Slot of the port.
+    pub slot: u16,
+}
+
+impl Hop {
+    /// The hop in `word`, if it is resolved.
+    #[must_use]
+    pub const fn of(word: u64) -> Option<Self> {
+        if word == 0 {
+            return None;
+        }
+        Some(Self {
+            mac: word >> 16,
+            slot: word as u16,
+        })
+    }
+
+    /// As one word.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.mac << 16 | self.slot as u64
+    }
+}
+
+/// Packets and bytes.
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Count {
+    /// Packets.
+    pub packets: AtomicU64,
+    /// Bytes.
+    pub bytes: AtomicU64,
+}
+
+impl Count {
+    /// Counts a packet, in an entry that no other CPU writes.
+    pub fn add(&self, bytes: u64) {
+        self.packets.store(self.packets.load(Relaxed) + 1, Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
+    }
+}
+
+/// A rule's counter on one CPU.
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct RuleCount {
+    /// Packets and bytes.
+    pub count: Count,
+    /// When the last one came, in jiffies.
+    pub last_hit: AtomicU64,
+}
+
+/// A flow in the flow table: which record, which direction, and the record's generation, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowRef {
+    /// Index of the record.
+    pub id: u32,
+    /// Changes when the record is freed, so that a stale reference is known as such.
+    pub generation: u32,
+    /// The direction of packets with this key.
+    pub direction: Direction,
+}
+
+/// Direction of a packet in its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the UE.
+    Upstream = 0,
+    /// To the UE.
+    Downstream = 1,
+}
+
+impl From<u64> for FlowRef {
+    fn from(word: u64) -> Self {
+        Self {
+            id: word as u32 & 0x7fff_ffff,
+            generation: (word >> 32) as u32,
+            direction: if word & 0x8000_0000 == 0 {
+                Direction::Upstream
+            } else {
+                Direction::Downstream
+            },
+        }
+    }
+}
+
+impl From<FlowRef> for u64 {
+    fn from(flow: FlowRef) -> Self {
+        Self::from(flow.generation) << 32 | (flow.direction as Self) << 31 | Self::from(flow.id)
+    }
+}
+
+/// One way of a set of the flow cache.
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct CacheWay {
+    /// The key.
+    pub key: [AtomicU64; 5],
+    /// A [`FlowRef`].
+    pub flow: AtomicU64,
+    /// Makes a set fill two cache lines.
+    pub padding: [AtomicU64; 2],
+}
+
+/// A set of the flow cache. Each CPU has sets of its own.
+#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct CacheSet {
+    /// The ways, latest first.
+    pub ways: [CacheWay; 2],
+}
+
+/// Which datagram a fragment belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// Identification.
+    pub identification: u32,
+    /// Address space.
+    pub zone: u16,
+    /// Protocol.
+    pub protocol: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u8,
+}
+
+/// What became of an insertion into the flow table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there now.
+    Done,
+    /// Another entry has the key.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// The tables, as packets see them.
+pub trait Tables {
+    /// Whether nothing may be changed or counted: the packet is only asked about.
+    fn read_only(&self) -> bool;
+
+    /// The port that packets of the interface `ifindex` come from.
+    fn port(&self, ifindex: u32) -> Option<&Port>;
+    /// The port in `slot`.
+    fn port_in(&self, slot: u16) -> Option<&Port>;
+
+    /// The rule set in force.
+    fn image(&self) -> Image;
+    /// A cell of it.
+    fn split(&self, cell: u32) -> Option<&Split>;
+    /// A cell of it.
+    fn filter(&self, cell: u32) -> Option<&Filter>;
+    /// A cell of it.
+    fn action(&self, cell: u32) -> Option<&Action>;
+    /// A next hop, if it is resolved.
+    fn hop(&self, index: u32) -> Option<Hop>;
+
+    /// The set for `hash` in this CPU's flow cache.
+    fn cache(&self, hash: u32) -> Option<&CacheSet>;
+    /// What the flow table has for `key`.
+    fn flow(&self, key: &FlowKey) -> Option<FlowRef>;
+    /// Adds `key` to the flow table.
+    fn insert(&self, key: &FlowKey, flow: FlowRef) -> Inserted;
+    /// Removes `key` from the flow table.
+    fn remove(&self, key: &FlowKey);
+    /// Takes a free record.
+    fn allocate(&self) -> Option<u32>;
+    /// Gives a record back that no key has ever led to.
+    fn release(&self, id: u32);
+    /// A record.
+    fn record(&self, id: u32) -> Option<&Record>;
+
+    /// The ports of the datagram that a later fragment belongs to: source in the upper half.
+    fn fragment(&self, key: &FragmentKey) -> Option<u32>;
+    /// Remembers them.
+    fn remember_fragment(&self, key: &FragmentKey, ports: u32);
+
+    /// Counts a packet of `bytes` bytes that came by the port in `slot`.
+    fn count(&self, slot: u16, reason: Reason, bytes: u64);
+    /// Counts a packet of `bytes` bytes that leaves by the port in `slot`.
+    fn count_sent(&self, slot: u16, bytes: u64);
+    /// A rule's counter on this CPU.
+    fn rule(&self, rule: u32) -> Option<&RuleCount>;
+    /// When this CPU last told a sender of an MTU, in jiffies.
+    fn told(&self) -> Option<&AtomicU64>;
+
+    /// Now, in jiffies.
+    fn now(&self) -> u64;
+    /// This CPU.
+    fn cpu(&self) -> u32;
+    /// What was decided about a packet that is only asked about.
+    fn explain(&self, trace: Trace);
+}
+
+/// What was found on the way of a packet that is only asked about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The action taken, plus 1; 0 when no rule matched.
+    pub action: u32,
+    /// The flow it belongs to, as one word plus 1; 0 when there is none.
+    pub flow: u64,
+}

@@ -1,0 +1,185 @@
+//! What becomes of a packet, and the one reason why.
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Verdict {
+    /// Where it goes.
+    pub action: Action,
+    /// Why; also the counter it is counted in.
+    pub reason: Reason,
+}
+
+impl Verdict {
+    /// The packet is given to the kernel.
+    pub const fn pass(reason: Reason) -> Self {
+        Self {
+            action: Action::Pass,
+            reason,
+        }
+    }
+
+    /// The packet ends here.
+    pub const fn discard(reason: Reason) -> Self {
+        Self {
+            action: Action::Discard,
+            reason,
+        }
+    }
+
+    /// The packet leaves by the port in `slot`.
+    pub const fn redirect(slot: u16, reason: Reason) -> Self {
+        Self {
+            action: Action::Redirect(slot),
+            reason,
+        }
+    }
+}
+
+/// Where a packet goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// To the kernel of this host.
+    Pass,
+    /// Nowhere.
+    Discard,
+    /// Out of the port in this slot.
+    Redirect(u16),
+    /// Back out of the port it came from.
+    Reflect,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet ended as it did. Every packet ends for exactly one reason, so the counters
+        /// of all reasons add up to the packets seen.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in metrics, logs and the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            #[must_use]
+            pub const fn doc(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A rule sent the packet to its destination.
+    Steered = "steered",
+    /// A rule sent the packet to its destination, without a flow entry because the flow table is full.
+    SteeredStateless = "steered_stateless",
+    /// The packet of a flow went back to the UE by the way the flow came in.
+    Replied = "replied",
+    /// An inline application gave the packet back, and it went on by its original path.
+    Continued = "continued",
+    /// A PASSTHROUGH rule let the packet go its original path.
+    Passthrough = "passthrough",
+    /// The packet went its original path, and a copy was asked for by a DUPLICATE rule.
+    Duplicated = "duplicated",
+    /// A DROP rule discarded the packet.
+    RuleDrop = "rule_drop",
+    /// No rule matched: the packet went its original path.
+    NoRule = "no_rule",
+    /// Neither IPv4 nor IPv6 (ARP, LLDP and the like): the packet went its original path.
+    NotIp = "not_ip",
+    /// The interface is not a configured port: the kernel got the packet.
+    UnknownPort = "unknown_port",
+    /// The packet's flow does not expect it from this port: it went its original path.
+    WrongSide = "wrong_side",
+    /// The port is the one that the rule's destination is on: the packet went its original path.
+    OwnOutput = "own_output",
+    /// The next hop has no known MAC address yet: the packet went its original path, unsteered.
+    NextHopUnresolved = "next_hop_unresolved",
+    /// TTL or hop limit is used up: the packet went its original path, where a router answers it.
+    TtlExpired = "ttl_expired",
+    /// The flow table is full and the rule cannot work without an entry: the packet went its original path.
+    FlowTableFull = "flow_table_full",
+    /// Replies of another flow look the same, so the answers could not be told apart: the packet went its original path.
+    ReplyConflict = "reply_conflict",
+    /// A later fragment whose first fragment was not seen: it went its original path.
+    FragmentUnknown = "fragment_unknown",
+    /// More headers than are looked through: the packet went its original path.
+    HeaderChain = "header_chain",
+    /// The rule set in force could not be followed to its end: the packet went its original path.
+    RuleSetBroken = "rule_set_broken",
+    /// The port to leave by takes no packets: the packet went to the kernel.
+    PortDown = "port_down",
+    /// The driver left no room to change the packet's headers: it was discarded.
+    NoHeadroom = "no_headroom",
+    /// Too long for the port to leave by: discarded, and the sender was told the MTU.
+    MtuExceeded = "mtu_exceeded",
+    /// Too long for the port to leave by: discarded, and the sender not told again so soon.
+    MtuExceededUntold = "mtu_exceeded_untold",
+    /// An application answered a copy: discarded, since the original was answered elsewhere.
+    CopyReply = "copy_reply",
+    /// The frame is shorter than an Ethernet header or its VLAN tags: discarded.
+    MalformedEthernet = "malformed_ethernet",
+    /// The IPv4 header contradicts itself or the frame: discarded.
+    MalformedIpv4 = "malformed_ipv4",
+    /// The IPv6 header or an extension header contradicts itself or the frame: discarded.
+    MalformedIpv6 = "malformed_ipv6",
+    /// The TCP header contradicts itself or the packet: discarded.
+    MalformedTcp = "malformed_tcp",
+    /// The UDP header contradicts itself or the packet: discarded.
+    MalformedUdp = "malformed_udp",
+    /// The packet is too short for an SCTP header: discarded.
+    MalformedSctp = "malformed_sctp",
+    /// The packet is too short for an ICMP or ICMPv6 header: discarded.
+    MalformedIcmp = "malformed_icmp",
+    /// A fragment that would overlap the TCP header (RFC 1858, RFC 3128): discarded.
+    TinyFragment = "tiny_fragment",
+    /// An IPv6 packet with an IPv4-mapped address, which no network carries: discarded.
+    MappedAddress = "mapped_address",
+}
+
+impl Reason {
+    /// Whether the packet contradicts itself, so that it is discarded wherever it came from.
+    #[must_use]
+    pub const fn is_malformed(self) -> bool {
+        matches!(
+            self,
+            Self::MalformedEthernet
+                | Self::MalformedIpv4
+                | Self::MalformedIpv6
+                | Self::MalformedTcp
+                | Self::MalformedUdp
+                | Self::MalformedSctp
+                | Self::MalformedIcmp
+                | Self::TinyFragment
+                | Self::MappedAddress
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_named_and_explained() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(reason.name().bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()));
+            assert!(reason.doc().ends_with('.') && !reason.doc().starts_with(' '));
+        }
+    }
+}

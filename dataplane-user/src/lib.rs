@@ -1,0 +1,1 @@
+//! The user-space side of the edgesteer data path: rules in, tables out, counters back.
