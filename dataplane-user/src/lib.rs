@@ -1,1 +1,3 @@
 //! The user-space side of the edgesteer data path: rules in, tables out, counters back.
+
+pub mod netlink;
