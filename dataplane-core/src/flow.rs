@@ -1,16 +1,17 @@
 //! Flows: their key, and the record of both directions.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     parse::Link,
     table::{Direction, FlowRef, Tables},
+    word::Word,
 };
 
 /// What tells one flow from another, as seen in one direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
 #[repr(C)]
 pub struct FlowKey {
     /// Source address; IPv4 in mapped form.
@@ -87,9 +88,9 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, 
     let [first, second] = &set.ways;
     for way in [first, second] {
         if way.holds(&words) {
-            let flow = FlowRef::from(way.flow.load(Relaxed));
+            let flow = FlowRef::from(way.flow.get());
             let record = tables.record(flow.id)?;
-            if record.generation.load(Relaxed) == flow.generation {
+            if record.generation.get() as u32 == flow.generation {
                 return Some((record, flow));
             }
         }
@@ -106,25 +107,25 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, 
 impl crate::table::CacheWay {
     fn holds(&self, words: &[u64; 5]) -> bool {
         let [a, b, c, d, rest] = &self.key;
-        rest.load(Relaxed) == words[4]
-            && b.load(Relaxed) == words[1]
-            && d.load(Relaxed) == words[3]
-            && a.load(Relaxed) == words[0]
-            && c.load(Relaxed) == words[2]
+        rest.get() == words[4]
+            && b.get() == words[1]
+            && d.get() == words[3]
+            && a.get() == words[0]
+            && c.get() == words[2]
     }
 
     fn set(&self, words: &[u64; 5], flow: FlowRef) {
         for (cell, word) in self.key.iter().zip(words) {
-            cell.store(*word, Relaxed);
+            cell.set(*word);
         }
-        self.flow.store(flow.into(), Relaxed);
+        self.flow.set(flow.into());
     }
 
     fn replace_by(&self, other: &Self) {
         for (cell, word) in self.key.iter().zip(&other.key) {
-            cell.store(word.load(Relaxed), Relaxed);
+            cell.set(word.get());
         }
-        self.flow.store(other.flow.load(Relaxed), Relaxed);
+        self.flow.set(other.flow.get());
     }
 }
 
@@ -163,71 +164,75 @@ impl From<Decision> for u64 {
 }
 
 /// The way back to the UE: the link layer of the latest upstream packet, turned round.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Path {
     /// MAC address of the UE's side, and the slot of the port in the lower 16 bits.
-    pub ue: AtomicU64,
+    pub ue: Word,
     /// MAC address that upstream packets are sent to.
-    pub core: AtomicU64,
+    pub core: Word,
     /// VLAN tags.
-    pub tags: AtomicU64,
+    pub tags: Word,
 }
 
 /// Packets, and their bytes without and with the link layer.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Sum {
     /// Packets.
-    pub packets: AtomicU64,
+    pub packets: Word,
     /// Bytes of the IP packets.
-    pub bytes: AtomicU64,
+    pub bytes: Word,
     /// Bytes of the frames.
-    pub wire_bytes: AtomicU64,
+    pub wire_bytes: Word,
 }
 
 /// What is counted of one direction of a flow.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Half {
     /// Counted by the CPU that owns the direction, the one that saw it first.
     pub owned: Sum,
     /// When the last packet came, in jiffies.
-    pub last_seen: AtomicU64,
+    pub last_seen: Word,
     /// Counted by all others, atomically.
     pub others: Sum,
     /// The owner plus 1, or 0.
-    pub owner: AtomicU32,
+    pub owner: Word,
     /// TCP control bits seen.
-    pub tcp_flags: AtomicU32,
+    pub tcp_flags: Word,
 }
 
 /// A flow. The first line of the cache is what every packet needs.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Record {
     /// The [`Decision`] for packets of each direction.
-    pub decided: [AtomicU64; 2],
+    pub decided: [Word; 2],
     /// The [`Decision`] by FLOW rules alone.
-    pub context: AtomicU64,
+    pub context: Word,
     /// Changes when the record is freed.
-    pub generation: AtomicU32,
+    pub generation: Word,
     /// Which of the paths is current.
-    pub path: AtomicU32,
+    pub path: Word,
     /// The way back, and the one before it: the one not in use is written, then made current.
     pub paths: [Path; 2],
     /// DSCP or traffic class of the packet that made the flow.
-    pub tos: AtomicU32,
+    pub tos: Word,
     /// Whether the record is in use.
-    pub live: AtomicU32,
+    pub live: Word,
     /// When the flow began, in jiffies.
-    pub first_seen: AtomicU64,
+    pub first_seen: Word,
     /// Upstream and downstream.
     pub halves: [Half; 2],
     /// The key of upstream packets.
-    pub key: [AtomicU64; 5],
+    pub key: [Word; 5],
     /// The key of downstream packets.
-    pub reply: [AtomicU64; 5],
+    pub reply: [Word; 5],
 }
 
 impl Record {
@@ -242,7 +247,7 @@ impl Record {
 
     /// The decision for packets in `direction`.
     #[must_use]
-    pub const fn decision(&self, direction: Direction) -> &AtomicU64 {
+    pub const fn decision(&self, direction: Direction) -> &Word {
         match direction {
             Direction::Upstream => &self.decided[0],
             Direction::Downstream => &self.decided[1],
@@ -262,16 +267,16 @@ impl Record {
     }
 
     /// Sets one of the keys.
-    pub fn set_key(cells: &[AtomicU64; 5], key: &FlowKey) {
+    pub fn set_key(cells: &[Word; 5], key: &FlowKey) {
         for (cell, word) in cells.iter().zip(key.words()) {
-            cell.store(word, Relaxed);
+            cell.set(word);
         }
     }
 
     /// The current way back.
     #[must_use]
     pub fn way_back(&self) -> &Path {
-        if self.path.load(Relaxed) == 0 {
+        if self.path.get() == 0 {
             &self.paths[0]
         } else {
             &self.paths[1]
@@ -282,58 +287,56 @@ impl Record {
     pub fn follow(&self, link: &Link, slot: u16) {
         let ue = link.source << 16 | u64::from(slot);
         let current = self.way_back();
-        if current.ue.load(Relaxed) == ue
-            && current.core.load(Relaxed) == link.destination
-            && current.tags.load(Relaxed) == link.tags
+        if current.ue.get() == ue
+            && current.core.get() == link.destination
+            && current.tags.get() == link.tags
         {
             return;
         }
-        let (other, index) = if self.path.load(Relaxed) == 0 {
+        let (other, index) = if self.path.get() == 0 {
             (&self.paths[1], 1)
         } else {
             (&self.paths[0], 0)
         };
-        other.ue.store(ue, Relaxed);
-        other.core.store(link.destination, Relaxed);
-        other.tags.store(link.tags, Relaxed);
-        self.path.store(index, core::sync::atomic::Ordering::Release);
+        other.ue.set(ue);
+        other.core.set(link.destination);
+        other.tags.set(link.tags);
+        self.path.set(index);
     }
 }
 
 impl Half {
-    /// Counts a packet on `cpu`.
-    pub fn count(&self, cpu: u32, now: u64, bytes: u64, wire_bytes: u64) {
-        let me = cpu + 1;
-        let mut owner = self.owner.load(Relaxed);
+    /// Counts a packet on this CPU.
+    pub fn count<T: Tables>(&self, tables: &T, bytes: u64, wire_bytes: u64) {
+        let me = u64::from(tables.cpu()) + 1;
+        let mut owner = self.owner.get();
         if owner == 0 {
-            owner = match self.owner.compare_exchange(0, me, Relaxed, Relaxed) {
-                Ok(_) => me,
-                Err(other) => other,
-            };
+            owner = tables.claim(&self.owner, me);
         }
         if owner == me {
-            let add = |cell: &AtomicU64, value| cell.store(cell.load(Relaxed) + value, Relaxed);
+            let add = |cell: &Word, value| cell.set(cell.get() + value);
             add(&self.owned.packets, 1);
             add(&self.owned.bytes, bytes);
             add(&self.owned.wire_bytes, wire_bytes);
         } else {
-            self.others.packets.fetch_add(1, Relaxed);
-            self.others.bytes.fetch_add(bytes, Relaxed);
-            self.others.wire_bytes.fetch_add(wire_bytes, Relaxed);
+            tables.add(&self.others.packets, 1);
+            tables.add(&self.others.bytes, bytes);
+            tables.add(&self.others.wire_bytes, wire_bytes);
         }
-        if self.last_seen.load(Relaxed) != now {
-            self.last_seen.store(now, Relaxed);
+        let now = tables.now();
+        if self.last_seen.get() != now {
+            self.last_seen.set(now);
         }
     }
 }
 
-fn load(cells: &[AtomicU64; 5]) -> [u64; 5] {
+fn load(cells: &[Word; 5]) -> [u64; 5] {
     let [a, b, c, d, rest] = cells;
     [
-        a.load(Relaxed),
-        b.load(Relaxed),
-        c.load(Relaxed),
-        d.load(Relaxed),
-        rest.load(Relaxed),
+        a.get(),
+        b.get(),
+        c.get(),
+        d.get(),
+        rest.get(),
     ]
 }

@@ -26,17 +26,17 @@ const CHUNK: usize = 64;
 pub(crate) fn too_long<P: Packet>(packet: &mut P, facts: &Facts, mtu: u32) -> bool {
     let link = facts.link;
     let header = if facts.ip.v6 { Ipv6::LEN } else { Ipv4::LEN };
-    let icmp = link.len + header;
+    let len = usize::from(link.len);
+    let icmp = len + header;
+    let turned = rewrite::Link {
+        destination: link.source,
+        source: link.destination,
+        tags: link.tags,
+        ethertype: link.ethertype,
+    };
     packet.grow_front(header + Icmp::LEN)
         && packet.truncate(icmp + Icmp::LEN + QUOTE)
-        && rewrite::link(
-            packet,
-            link.len,
-            link.source,
-            link.destination,
-            link.tags,
-            link.ethertype,
-        )
+        && rewrite::link(packet, len, &turned)
         && message(packet, facts, icmp, mtu)
         && if facts.ip.v6 {
             ipv6(packet, facts)
@@ -57,8 +57,8 @@ fn message<P: Packet>(packet: &mut P, facts: &Facts, at: usize, mtu: u32) -> boo
     icmp.sequence = U16::new(mtu as u16);
     let mut sum = u32::from(u16::from_be_bytes([kind, code])) + (mtu >> 16) + (mtu & 0xffff);
     if facts.ip.v6 {
-        let [a, b] = facts.ip.source;
-        let [c, d] = facts.ip.destination;
+        let [a, b] = facts.key.source;
+        let [c, d] = facts.key.destination;
         sum += words([a, b, c, d]) + u32::from(ICMPV6) + (Icmp::LEN + QUOTE) as u32;
     }
     for chunk in 0..QUOTE / CHUNK {
@@ -75,7 +75,7 @@ fn message<P: Packet>(packet: &mut P, facts: &Facts, at: usize, mtu: u32) -> boo
 }
 
 fn ipv4<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
-    let Some(ip) = packet.get_mut::<Ipv4>(facts.link.len) else {
+    let Some(ip) = packet.get_mut::<Ipv4>(facts.link.len.into()) else {
         return false;
     };
     ip.version_ihl = 0x45;
@@ -87,28 +87,28 @@ fn ipv4<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
     ip.ttl = 64;
     ip.protocol = ICMP;
     ip.checksum = U16::ZERO;
-    ip.source = U32::new(facts.ip.destination[1] as u32);
-    ip.destination = U32::new(facts.ip.source[1] as u32);
+    ip.source = U32::new(facts.key.destination[1] as u32);
+    ip.destination = U32::new(facts.key.source[1] as u32);
     let sum = words([
         0x45c0_0000_0000_0000 | u64::from(ip.total_length.get()) << 32,
         0x4000 | u64::from(ICMP),
-        facts.ip.destination[1] & 0xffff_ffff,
-        facts.ip.source[1] & 0xffff_ffff,
+        facts.key.destination[1] & 0xffff_ffff,
+        facts.key.source[1] & 0xffff_ffff,
     ]);
     ip.checksum = U16::new(!fold(sum));
     true
 }
 
 fn ipv6<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
-    let Some(ip) = packet.get_mut::<Ipv6>(facts.link.len) else {
+    let Some(ip) = packet.get_mut::<Ipv6>(facts.link.len.into()) else {
         return false;
     };
     ip.version_class_label = U32::new(6 << 28);
     ip.payload_length = U16::new((Icmp::LEN + QUOTE) as u16);
     ip.next_header = ICMPV6;
     ip.hop_limit = 64;
-    ip.source = facts.ip.destination.map(U64::new);
-    ip.destination = facts.ip.source.map(U64::new);
+    ip.source = facts.key.destination.map(U64::new);
+    ip.destination = facts.key.source.map(U64::new);
     true
 }
 

@@ -20,5 +20,7 @@ pub mod steer;
 pub mod table;
 mod verdict;
 pub mod wire;
+mod word;
 
 pub use verdict::{Action, Reason, Verdict};
+pub use word::Word;

@@ -24,6 +24,11 @@ pub trait Packet {
     /// Bytes in the packet.
     fn len(&self) -> usize;
 
+    /// Whether the packet has at least `len` bytes.
+    fn holds(&self, len: usize) -> bool {
+        len <= self.len()
+    }
+
     /// Whether there is no byte in the packet.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -18,7 +18,7 @@ use crate::{
 const EXTENSIONS: usize = 8;
 
 /// The link-layer header of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Link {
     /// Destination MAC address, in the lower 48 bits.
     pub destination: u64,
@@ -27,47 +27,60 @@ pub struct Link {
     /// Up to two VLAN tags, outermost in the upper half, each a TPID and a TCI; 0 is none.
     pub tags: u64,
     /// Octets of the header: where the next one begins.
-    pub len: usize,
+    pub len: u16,
     /// EtherType of what follows.
     pub ethertype: u16,
 }
 
-/// An IP header, and where the next one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an IP header says besides the addresses, and where the next header is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ip {
-    /// Whether it is IPv6.
-    pub v6: bool,
-    /// Offset of the header.
-    pub offset: usize,
     /// Octets of header and payload.
-    pub length: usize,
-    /// Source address; IPv4 in mapped form.
-    pub source: [u64; 2],
-    /// Destination address.
-    pub destination: [u64; 2],
+    pub length: u32,
+    /// Offset of the header.
+    pub offset: u16,
+    /// Offset of the payload.
+    pub payload: u16,
     /// DSCP of IPv4, or traffic class of IPv6 plus 256.
     pub tos: u16,
+    /// Of a fragment: its offset in the datagram, in units of 8 octets, times 2, plus 1. Else 0.
+    pub fragment: u16,
+    /// Of a fragment: the identification of the datagram.
+    pub identification: u32,
     /// TTL or hop limit.
     pub ttl: u8,
     /// Protocol of the payload.
     pub protocol: u8,
-    /// Offset of the payload.
-    pub payload: usize,
-    /// Identification, when this is a fragment.
-    pub fragment: Option<Piece>,
+    /// Whether it is IPv6.
+    pub v6: bool,
 }
 
-/// A fragment's place in its datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
-    /// Identification of the datagram.
-    pub identification: u32,
-    /// Offset in units of 8 octets.
-    pub offset: u16,
+impl Ip {
+    /// Whether this is a fragment.
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment != 0
+    }
+
+    /// Whether this is a fragment without the first octets of the datagram.
+    #[must_use]
+    pub const fn is_later_fragment(&self) -> bool {
+        self.fragment > 1
+    }
+
+    const fn set_fragment(&mut self, offset: u16, identification: u32) {
+        self.fragment = offset << 1 | 1;
+        self.identification = identification;
+    }
+
+    /// Where the packet ends.
+    const fn end(&self) -> usize {
+        self.offset as usize + self.length as usize
+    }
 }
 
 /// Everything that steering needs to know of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Link layer.
     pub link: Link,
@@ -75,8 +88,6 @@ pub struct Facts {
     pub ip: Ip,
     /// The flow that the packet belongs to.
     pub key: FlowKey,
-    /// Whether a transport header is there (not in a later fragment).
-    pub transport: bool,
     /// TCP control bits.
     pub tcp_flags: u8,
     /// Whether this is an ICMP error, which belongs to the flow it quotes.
@@ -87,121 +98,82 @@ impl Facts {
     /// Octets on the wire, without padding: what is counted.
     #[must_use]
     pub const fn wire_len(&self) -> u64 {
-        (self.link.len + self.ip.length) as u64
+        self.link.len as u64 + self.ip.length as u64
     }
 }
 
-/// Parses a frame that came from `zone`. The tables know the ports of fragments.
+/// Parses a frame that came from `zone` into `facts`, so that they are written once, where they stay.
+/// The tables know the ports of fragments.
 ///
 /// # Errors
 ///
 /// The reason why there is nothing to steer.
-pub fn frame<P: Packet, T: Tables>(packet: &P, zone: u16, tables: &T) -> Result<Facts, Reason> {
-    let link = link(packet)?;
-    let ip = match link.ethertype {
-        ethernet::IPV4 => ipv4(packet, link.len)?,
-        ethernet::IPV6 => ipv6(packet, link.len)?,
+pub fn frame<P: Packet, T: Tables>(
+    packet: &P,
+    zone: u16,
+    tables: &T,
+    facts: &mut Facts,
+) -> Result<(), Reason> {
+    link(packet, &mut facts.link)?;
+    let offset = facts.link.len;
+    match facts.link.ethertype {
+        ethernet::IPV4 => ipv4(packet, offset, &mut facts.key, &mut facts.ip)?,
+        ethernet::IPV6 => ipv6(packet, offset, &mut facts.key, &mut facts.ip)?,
         _ => return Err(Reason::NotIp),
-    };
-    let mut facts = Facts {
-        link,
-        ip,
-        key: FlowKey {
-            source: ip.source,
-            destination: ip.destination,
-            source_port: 0,
-            destination_port: 0,
-            zone,
-            protocol: ip.protocol,
-            padding: 0,
-        },
-        transport: false,
-        tcp_flags: 0,
-        icmp_error: false,
-    };
-    match ip.fragment {
-        Some(piece) if piece.offset > 0 => {
-            if ip.protocol == TCP && piece.offset == 1 {
-                return Err(Reason::TinyFragment);
-            }
-            if has_ports(ip.protocol) {
-                let ports = tables
-                    .fragment(&fragment_key(&ip, piece, zone))
-                    .ok_or(Reason::FragmentUnknown)?;
-                facts.key.source_port = (ports >> 16) as u16;
-                facts.key.destination_port = ports as u16;
-            } else if is_icmp(ip.protocol) {
-                return Err(Reason::FragmentUnknown);
-            }
-        }
-        first => {
-            upper(packet, &mut facts)?;
-            if let Some(piece) = first
-                && has_ports(ip.protocol)
-                && !tables.read_only()
-            {
-                let ports = u32::from(facts.key.source_port) << 16
-                    | u32::from(facts.key.destination_port);
-                tables.remember_fragment(&fragment_key(&ip, piece, zone), ports);
-            }
-        }
     }
-    Ok(facts)
+    facts.key.zone = zone;
+    if facts.ip.is_later_fragment() {
+        return later_fragment(facts, tables);
+    }
+    upper(packet, facts)?;
+    if facts.ip.is_fragment() && has_ports(facts.ip.protocol) && !tables.read_only() {
+        tables.remember_fragment(&facts.fragment_key(), facts.key.ports());
+    }
+    Ok(())
 }
 
 /// The key of the packet that an ICMP error quotes, as far as it tells, and where it is.
 pub fn quoted<P: Packet>(packet: &P, facts: &Facts) -> Option<(FlowKey, Ip)> {
-    let offset = facts.ip.payload + Icmp::LEN;
-    let ip = if facts.ip.v6 {
-        quoted_ipv6(packet, offset)?
+    let offset = facts.ip.payload + Icmp::LEN as u16;
+    let (mut key, mut ip) = (FlowKey::default(), Ip::default());
+    if facts.ip.v6 {
+        quoted_ipv6(packet, offset, &mut key, &mut ip)?;
     } else {
-        quoted_ipv4(packet, offset)?
-    };
-    if ip.fragment.is_some_and(|piece| piece.offset > 0) {
+        quoted_ipv4(packet, offset, &mut key, &mut ip)?;
+    }
+    if ip.is_later_fragment() {
         return None;
     }
-    let (source_port, destination_port) = if has_ports(ip.protocol) {
-        let ports = packet.get::<Ports>(ip.payload)?;
-        (ports.source.get(), ports.destination.get())
+    key.zone = facts.key.zone;
+    if has_ports(ip.protocol) {
+        key.set_ports(packet.get::<Ports>(ip.payload.into())?);
     } else if is_icmp(ip.protocol) {
-        let icmp = packet.get::<Icmp>(ip.payload)?;
-        let identifier = icmp.identifier.get();
-        icmp.is_echo(ip.protocol).then_some((identifier, identifier))?
-    } else {
-        (0, 0)
-    };
-    let key = FlowKey {
-        source: ip.source,
-        destination: ip.destination,
-        source_port,
-        destination_port,
-        zone: facts.key.zone,
-        protocol: ip.protocol,
-        padding: 0,
-    };
+        let icmp = packet.get::<Icmp>(ip.payload.into())?;
+        if !icmp.is_echo(ip.protocol) {
+            return None;
+        }
+        key.set_identifier(icmp);
+    }
     Some((key, ip))
 }
 
 /// Parses the link layer.
-fn link<P: Packet>(packet: &P) -> Result<Link, Reason> {
+fn link<P: Packet>(packet: &P, link: &mut Link) -> Result<(), Reason> {
     let ethernet = packet.get::<Ethernet>(0).ok_or(Reason::MalformedEthernet)?;
-    let mut link = Link {
-        destination: ethernet.destination.into(),
-        source: ethernet.source.into(),
-        tags: 0,
-        len: Ethernet::LEN,
-        ethertype: ethernet.ethertype.get(),
-    };
+    link.destination = ethernet.destination.into();
+    link.source = ethernet.source.into();
+    link.len = Ethernet::LEN as u16;
+    link.ethertype = ethernet.ethertype.get();
     for _ in 0..2 {
         if !Vlan::announced_by(link.ethertype) {
             break;
         }
-        let vlan = packet.get::<Vlan>(link.len).ok_or(Reason::MalformedEthernet)?;
+        let vlan = packet.get::<Vlan>(link.len.into()).ok_or(Reason::MalformedEthernet)?;
         link.tags = link.tags << 32 | u64::from(link.ethertype) << 16 | u64::from(vlan.tci.get());
-        link.len += Vlan::LEN;
+        link.len += Vlan::LEN as u16;
         link.ethertype = vlan.ethertype.get();
     }
-    Ok(link)
+    Ok(())
 }
 
 /// Whether ports come first in the headers of `protocol`.
@@ -214,14 +186,48 @@ const fn is_icmp(protocol: u8) -> bool {
     matches!(protocol, ICMP | ICMPV6)
 }
 
-const fn fragment_key(ip: &Ip, piece: Piece, zone: u16) -> FragmentKey {
-    FragmentKey {
-        source: ip.source,
-        destination: ip.destination,
-        identification: piece.identification,
-        zone,
-        protocol: ip.protocol,
-        padding: 0,
+/// Takes the ports of a later fragment from the first.
+fn later_fragment<T: Tables>(facts: &mut Facts, tables: &T) -> Result<(), Reason> {
+    if facts.ip.protocol == TCP && facts.ip.fragment >> 1 == 1 {
+        return Err(Reason::TinyFragment);
+    }
+    if has_ports(facts.ip.protocol) {
+        let ports = tables.fragment(&facts.fragment_key()).ok_or(Reason::FragmentUnknown)?;
+        facts.key.source_port = (ports >> 16) as u16;
+        facts.key.destination_port = ports as u16;
+    } else if is_icmp(facts.ip.protocol) {
+        return Err(Reason::FragmentUnknown);
+    }
+    Ok(())
+}
+
+impl FlowKey {
+    /// Both ports, the source in the upper half.
+    const fn ports(&self) -> u32 {
+        (self.source_port as u32) << 16 | self.destination_port as u32
+    }
+
+    fn set_ports(&mut self, ports: &Ports) {
+        self.source_port = ports.source.get();
+        self.destination_port = ports.destination.get();
+    }
+
+    fn set_identifier(&mut self, echo: &Icmp) {
+        self.source_port = echo.identifier.get();
+        self.destination_port = echo.identifier.get();
+    }
+}
+
+impl Facts {
+    const fn fragment_key(&self) -> FragmentKey {
+        FragmentKey {
+            source: self.key.source,
+            destination: self.key.destination,
+            identification: self.ip.identification,
+            zone: self.key.zone,
+            protocol: self.ip.protocol,
+            padding: 0,
+        }
     }
 }
 
@@ -236,93 +242,111 @@ const fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] >> 32 == 0xffff
 }
 
-fn ipv4<P: Packet>(packet: &P, offset: usize) -> Result<Ip, Reason> {
-    let ip = quoted_ipv4(packet, offset).ok_or(Reason::MalformedIpv4)?;
-    if ip.offset + ip.length > packet.len() || ip.payload > ip.offset + ip.length {
+fn ipv4<P: Packet>(
+    packet: &P,
+    offset: u16,
+    key: &mut FlowKey,
+    ip: &mut Ip,
+) -> Result<(), Reason> {
+    quoted_ipv4(packet, offset, key, ip).ok_or(Reason::MalformedIpv4)?;
+    if !packet.holds(ip.end()) || usize::from(ip.payload) > ip.end() {
         return Err(Reason::MalformedIpv4);
     }
-    Ok(ip)
+    Ok(())
 }
 
 /// An IPv4 header whose payload may be cut short.
-fn quoted_ipv4<P: Packet>(packet: &P, offset: usize) -> Option<Ip> {
-    let header = packet.get::<Ipv4>(offset)?;
+fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
+    let header = packet.get::<Ipv4>(offset.into())?;
     if header.version_ihl >> 4 != 4 || header.header_len() < Ipv4::LEN {
         return None;
     }
-    let place = header.fragment.get() & Ipv4::FRAGMENT_OFFSET;
-    let more = header.fragment.get() & Ipv4::MORE_FRAGMENTS != 0;
-    Some(Ip {
-        v6: false,
-        offset,
-        length: usize::from(header.total_length.get()),
-        source: mapped(header.source.get()),
-        destination: mapped(header.destination.get()),
-        tos: u16::from(header.tos >> 2),
-        ttl: header.ttl,
-        protocol: header.protocol,
-        payload: offset + header.header_len(),
-        fragment: (place > 0 || more).then_some(Piece {
-            identification: u32::from(header.identification.get()),
-            offset: place,
-        }),
-    })
+    key.source = mapped(header.source.get());
+    key.destination = mapped(header.destination.get());
+    key.protocol = header.protocol;
+    ip.length = header.total_length.get().into();
+    ip.offset = offset;
+    ip.payload = offset + header.header_len() as u16;
+    ip.tos = (header.tos >> 2).into();
+    ip.ttl = header.ttl;
+    ip.protocol = header.protocol;
+    let fragment = header.fragment.get();
+    if fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::FRAGMENT_OFFSET) != 0 {
+        let identification = header.identification.get().into();
+        ip.set_fragment(fragment & Ipv4::FRAGMENT_OFFSET, identification);
+    }
+    Some(())
 }
 
-fn ipv6<P: Packet>(packet: &P, offset: usize) -> Result<Ip, Reason> {
-    let mut ip = ipv6_base(packet, offset).ok_or(Reason::MalformedIpv6)?;
-    let end = ip.offset + ip.length;
-    if end > packet.len() {
+fn ipv6<P: Packet>(
+    packet: &P,
+    offset: u16,
+    key: &mut FlowKey,
+    ip: &mut Ip,
+) -> Result<(), Reason> {
+    ipv6_base(packet, offset, key, ip).ok_or(Reason::MalformedIpv6)?;
+    if !packet.holds(ip.end()) {
         return Err(Reason::MalformedIpv6);
     }
-    if is_mapped(ip.source) || is_mapped(ip.destination) {
+    if is_mapped(key.source) || is_mapped(key.destination) {
         return Err(Reason::MappedAddress);
     }
+    if is_extension(ip.protocol) {
+        extensions(packet, ip)?;
+        key.protocol = ip.protocol;
+    }
+    if usize::from(ip.payload) > ip.end() {
+        return Err(Reason::MalformedIpv6);
+    }
+    Ok(())
+}
+
+/// Steps over all extension headers.
+#[inline(never)]
+fn extensions<P: Packet>(packet: &P, ip: &mut Ip) -> Result<(), Reason> {
     for _ in 0..EXTENSIONS {
-        if !is_extension(ip.protocol) || ip.fragment.is_some_and(|piece| piece.offset > 0) {
-            return if ip.payload > end {
-                Err(Reason::MalformedIpv6)
-            } else {
-                Ok(ip)
-            };
-        }
-        if ip.payload + 8 > end {
+        if usize::from(ip.payload) + 8 > ip.end() {
             return Err(Reason::MalformedIpv6);
         }
-        extension(packet, &mut ip).ok_or(Reason::HeaderChain)?;
+        extension(packet, ip).ok_or(Reason::HeaderChain)?;
+        if !is_extension(ip.protocol) || ip.is_later_fragment() {
+            return Ok(());
+        }
     }
     Err(Reason::HeaderChain)
 }
 
 /// An IPv6 header and its extension headers, whose payload may be cut short.
-fn quoted_ipv6<P: Packet>(packet: &P, offset: usize) -> Option<Ip> {
-    let mut ip = ipv6_base(packet, offset)?;
+fn quoted_ipv6<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
+    ipv6_base(packet, offset, key, ip)?;
     for _ in 0..EXTENSIONS {
-        if !is_extension(ip.protocol) {
-            return Some(ip);
+        if !is_extension(ip.protocol) || ip.is_later_fragment() {
+            break;
         }
-        extension(packet, &mut ip)?;
+        extension(packet, ip)?;
     }
-    None
+    key.protocol = ip.protocol;
+    Some(())
 }
 
-fn ipv6_base<P: Packet>(packet: &P, offset: usize) -> Option<Ip> {
-    let header = packet.get::<Ipv6>(offset)?;
+fn ipv6_base<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
+    let header = packet.get::<Ipv6>(offset.into())?;
     if header.version_class_label.get() >> 28 != 6 {
         return None;
     }
-    Some(Ip {
-        v6: true,
-        offset,
-        length: Ipv6::LEN + usize::from(header.payload_length.get()),
-        source: header.source.map(|half| half.get()),
-        destination: header.destination.map(|half| half.get()),
-        tos: 256 + u16::from(header.traffic_class()),
-        ttl: header.hop_limit,
-        protocol: header.next_header,
-        payload: offset + Ipv6::LEN,
-        fragment: None,
-    })
+    let [a, b] = &header.source;
+    let [c, d] = &header.destination;
+    key.source = [a.get(), b.get()];
+    key.destination = [c.get(), d.get()];
+    key.protocol = header.next_header;
+    ip.length = Ipv6::LEN as u32 + u32::from(header.payload_length.get());
+    ip.offset = offset;
+    ip.payload = offset + Ipv6::LEN as u16;
+    ip.tos = 256 + u16::from(header.traffic_class());
+    ip.ttl = header.hop_limit;
+    ip.protocol = header.next_header;
+    ip.v6 = true;
+    Some(())
 }
 
 const fn is_extension(next_header: u8) -> bool {
@@ -335,20 +359,18 @@ const fn is_extension(next_header: u8) -> bool {
 /// Steps over the extension header that `ip.protocol` announces.
 fn extension<P: Packet>(packet: &P, ip: &mut Ip) -> Option<()> {
     if ip.protocol == next::FRAGMENT {
-        let fragment = packet.get::<Fragment>(ip.payload)?;
+        let fragment = packet.get::<Fragment>(ip.payload.into())?;
         let offset = fragment.offset.get();
+        // An "atomic" fragment (RFC 6946) is the whole datagram.
         if offset & !6 != 0 {
-            ip.fragment = Some(Piece {
-                identification: fragment.identification.get(),
-                offset: offset >> 3,
-            });
+            ip.set_fragment(offset >> 3, fragment.identification.get());
         }
         ip.protocol = fragment.next_header;
-        ip.payload += Fragment::LEN;
+        ip.payload += Fragment::LEN as u16;
         return Some(());
     }
-    let header = packet.get::<Extension>(ip.payload)?;
-    let units = usize::from(header.length);
+    let header = packet.get::<Extension>(ip.payload.into())?;
+    let units = u16::from(header.length);
     ip.payload += match ip.protocol {
         next::AUTHENTICATION => 8 + 4 * units,
         _ => 8 + 8 * units,
@@ -359,39 +381,37 @@ fn extension<P: Packet>(packet: &P, ip: &mut Ip) -> Option<()> {
 
 /// Parses what follows the IP header of a whole packet or a first fragment.
 fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
-    let at = facts.ip.payload;
-    let room = facts.ip.offset + facts.ip.length - at;
+    let at = usize::from(facts.ip.payload);
+    let room = facts.ip.end() - at;
     match facts.ip.protocol {
         TCP => {
             let tcp = fitting::<P, Tcp>(packet, at, room, Tcp::LEN, Reason::MalformedTcp)?;
             let len = usize::from(tcp.data_offset >> 4) * 4;
-            if len < Tcp::LEN || (len > room && facts.ip.fragment.is_none()) {
+            if len < Tcp::LEN || (len > room && !facts.ip.is_fragment()) {
                 return Err(Reason::MalformedTcp);
             }
             facts.tcp_flags = tcp.flags;
-            set_ports(facts, &tcp.ports);
+            facts.key.set_ports(&tcp.ports);
         }
         UDP => {
             let udp = fitting::<P, Udp>(packet, at, room, Udp::LEN, Reason::MalformedUdp)?;
             let len = usize::from(udp.length.get());
-            if len < Udp::LEN || (len > room && facts.ip.fragment.is_none()) {
+            if len < Udp::LEN || (len > room && !facts.ip.is_fragment()) {
                 return Err(Reason::MalformedUdp);
             }
-            set_ports(facts, &udp.ports);
+            facts.key.set_ports(&udp.ports);
         }
         SCTP => {
             let ports =
                 fitting::<P, Ports>(packet, at, room, transport::SCTP_LEN, Reason::MalformedSctp)?;
-            set_ports(facts, ports);
+            facts.key.set_ports(ports);
         }
         protocol @ (ICMP | ICMPV6) => {
             let icmp = fitting::<P, Icmp>(packet, at, room, Icmp::LEN, Reason::MalformedIcmp)?;
             if icmp.is_echo(protocol) {
-                facts.key.source_port = icmp.identifier.get();
-                facts.key.destination_port = icmp.identifier.get();
+                facts.key.set_identifier(icmp);
             }
             facts.icmp_error = icmp.is_error(protocol);
-            facts.transport = true;
         }
         _ => {}
     }
@@ -411,10 +431,4 @@ fn fitting<'a, P: Packet, H: crate::packet::Header + 'a>(
         return Err(malformed);
     }
     packet.get::<H>(at).ok_or(Reason::HeaderChain)
-}
-
-fn set_ports(facts: &mut Facts, ports: &Ports) {
-    facts.key.source_port = ports.source.get();
-    facts.key.destination_port = ports.destination.get();
-    facts.transport = true;
 }

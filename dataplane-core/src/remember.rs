@@ -1,7 +1,5 @@
 //! Which rule a packet comes under, and making a flow of it.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use crate::{
     classify::{self, Answer, Query},
     flow::{self, Decision, FlowKey, Record},
@@ -24,7 +22,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         direction: Direction,
         icmp_error: bool,
     ) -> Result<Option<u32>, Reason> {
-        let decision = Decision::from(record.decision(direction).load(Relaxed));
+        let decision = Decision::from(record.decision(direction).get());
         if decision.epoch == self.image.epoch && !decision.sensitive && !icmp_error {
             return Ok(decision.action);
         }
@@ -32,6 +30,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Rules for packets may come before the rule of the flow.
+    #[inline(never)]
     fn decide(
         &self,
         record: &Record,
@@ -57,20 +56,20 @@ impl<'a, T: Tables> Steering<'a, T> {
             decision.sensitive |= matches!(action.verb, verb::FORWARD | verb::DUPLICATE);
         }
         if !icmp_error && !self.tables.read_only() {
-            record.decision(direction).store(decision.into(), Relaxed);
+            record.decision(direction).set(decision.into());
         }
         Ok(decision.action)
     }
 
     /// The action of the flow's own rule in this epoch, found as if its first packet came now.
     fn context(&self, record: &Record) -> Result<Option<u32>, Reason> {
-        let context = Decision::from(record.context.load(Relaxed));
+        let context = Decision::from(record.context.get());
         if context.epoch == self.image.epoch {
             return Ok(context.action);
         }
         let key = record.upstream_key();
-        let tos = record.tos.load(Relaxed) as u16;
-        let slot = record.way_back().ue.load(Relaxed) as u16;
+        let tos = record.tos.get() as u16;
+        let slot = record.way_back().ue.get() as u16;
         let query = Query::new(&key, tos, kind::FLOW, slot);
         let answer = classify::first_match(self.tables, self.image, &query)
             .ok_or(Reason::RuleSetBroken)?;
@@ -81,9 +80,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             let old = record.reply_key();
             let new = self.reply_key(&key, action)?;
             if new != old {
-                let generation = record.generation.load(Relaxed);
                 let flow = self.tables.flow(&old).ok_or(Reason::ReplyConflict)?;
-                debug_assert_eq!(flow.generation, generation);
                 match self.tables.insert(&new, flow) {
                     Inserted::Done => {}
                     Inserted::Exists => return Err(Reason::ReplyConflict),
@@ -98,7 +95,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             action: answer.action,
             sensitive: false,
         };
-        record.context.store(decision.into(), Relaxed);
+        record.context.set(decision.into());
         Ok(answer.action)
     }
 
@@ -119,24 +116,24 @@ impl<'a, T: Tables> Steering<'a, T> {
             action: Some(cell),
             sensitive: false,
         };
-        record.context.store(decision.into(), Relaxed);
+        record.context.set(decision.into());
         decision.sensitive = sensitive;
         let [upstream, downstream] = &record.decided;
-        upstream.store(decision.into(), Relaxed);
-        downstream.store(0, Relaxed);
+        upstream.set(decision.into());
+        downstream.set(0);
         Record::set_key(&record.key, key);
         Record::set_key(&record.reply, &reply);
-        record.tos.store(u32::from(self.facts.ip.tos), Relaxed);
-        record.first_seen.store(tables.now(), Relaxed);
+        record.tos.set(self.facts.ip.tos.into());
+        record.first_seen.set(tables.now());
         record.follow(&self.facts.link, self.port.slot);
         let mut flow = FlowRef {
             id,
-            generation: record.generation.load(Relaxed),
+            generation: record.generation.get() as u32,
             direction: Direction::Downstream,
         };
         // The reply's key first: while nothing leads to the record, it can be given back.
         match tables.insert(&reply, flow) {
-            Inserted::Done => record.live.store(1, Relaxed),
+            Inserted::Done => record.live.set(1),
             refused => {
                 tables.release(id);
                 return match (refused, flow::find(tables, key)) {

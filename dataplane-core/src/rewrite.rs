@@ -24,18 +24,24 @@ pub enum Address {
     Destination,
 }
 
-/// Puts a link-layer header in the place of the one of `len` octets. `tags` are as in
-/// [`crate::parse::Link`]. Offsets of everything behind it change.
+/// A link-layer header to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Destination MAC address, in the lower 48 bits.
+    pub destination: u64,
+    /// Source MAC address, in the lower 48 bits.
+    pub source: u64,
+    /// VLAN tags, as in [`crate::parse::Link`].
+    pub tags: u64,
+    /// EtherType of what follows.
+    pub ethertype: u16,
+}
+
+/// Puts a link-layer header in the place of the one of `len` octets. Offsets of everything behind it
+/// change.
 #[must_use]
-pub fn link<P: Packet>(
-    packet: &mut P,
-    len: usize,
-    destination: u64,
-    source: u64,
-    tags: u64,
-    ethertype: u16,
-) -> bool {
-    let (outer, inner) = ((tags >> 32) as u32, tags as u32);
+pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
+    let (outer, inner) = ((new.tags >> 32) as u32, new.tags as u32);
     let depth = usize::from(outer != 0) + usize::from(inner != 0);
     let wanted = Ethernet::LEN + Vlan::LEN * depth;
     if wanted < len && !packet.trim_front(len - wanted) {
@@ -44,22 +50,21 @@ pub fn link<P: Packet>(
     if wanted > len && !packet.grow_front(wanted - len) {
         return false;
     }
-    let tags = match depth {
-        0 => [0, 0],
-        1 => [inner, 0],
-        _ => [outer, inner],
-    };
+    let first = if depth == 2 { outer } else { inner };
     let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
         return false;
     };
-    ethernet.destination = Mac::from(destination);
-    ethernet.source = Mac::from(source);
-    ethernet.ethertype = U16::new(type_before(tags[0], ethertype));
-    if depth == 0 {
-        return true;
+    ethernet.destination = Mac::from(new.destination);
+    ethernet.source = Mac::from(new.source);
+    ethernet.ethertype = U16::new(type_before(first, new.ethertype));
+    match depth {
+        0 => true,
+        1 => set_tag(packet, Ethernet::LEN, inner, new.ethertype),
+        _ => {
+            set_tag(packet, Ethernet::LEN, outer, type_before(inner, new.ethertype))
+                && set_tag(packet, Ethernet::LEN + Vlan::LEN, inner, new.ethertype)
+        }
     }
-    set_tag(packet, Ethernet::LEN, tags[0], type_before(tags[1], ethertype))
-        && (depth == 1 || set_tag(packet, Ethernet::LEN + Vlan::LEN, tags[1], ethertype))
 }
 
 /// The EtherType that announces `tag`, or `ethertype` where there is none.
@@ -80,13 +85,13 @@ fn set_tag<P: Packet>(packet: &mut P, at: usize, tag: u32, ethertype: u16) -> bo
 #[must_use]
 pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
     if ip.v6 {
-        let Some(header) = packet.get_mut::<Ipv6>(ip.offset) else {
+        let Some(header) = packet.get_mut::<Ipv6>(ip.offset.into()) else {
             return false;
         };
         header.hop_limit -= 1;
         return true;
     }
-    let Some(header) = packet.get_mut::<Ipv4>(ip.offset) else {
+    let Some(header) = packet.get_mut::<Ipv4>(ip.offset.into()) else {
         return false;
     };
     let old = u16::from_be_bytes([header.ttl, header.protocol]);
@@ -103,9 +108,9 @@ pub fn address<P: Packet>(packet: &mut P, facts: &Facts, which: Address, new: [u
     let Some(delta) = replace(packet, &facts.ip, which, new) else {
         return false;
     };
-    let at = facts.ip.payload;
+    let at = usize::from(facts.ip.payload);
     match facts.ip.protocol {
-        _ if !facts.transport => true,
+        _ if facts.ip.is_later_fragment() => true,
         TCP => patch(packet, at + Tcp::CHECKSUM, delta),
         UDP => patch_udp(packet, at + Udp::CHECKSUM, delta),
         // ICMP and SCTP checksums do not cover addresses; that of ICMPv6 does.
@@ -127,14 +132,14 @@ pub fn quoted_address<P: Packet>(
         return false;
     };
     // A changed IPv4 header carries a changed checksum, and the sum of both changes is nothing.
-    facts.ip.protocol == ICMP || patch(packet, facts.ip.payload + Icmp::CHECKSUM, delta)
+    facts.ip.protocol == ICMP || patch(packet, usize::from(facts.ip.payload) + Icmp::CHECKSUM, delta)
 }
 
 /// Replaces an address and brings the checksum of an IPv4 header up to date. Answers the difference
 /// for checksums that cover the address.
 fn replace<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) -> Option<Delta> {
     if ip.v6 {
-        let at = ip.offset
+        let at = usize::from(ip.offset)
             + match which {
                 Address::Source => Ipv6::SOURCE,
                 Address::Destination => Ipv6::DESTINATION,
@@ -144,7 +149,7 @@ fn replace<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) ->
         *field = new.map(U64::new);
         return Some(Delta::default().words(high, new[0]).words(low, new[1]));
     }
-    let header = packet.get_mut::<Ipv4>(ip.offset)?;
+    let header = packet.get_mut::<Ipv4>(ip.offset.into())?;
     let field = match which {
         Address::Source => &mut header.source,
         Address::Destination => &mut header.destination,

@@ -1,16 +1,17 @@
 //! A packet's way: find its flow, find its rule, do what it says.
-
-use core::sync::atomic::Ordering::Relaxed;
+//!
+//! The first half looks and decides, and ends in a [`Plan`]; the second half carries it out.
+//! Functions that packets of known flows have no need for are kept out of line: the kernel's verifier
+//! then looks at them once, and they do not share the little stack there is.
 
 use crate::{
     flow::{self, Record},
     icmp,
     packet::Packet,
-    parse::{self, Facts, Ip},
+    parse::{self, Facts},
     rewrite::{self, Address},
     table::{Action, Direction, FlowRef, Image, NO_PORT, Port, Tables, Trace, flag, kind, verb},
     verdict::{self, Reason, Verdict},
-    wire::transport::TCP,
 };
 
 /// Takes a packet that came from the interface `ifindex` to its verdict, and counts it.
@@ -18,17 +19,17 @@ pub fn packet<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T) ->
     let Some(port) = tables.port(ifindex) else {
         return Verdict::pass(Reason::UnknownPort);
     };
-    let (verdict, bytes) = match parse::frame(packet, port.zone, tables) {
-        Ok(facts) => (
-            Steering {
+    let mut facts = Facts::default();
+    let (verdict, bytes) = match parse::frame(packet, port.zone, tables, &mut facts) {
+        Ok(()) => {
+            let steering = Steering {
                 tables,
                 port,
                 facts: &facts,
                 image: tables.image(),
-            }
-            .packet(packet),
-            facts.wire_len(),
-        ),
+            };
+            (steering.packet(packet), facts.wire_len())
+        }
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
         Err(reason) => (unsteered(port, reason), packet.len() as u64),
     };
@@ -48,6 +49,30 @@ fn unsteered(port: &Port, reason: Reason) -> Verdict {
     }
 }
 
+/// What to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// Nothing is changed.
+    Leave(Verdict),
+    /// It leaves by a port, with a link-layer header of its own.
+    Send(Send),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Send {
+    reason: Reason,
+    slot: u16,
+    /// Whether it is given to the kernel, addressed to the port in `slot`, instead of leaving.
+    local: bool,
+    /// Whether TTL or hop limit is decremented.
+    routed: bool,
+    nat: Option<Address>,
+    address: [u64; 2],
+    destination: u64,
+    source: u64,
+    tags: u64,
+}
+
 /// One packet on its way.
 pub(crate) struct Steering<'a, T> {
     pub(crate) tables: &'a T,
@@ -56,75 +81,66 @@ pub(crate) struct Steering<'a, T> {
     pub(crate) image: Image,
 }
 
-/// How a packet leaves.
-struct Exit {
-    slot: u16,
-    destination: u64,
-    source: u64,
-    tags: u64,
-}
-
-/// The address that a packet's NAT changes: from the one that the UE knows to the application's, or back.
-struct Nat {
-    which: Address,
-    old: [u64; 2],
-    new: [u64; 2],
-}
-
 impl<'a, T: Tables> Steering<'a, T> {
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
-        if let Some((record, flow)) = flow::find(self.tables, &self.facts.key) {
-            return self.known(packet, record, flow, None);
+        let mut quoted = false;
+        let mut found = flow::find(self.tables, &self.facts.key);
+        if found.is_none() && self.facts.icmp_error {
+            found = self.quoted_flow(packet);
+            quoted = found.is_some();
         }
-        if self.facts.icmp_error
-            && let Some((quoted, ip)) = parse::quoted(packet, self.facts)
-            && let Some((record, flow)) = flow::find(self.tables, &quoted.reversed())
-        {
-            return self.known(packet, record, flow, Some(&ip));
+        let plan = match found {
+            Some((record, flow)) => self.known(record, flow, quoted),
+            None => self.unknown(),
+        };
+        match plan {
+            Plan::Leave(verdict) => verdict,
+            Plan::Send(send) => self.send(packet, &send, quoted),
         }
-        self.unknown(packet)
     }
 
-    /// A packet of a flow that has a record; an ICMP error when there is a quoted header.
-    fn known<P: Packet>(
-        &self,
-        packet: &mut P,
-        record: &Record,
-        flow: FlowRef,
-        quoted: Option<&Ip>,
-    ) -> Verdict {
-        let decision = self.decision(record, flow.direction, quoted.is_some());
+    /// The flow of the packet that an ICMP error quotes: that of the packets it answers.
+    #[inline(never)]
+    fn quoted_flow<P: Packet>(&self, packet: &P) -> Option<(&'a Record, FlowRef)> {
+        let (quoted, _) = parse::quoted(packet, self.facts)?;
+        flow::find(self.tables, &quoted.reversed())
+    }
+
+    /// A packet of a flow that has a record.
+    fn known(&self, record: &Record, flow: FlowRef, quoted: bool) -> Plan {
+        let decision = self.decision(record, flow.direction, quoted);
         self.explain(decision.ok().flatten(), Some(flow));
         let action = match decision {
             Ok(Some(cell)) => self.tables.action(cell),
-            Ok(None) => return unsteered(self.port, Reason::NoRule),
-            Err(reason) => return unsteered(self.port, reason),
+            Ok(None) => return self.leave(Reason::NoRule),
+            Err(reason) => return self.leave(reason),
         };
         let Some(action) = action else {
-            return unsteered(self.port, Reason::RuleSetBroken);
+            return self.leave(Reason::RuleSetBroken);
         };
         if action.kind == kind::PACKET {
             self.account_rule(action);
-            return self.act(packet, action, None, None, Reason::Steered);
+            return self.act(action, Reason::Steered);
         }
         match flow.direction {
             Direction::Upstream if self.port.is_upstream() => {
-                if quoted.is_none() {
+                if !quoted {
                     self.follow(record);
                 }
                 self.account(record, flow.direction);
                 self.account_rule(action);
-                self.act(packet, action, Some(record), quoted, Reason::Steered)
+                self.act(action, Reason::Steered)
             }
-            Direction::Upstream => self.given_back(packet, action, record),
-            Direction::Downstream => self.downstream(packet, action, record, quoted),
+            Direction::Upstream => self.given_back(action, record),
+            Direction::Downstream => self.downstream(action, record),
         }
     }
 
     /// A packet of no known flow.
-    fn unknown<P: Packet>(&self, packet: &mut P) -> Verdict {
+    #[inline(never)]
+    fn unknown(&self) -> Plan {
         if self.port.is_app() && self.answers_copy() {
-            return Verdict::discard(Reason::CopyReply);
+            return Plan::Leave(Verdict::discard(Reason::CopyReply));
         }
         let kinds = if self.port.is_upstream() {
             kind::FLOW | kind::PACKET
@@ -132,14 +148,14 @@ impl<'a, T: Tables> Steering<'a, T> {
             kind::PACKET
         };
         let Some(answer) = self.classify(kinds) else {
-            return unsteered(self.port, Reason::RuleSetBroken);
+            return self.leave(Reason::RuleSetBroken);
         };
         self.explain(answer.action, None);
         let Some(cell) = answer.action else {
-            return unsteered(self.port, Reason::NoRule);
+            return self.leave(Reason::NoRule);
         };
         let Some(action) = self.tables.action(cell) else {
-            return unsteered(self.port, Reason::RuleSetBroken);
+            return self.leave(Reason::RuleSetBroken);
         };
         let mut reason = Reason::Steered;
         if action.kind == kind::FLOW && action.verb != verb::DROP && !self.tables.read_only() {
@@ -148,216 +164,188 @@ impl<'a, T: Tables> Steering<'a, T> {
                 Err(Reason::FlowTableFull) if self.works_without_flow(action) => {
                     reason = Reason::SteeredStateless;
                 }
-                Err(reason) => return unsteered(self.port, reason),
+                Err(reason) => return self.leave(reason),
             }
         }
         self.account_rule(action);
-        self.act(packet, action, None, None, reason)
+        self.act(action, reason)
     }
 
-    /// Does what `action` says with a packet on its way in.
-    fn act<P: Packet>(
-        &self,
-        packet: &mut P,
-        action: &Action,
-        record: Option<&Record>,
-        quoted: Option<&Ip>,
-        reason: Reason,
-    ) -> Verdict {
+    /// What `action` says of a packet on its way in.
+    fn act(&self, action: &Action, reason: Reason) -> Plan {
         match action.verb {
-            verb::DROP => Verdict::discard(Reason::RuleDrop),
-            verb::PASSTHROUGH => unsteered(self.port, Reason::Passthrough),
+            verb::DROP => Plan::Leave(Verdict::discard(Reason::RuleDrop)),
+            verb::PASSTHROUGH => self.leave(Reason::Passthrough),
             // The kernel's traffic control copies it, and sends it on where it would have gone.
-            verb::DUPLICATE => Verdict::pass(Reason::Duplicated),
-            _ => {
-                let nat = (action.flags & flag::NAT != 0).then(|| Nat {
-                    which: Address::Destination,
-                    old: record.map_or(self.facts.ip.destination, |record| {
-                        record.upstream_key().destination
-                    }),
-                    new: action.nat,
-                });
-                self.forward(packet, action, action.first, nat, quoted, reason)
-            }
+            verb::DUPLICATE => Plan::Leave(Verdict::pass(Reason::Duplicated)),
+            _ => self.forward(action, action.first, reason),
         }
     }
 
-    /// A packet of the UE's that an application sends: one that an inline application gives back.
-    fn given_back<P: Packet>(&self, packet: &mut P, action: &Action, record: &Record) -> Verdict {
+    /// A packet of the UE's that is not from the UE's side: one that an inline application gives back.
+    fn given_back(&self, action: &Action, record: &Record) -> Plan {
         if !self.port.is_app() {
-            return unsteered(self.port, Reason::WrongSide);
+            return self.leave(Reason::WrongSide);
         }
         let inline = action.flags & flag::INLINE != 0
             && self.tables.hop(action.second).is_some_and(|hop| hop.slot == self.port.slot);
         if !inline {
-            return unsteered(self.port, Reason::OwnOutput);
+            return self.leave(Reason::OwnOutput);
         }
         let path = record.way_back();
-        let ue = path.ue.load(Relaxed);
+        let ue = path.ue.get();
         let Some(access) = self.tables.port_in(ue as u16) else {
-            return unsteered(self.port, Reason::PortDown);
+            return self.leave(Reason::PortDown);
         };
-        if access.pair == NO_PORT {
-            // The kernel routes what is addressed to the port it came from.
-            let (link, mac) = (self.facts.link, self.port.mac);
-            return if rewrite::link(packet, link.len, mac, link.source, 0, link.ethertype) {
-                Verdict::pass(Reason::Continued)
-            } else {
-                Verdict::discard(Reason::NoHeadroom)
-            };
-        }
-        let exit = Exit {
+        let send = Send {
+            reason: Reason::Continued,
             slot: access.pair,
-            destination: path.core.load(Relaxed),
+            local: false,
+            routed: false,
+            nat: None,
+            address: [0; 2],
+            destination: path.core.get(),
             source: ue >> 16,
-            tags: path.tags.load(Relaxed),
+            tags: path.tags.get(),
         };
-        self.send(packet, &exit, false, None, None, Reason::Continued)
+        if access.pair != NO_PORT {
+            return Plan::Send(send);
+        }
+        // The kernel routes it, if it is addressed to the port that it comes from.
+        Plan::Send(Send {
+            slot: self.port.slot,
+            local: true,
+            destination: self.port.mac,
+            tags: 0,
+            ..send
+        })
     }
 
     /// A packet towards the UE.
-    fn downstream<P: Packet>(
-        &self,
-        packet: &mut P,
-        action: &Action,
-        record: &Record,
-        quoted: Option<&Ip>,
-    ) -> Verdict {
+    fn downstream(&self, action: &Action, record: &Record) -> Plan {
         let from_app = self.port.is_app();
         let inline = action.flags & flag::INLINE != 0;
-        // A packet that an inline application gives back was counted when it came from the core.
         match (action.verb, from_app) {
-            (verb::FORWARD, true) if inline => {}
-            (verb::FORWARD, false) if !inline => return unsteered(self.port, Reason::WrongSide),
-            (verb::DUPLICATE, true) => return Verdict::discard(Reason::CopyReply),
-            _ => {
-                self.account(record, Direction::Downstream);
-                self.account_rule(action);
-            }
+            (verb::DUPLICATE, true) => return Plan::Leave(Verdict::discard(Reason::CopyReply)),
+            (verb::FORWARD, false) if !inline => return self.leave(Reason::WrongSide),
+            // What an inline application gives back was counted when it came from the core.
+            (verb::FORWARD, true) if inline => return self.back(action, record),
+            _ => {}
         }
+        self.account(record, Direction::Downstream);
+        self.account_rule(action);
         match (action.verb, from_app) {
-            (verb::FORWARD, true) => self.back(packet, action, record, quoted),
-            (verb::FORWARD, false) => {
-                self.forward(packet, action, action.second, None, quoted, Reason::Steered)
-            }
-            _ => self.act(packet, action, Some(record), quoted, Reason::Steered),
+            (verb::FORWARD, true) => self.back(action, record),
+            (verb::FORWARD, false) => self.forward(action, action.second, Reason::Steered),
+            _ => self.act(action, Reason::Steered),
         }
     }
 
-    /// Sends a packet to the UE by the way that the flow came in.
-    fn back<P: Packet>(
-        &self,
-        packet: &mut P,
-        action: &Action,
-        record: &Record,
-        quoted: Option<&Ip>,
-    ) -> Verdict {
+    /// To the UE, by the way that the flow came in.
+    fn back(&self, action: &Action, record: &Record) -> Plan {
         let path = record.way_back();
-        let ue = path.ue.load(Relaxed);
-        let nat = (action.flags & flag::NAT != 0).then(|| Nat {
-            which: Address::Source,
-            old: record.reply_key().source,
-            new: record.upstream_key().destination,
-        });
-        let exit = Exit {
+        let ue = path.ue.get();
+        let nat = action.flags & flag::NAT != 0;
+        Plan::Send(Send {
+            reason: Reason::Replied,
             slot: ue as u16,
+            local: false,
+            routed: action.flags & flag::ROUTE != 0,
+            nat: nat.then_some(Address::Source),
+            address: [record.key[2].get(), record.key[3].get()],
             destination: ue >> 16,
-            source: path.core.load(Relaxed),
-            tags: path.tags.load(Relaxed),
-        };
-        let routed = action.flags & flag::ROUTE != 0;
-        self.send(packet, &exit, routed, nat, quoted, Reason::Replied)
+            source: path.core.get(),
+            tags: path.tags.get(),
+        })
     }
 
-    /// Sends a packet to a next hop.
-    fn forward<P: Packet>(
-        &self,
-        packet: &mut P,
-        action: &Action,
-        hop: u32,
-        nat: Option<Nat>,
-        quoted: Option<&Ip>,
-        reason: Reason,
-    ) -> Verdict {
+    /// To a next hop.
+    fn forward(&self, action: &Action, hop: u32, reason: Reason) -> Plan {
         let Some(hop) = self.tables.hop(hop) else {
-            return unsteered(self.port, Reason::NextHopUnresolved);
+            return self.leave(Reason::NextHopUnresolved);
         };
         if hop.slot == self.port.slot {
-            return unsteered(self.port, Reason::OwnOutput);
+            return self.leave(Reason::OwnOutput);
         }
         let Some(port) = self.tables.port_in(hop.slot) else {
-            return unsteered(self.port, Reason::PortDown);
+            return self.leave(Reason::PortDown);
         };
-        let exit = Exit {
+        let nat = action.flags & flag::NAT != 0;
+        Plan::Send(Send {
+            reason,
             slot: hop.slot,
+            local: false,
+            routed: action.flags & flag::ROUTE != 0,
+            nat: nat.then_some(Address::Destination),
+            address: action.nat,
             destination: hop.mac,
             source: port.mac,
             tags: 0,
-        };
-        let routed = action.flags & flag::ROUTE != 0;
-        self.send(packet, &exit, routed, nat, quoted, reason)
+        })
+    }
+
+    fn leave(&self, reason: Reason) -> Plan {
+        Plan::Leave(unsteered(self.port, reason))
     }
 
     /// Sends a packet out, changed as it has to be.
-    fn send<P: Packet>(
-        &self,
-        packet: &mut P,
-        exit: &Exit,
-        routed: bool,
-        nat: Option<Nat>,
-        quoted: Option<&Ip>,
-        reason: Reason,
-    ) -> Verdict {
+    fn send<P: Packet>(&self, packet: &mut P, send: &Send, quoted: bool) -> Verdict {
         let (link, ip) = (&self.facts.link, &self.facts.ip);
-        let Some(port) = self.tables.port_in(exit.slot) else {
+        let Some(port) = self.tables.port_in(send.slot) else {
             return unsteered(self.port, Reason::PortDown);
         };
-        if routed && ip.ttl <= 1 {
+        if send.routed && ip.ttl <= 1 {
             return unsteered(self.port, Reason::TtlExpired);
         }
-        if ip.length > port.mtu as usize {
+        if ip.length > port.mtu && !send.local {
             return self.too_long(packet, port.mtu);
         }
-        let changed = nat.is_none_or(|nat| self.translate(packet, &nat, quoted))
-            && (!routed || rewrite::hop(packet, ip))
-            && rewrite::link(
-                packet,
-                link.len,
-                exit.destination,
-                exit.source,
-                exit.tags,
-                link.ethertype,
-            );
-        if changed {
-            Verdict::redirect(exit.slot, reason)
-        } else {
+        let new_link = rewrite::Link {
+            destination: send.destination,
+            source: send.source,
+            tags: send.tags,
+            ethertype: link.ethertype,
+        };
+        let changed = match send.nat {
+            None => true,
+            Some(which) if quoted => self.translate_error(packet, which, send.address),
+            Some(which) => rewrite::address(packet, self.facts, which, send.address),
+        } && (!send.routed || rewrite::hop(packet, ip))
+            && rewrite::link(packet, link.len.into(), &new_link);
+        if !changed {
             Verdict::discard(Reason::NoHeadroom)
+        } else if send.local {
+            Verdict::pass(send.reason)
+        } else {
+            Verdict::redirect(send.slot, send.reason)
         }
     }
 
-    /// Changes an address, also in the packet that an ICMP error quotes, where it is at the other end.
-    fn translate<P: Packet>(&self, packet: &mut P, nat: &Nat, quoted: Option<&Ip>) -> bool {
-        let Some(quoted) = quoted else {
-            return rewrite::address(packet, self.facts, nat.which, nat.new);
+    /// Changes an address in the packet that an ICMP error quotes, where it is at the other end, and
+    /// in the error itself, unless that comes from a router on the way.
+    #[inline(never)]
+    fn translate_error<P: Packet>(&self, packet: &mut P, which: Address, new: [u64; 2]) -> bool {
+        let Some((key, ip)) = parse::quoted(packet, self.facts) else {
+            return false;
         };
-        let (own, other) = match nat.which {
-            Address::Source => (self.facts.ip.source, Address::Destination),
-            Address::Destination => (self.facts.ip.destination, Address::Source),
+        let (own, old, other) = match which {
+            Address::Source => (self.facts.key.source, key.destination, Address::Destination),
+            Address::Destination => (self.facts.key.destination, key.source, Address::Source),
         };
-        // The error may come from a router on the way, whose address stays.
-        (own != nat.old || rewrite::address(packet, self.facts, nat.which, nat.new))
-            && rewrite::quoted_address(packet, self.facts, quoted, other, nat.new)
+        (own != old || rewrite::address(packet, self.facts, which, new))
+            && rewrite::quoted_address(packet, self.facts, &ip, other, new)
     }
 
     /// Answers a packet that is too long for where it should go, at most once a jiffy and CPU.
+    #[inline(never)]
     fn too_long<P: Packet>(&self, packet: &mut P, mtu: u32) -> Verdict {
         let now = self.tables.now();
         let may_tell = !self.facts.icmp_error
-            && self.facts.ip.fragment.is_none_or(|piece| piece.offset == 0)
+            && !self.facts.ip.is_later_fragment()
             && self.tables.told().is_some_and(|told| {
-                let due = told.load(Relaxed) != now;
+                let due = told.get() != now;
                 if due && !self.tables.read_only() {
-                    told.store(now, Relaxed);
+                    told.set(now);
                 }
                 due
             });
@@ -383,17 +371,10 @@ impl<'a, T: Tables> Steering<'a, T> {
             return;
         }
         let half = record.half(direction);
-        half.count(
-            self.tables.cpu(),
-            self.tables.now(),
-            self.facts.ip.length as u64,
-            self.facts.wire_len(),
-        );
-        if self.facts.key.protocol == TCP {
-            let flags = u32::from(self.facts.tcp_flags);
-            if half.tcp_flags.load(Relaxed) | flags != half.tcp_flags.load(Relaxed) {
-                half.tcp_flags.fetch_or(flags, Relaxed);
-            }
+        half.count(self.tables, self.facts.ip.length.into(), self.facts.wire_len());
+        let flags = u64::from(self.facts.tcp_flags);
+        if half.tcp_flags.get() & flags != flags {
+            self.tables.set_bits(&half.tcp_flags, flags);
         }
     }
 
@@ -403,8 +384,8 @@ impl<'a, T: Tables> Steering<'a, T> {
             return;
         }
         if let Some(rule) = self.tables.rule(action.rule) {
-            rule.count.add(self.facts.ip.length as u64);
-            rule.last_hit.store(self.tables.now(), Relaxed);
+            rule.count.add(self.facts.ip.length.into());
+            rule.last_hit.set(self.tables.now());
         }
     }
 

@@ -2,14 +2,14 @@
 //!
 //! User space shares these types and maps most of the tables into its memory. What both sides change
 //! while packets flow is atomic; everything else is immutable for as long as packets can reach it.
-
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! (zerocopy knows no atomics where the compiler has no compare-and-swap, hence `cfg_attr` on those.)
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     flow::{FlowKey, Record},
     verdict::Reason,
+    word::Word,
 };
 
 /// Version of everything in this file. State pinned under another version is not touched.
@@ -283,31 +283,33 @@ impl Hop {
 }
 
 /// Packets and bytes.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Count {
     /// Packets.
-    pub packets: AtomicU64,
+    pub packets: Word,
     /// Bytes.
-    pub bytes: AtomicU64,
+    pub bytes: Word,
 }
 
 impl Count {
     /// Counts a packet, in an entry that no other CPU writes.
     pub fn add(&self, bytes: u64) {
-        self.packets.store(self.packets.load(Relaxed) + 1, Relaxed);
-        self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
+        self.packets.set(self.packets.get() + 1);
+        self.bytes.set(self.bytes.get() + bytes);
     }
 }
 
 /// A rule's counter on one CPU.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct RuleCount {
     /// Packets and bytes.
     pub count: Count,
     /// When the last one came, in jiffies.
-    pub last_hit: AtomicU64,
+    pub last_hit: Word,
 }
 
 /// A flow in the flow table: which record, which direction, and the record's generation, in one word.
@@ -351,19 +353,21 @@ impl From<FlowRef> for u64 {
 }
 
 /// One way of a set of the flow cache.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct CacheWay {
     /// The key.
-    pub key: [AtomicU64; 5],
+    pub key: [Word; 5],
     /// A [`FlowRef`].
-    pub flow: AtomicU64,
+    pub flow: Word,
     /// Makes a set fill two cache lines.
-    pub padding: [AtomicU64; 2],
+    pub padding: [Word; 2],
 }
 
 /// A set of the flow cache. Each CPU has sets of its own.
-#[derive(Debug, Default, FromBytes, IntoBytes, KnownLayout)]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct CacheSet {
     /// The ways, latest first.
@@ -447,7 +451,14 @@ pub trait Tables {
     /// A rule's counter on this CPU.
     fn rule(&self, rule: u32) -> Option<&RuleCount>;
     /// When this CPU last told a sender of an MTU, in jiffies.
-    fn told(&self) -> Option<&AtomicU64>;
+    fn told(&self) -> Option<&Word>;
+
+    /// Adds to a number that several CPUs write.
+    fn add(&self, sum: &Word, value: u64);
+    /// Sets bits in a number that several CPUs write.
+    fn set_bits(&self, bits: &Word, value: u64);
+    /// Makes `owner` the value of `cell` if it is 0. Answers the value that it has then.
+    fn claim(&self, cell: &Word, owner: u64) -> u64;
 
     /// Now, in jiffies.
     fn now(&self) -> u64;
@@ -455,6 +466,32 @@ pub trait Tables {
     fn cpu(&self) -> u32;
     /// What was decided about a packet that is only asked about.
     fn explain(&self, trace: Trace);
+}
+
+/// What is there besides tables.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct State {
+    /// An [`Image`].
+    pub image: Word,
+    /// The [`LAYOUT`] of all tables.
+    pub layout: Word,
+}
+
+/// What became of a packet that was only asked about.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Explanation {
+    /// As in [`Trace`].
+    pub flow: Word,
+    /// As in [`Trace`].
+    pub action: Word,
+    /// The number of the [`Reason`].
+    pub reason: Word,
+    /// The slot of the port it would leave by, plus 1; 0 when it would not be redirected.
+    pub sent: Word,
 }
 
 /// What was found on the way of a packet that is only asked about.

@@ -1,0 +1,71 @@
+//! The packet in the driver's memory. The only place that touches it.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    programs::XdpContext,
+};
+use dataplane_core::packet::{Header, Packet};
+
+/// An XDP frame. Headers are in its linear part; the payload may be spread over fragments.
+pub(crate) struct Frame(XdpContext);
+
+impl Frame {
+    pub(crate) const fn new(ctx: XdpContext) -> Self {
+        Self(ctx)
+    }
+
+    fn linear_len(&self) -> usize {
+        self.0.data_end() - self.0.data()
+    }
+
+    fn at<T: Header>(&self, offset: usize) -> Option<*mut T> {
+        if offset >= Self::REACH {
+            return None;
+        }
+        let start = self.0.data() + offset;
+        (start + size_of::<T>() <= self.0.data_end()).then_some(start as *mut T)
+    }
+
+    fn adjust_head(&mut self, delta: i32) -> bool {
+        // SAFETY: the context is the one the program was called with, and no view outlives `&mut self`.
+        unsafe { bpf_xdp_adjust_head(self.0.as_ptr().cast(), delta) == 0 }
+    }
+}
+
+impl Packet for Frame {
+    fn get<T: Header>(&self, offset: usize) -> Option<&T> {
+        let header = self.at::<T>(offset)?;
+        // SAFETY: `at` proved that all of it lies inside the packet; any bytes make a `T`, at any alignment.
+        Some(unsafe { &*header })
+    }
+
+    fn get_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let header = self.at::<T>(offset)?;
+        // SAFETY: as in `get`, and `&mut self` makes it the only view.
+        Some(unsafe { &mut *header })
+    }
+
+    fn len(&self) -> usize {
+        // SAFETY: the context is the one the program was called with.
+        unsafe { bpf_xdp_get_buff_len(self.0.as_ptr().cast()) as usize }
+    }
+
+    fn holds(&self, len: usize) -> bool {
+        len <= self.linear_len() || len <= self.len()
+    }
+
+    fn trim_front(&mut self, len: usize) -> bool {
+        self.adjust_head(len as i32)
+    }
+
+    fn grow_front(&mut self, len: usize) -> bool {
+        self.adjust_head(-(len as i32))
+    }
+
+    fn truncate(&mut self, len: usize) -> bool {
+        let delta = len as i32 - self.len() as i32;
+        // SAFETY: as in `adjust_head`.
+        unsafe { bpf_xdp_adjust_tail(self.0.as_ptr().cast(), delta) == 0 }
+    }
+}

@@ -1,0 +1,270 @@
+//! The maps, and looking things up in them.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, xdp_action},
+    btf_maps::{Array, DevMap, HashMap, LruHashMap, Stack},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64},
+    macros::btf_map,
+};
+use dataplane_core::{
+    Reason, Word,
+    flow::{FlowKey, Record},
+    table::{
+        Action, CacheSet, Count, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image,
+        Inserted, PORTS, Port, RuleCount, Split, State, Tables, Trace,
+    },
+};
+
+/// The error of an insertion under a key that is taken.
+const EEXIST: i32 = -17;
+
+/// User space maps these into its memory.
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+/// Whether packets are only asked about: nothing may be changed or counted.
+#[unsafe(no_mangle)]
+static READ_ONLY: Global<u32> = Global::new(0);
+/// Rules at most: the stride of a CPU's part of [`RULE_COUNTS`].
+#[unsafe(no_mangle)]
+static RULES: Global<u32> = Global::new(1);
+/// Sets of a CPU's flow cache, a power of two, less 1.
+#[unsafe(no_mangle)]
+static CACHE_MASK: Global<u32> = Global::new(0);
+
+// Where 1 entry is defined, the number is set at load.
+
+/// The rule set in force.
+#[btf_map]
+static STATE: Array<State, 1, MMAPABLE> = Array::new();
+/// Interface index to slot plus 1.
+#[btf_map]
+static SLOTS: Array<u32, { INTERFACES as usize }, MMAPABLE> = Array::new();
+/// Ports by slot.
+#[btf_map(name = "PORTS")]
+static PORT_TABLE: Array<Port, { PORTS as usize }, MMAPABLE> = Array::new();
+/// Interfaces by slot, to leave by.
+#[btf_map]
+static DEVICES: DevMap<{ PORTS as usize }> = DevMap::new();
+
+/// Cells of the rule set.
+#[btf_map]
+static SPLITS: Array<Split, 1, MMAPABLE> = Array::new();
+/// Cells of the rule set.
+#[btf_map]
+static FILTERS: Array<Filter, 1, MMAPABLE> = Array::new();
+/// Cells of the rule set.
+#[btf_map]
+static ACTIONS: Array<Action, 1, MMAPABLE> = Array::new();
+/// Next hops, a word each.
+#[btf_map]
+static HOPS: Array<Word, 1, MMAPABLE> = Array::new();
+
+/// Sets of the flow cache, CPU after CPU.
+#[btf_map]
+static CACHE: Array<CacheSet, 1> = Array::new();
+/// The flow table: both keys of a flow lead to its record.
+#[btf_map]
+static FLOWS: HashMap<FlowKey, u64, 1> = HashMap::new();
+/// The records.
+#[btf_map]
+static RECORDS: Array<Record, 1, MMAPABLE> = Array::new();
+/// Records that are free.
+#[btf_map]
+static FREE: Stack<u32, 1> = Stack::new();
+/// Ports of datagrams that come in fragments.
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, u32, 1> = LruHashMap::new();
+
+/// Packets and bytes that came in, by CPU, port and reason.
+#[btf_map]
+static COUNTS: Array<Count, 1, MMAPABLE> = Array::new();
+/// Packets and bytes that went out, by CPU and port.
+#[btf_map]
+static SENT: Array<Count, 1, MMAPABLE> = Array::new();
+/// Packets and bytes by CPU and rule.
+#[btf_map]
+static RULE_COUNTS: Array<RuleCount, 1, MMAPABLE> = Array::new();
+/// When a CPU last told a sender of an MTU.
+#[btf_map]
+static TOLD: Array<Word, 1> = Array::new();
+/// What became of a packet that was asked about.
+#[btf_map]
+static EXPLANATION: Array<Explanation, 1, MMAPABLE> = Array::new();
+
+/// The maps of this program.
+pub(crate) struct Maps;
+
+/// Sends the packet out of the port in `slot`, or to the kernel when no interface is there.
+pub(crate) fn redirect(slot: u16) -> u32 {
+    match DEVICES.redirect(slot.into(), xdp_action::XDP_PASS.into()) {
+        Ok(action) | Err(action) => action,
+    }
+}
+
+fn cpu() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
+impl Tables for Maps {
+    fn read_only(&self) -> bool {
+        READ_ONLY.load() != 0
+    }
+
+    fn port(&self, ifindex: u32) -> Option<&Port> {
+        match SLOTS.get(ifindex)? {
+            0 => None,
+            slot => self.port_in((slot - 1) as u16),
+        }
+    }
+
+    fn port_in(&self, slot: u16) -> Option<&Port> {
+        PORT_TABLE.get(slot.into()).filter(|port| port.present != 0)
+    }
+
+    fn image(&self) -> Image {
+        STATE.get(0).map_or(0, |state| state.image.get()).into()
+    }
+
+    fn split(&self, cell: u32) -> Option<&Split> {
+        SPLITS.get(cell)
+    }
+
+    fn filter(&self, cell: u32) -> Option<&Filter> {
+        FILTERS.get(cell)
+    }
+
+    fn action(&self, cell: u32) -> Option<&Action> {
+        ACTIONS.get(cell)
+    }
+
+    fn hop(&self, index: u32) -> Option<Hop> {
+        Hop::of(HOPS.get(index)?.get())
+    }
+
+    fn cache(&self, hash: u32) -> Option<&CacheSet> {
+        let mask = CACHE_MASK.load();
+        CACHE.get(cpu() * (mask + 1) + (hash & mask))
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<FlowRef> {
+        // SAFETY: the value is copied at once; a word is read whole.
+        let word = unsafe { FLOWS.get(key) }?;
+        Some((*word).into())
+    }
+
+    fn insert(&self, key: &FlowKey, flow: FlowRef) -> Inserted {
+        match FLOWS.insert(key, u64::from(flow), BPF_NOEXIST.into()) {
+            Ok(()) => Inserted::Done,
+            Err(EEXIST) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    fn remove(&self, key: &FlowKey) {
+        // It may be gone already.
+        let _: Result<(), i32> = FLOWS.remove(key);
+    }
+
+    fn allocate(&self) -> Option<u32> {
+        FREE.pop().ok()?
+    }
+
+    fn release(&self, id: u32) {
+        // There is room for every record.
+        let _: Result<(), i32> = FREE.push(id, 0);
+    }
+
+    fn record(&self, id: u32) -> Option<&Record> {
+        RECORDS.get(id)
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<u32> {
+        // SAFETY: the value is copied at once.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, ports: u32) {
+        // Without room, later fragments are counted as unknown.
+        let _: Result<(), i32> = FRAGMENTS.insert(key, ports, 0);
+    }
+
+    fn count(&self, slot: u16, reason: Reason, bytes: u64) {
+        if self.read_only() {
+            if let Some(explanation) = EXPLANATION.get(0) {
+                explanation.reason.set(reason as u64);
+            }
+            return;
+        }
+        let reasons = Reason::ALL.len() as u32;
+        let index = (cpu() * PORTS + u32::from(slot)) * reasons + reason as u32;
+        if let Some(count) = COUNTS.get(index) {
+            count.add(bytes);
+        }
+    }
+
+    fn count_sent(&self, slot: u16, bytes: u64) {
+        if self.read_only() {
+            if let Some(explanation) = EXPLANATION.get(0) {
+                explanation.sent.set(u64::from(slot) + 1);
+            }
+            return;
+        }
+        if let Some(count) = SENT.get(cpu() * PORTS + u32::from(slot)) {
+            count.add(bytes);
+        }
+    }
+
+    fn rule(&self, rule: u32) -> Option<&RuleCount> {
+        RULE_COUNTS.get(cpu() * RULES.load() + rule)
+    }
+
+    fn told(&self) -> Option<&Word> {
+        TOLD.get(cpu())
+    }
+
+    fn add(&self, sum: &Word, value: u64) {
+        // SAFETY: the reference proves that the memory is there and shared.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum.as_ptr(), in(reg) value) };
+    }
+
+    fn set_bits(&self, bits: &Word, value: u64) {
+        // SAFETY: as above.
+        unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) bits.as_ptr(), in(reg) value) };
+    }
+
+    fn claim(&self, cell: &Word, owner: u64) -> u64 {
+        let mut found: u64 = 0;
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({0} + 0, r0, {1})",
+                in(reg) cell.as_ptr(),
+                in(reg) owner,
+                inout("r0") found,
+            );
+        }
+        if found == 0 { owner } else { found }
+    }
+
+    fn now(&self) -> u64 {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_jiffies64() }
+    }
+
+    fn cpu(&self) -> u32 {
+        cpu()
+    }
+
+    fn explain(&self, trace: Trace) {
+        if self.read_only()
+            && let Some(explanation) = EXPLANATION.get(0)
+        {
+            explanation.flow.set(trace.flow);
+            explanation.action.set(trace.action.into());
+        }
+    }
+}
