@@ -23,10 +23,6 @@ pub(crate) fn green(text: impl Display) -> String {
     style("1;32", text)
 }
 
-pub(crate) fn cyan(text: impl Display) -> String {
-    style("1;36", text)
-}
-
 /// `0.4 s`, `12.3 s`, `2 min 05 s`.
 pub(crate) fn elapsed(time: Duration) -> String {
     let seconds = time.as_secs();

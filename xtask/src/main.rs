@@ -1,7 +1,7 @@
 //! The tasks of a developer and of CI: `cargo xtask <task>`.
 //!
 //! This crate is built first on a new machine, so it depends on next to nothing and drives
-//! everything else (cargo, apt-get, ip, qemu) as a person would: by running commands.
+//! everything else (cargo, apt-get, qemu) as a person would: by running commands.
 #![expect(clippy::print_stdout, reason = "tasks talk to a person")]
 
 use std::{env, process::ExitCode};
@@ -9,19 +9,27 @@ use std::{env, process::ExitCode};
 use anyhow::{Result, bail};
 
 mod console;
+mod demo;
 mod process;
 mod setup;
+mod test;
+mod vm;
 
 const USAGE: &str = "\
 Usage: cargo xtask <task>
 
   setup [build|demo|test]  install what is missing to build, show or test edgesteer
-                           (default: all of it)";
+                           (default: all of it)
+  demo [--keep]            steer real HTTP traffic between network namespaces, and show it;
+                           --keep leaves the lab up for playing
+  demo --clean             remove a lab that was kept
+  test                     everything CI checks, in CI's order
+  vm [BINARY [ARG...]]     run the kernel scenario (or BINARY) on Linux 6.1 in QEMU";
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
     match run(&args.iter().map(String::as_str).collect::<Vec<_>>()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{} {error:#}", console::red("error:"));
             ExitCode::FAILURE
@@ -29,15 +37,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &[&str]) -> Result<()> {
+fn run(args: &[&str]) -> Result<ExitCode> {
     match args {
-        ["setup"] | ["setup", "test"] => setup::run(setup::Purpose::Test),
-        ["setup", "build"] => setup::run(setup::Purpose::Build),
-        ["setup", "demo"] => setup::run(setup::Purpose::Demo),
-        [] | ["help"] | ["--help"] | ["-h"] => {
-            println!("{USAGE}");
-            Ok(())
-        }
+        ["setup"] | ["setup", "test"] => setup::run(setup::Purpose::Test)?,
+        ["setup", "build"] => setup::run(setup::Purpose::Build)?,
+        ["setup", "demo"] => setup::run(setup::Purpose::Demo)?,
+        ["demo"] | ["demo", "--keep" | "--clean"] => return demo::run(&args[1..]),
+        ["test"] => return Ok(test::run()),
+        ["vm"] => vm::run_scenario()?,
+        ["vm", binary, args @ ..] => vm::run(binary.as_ref(), args)?,
+        [] | ["help"] | ["--help"] | ["-h"] => println!("{USAGE}"),
         other => bail!("no such task: {}\n\n{USAGE}", other.join(" ")),
     }
+    Ok(ExitCode::SUCCESS)
 }

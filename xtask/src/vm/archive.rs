@@ -1,0 +1,68 @@
+//! The cpio format ("newc") in which Linux takes its first root file system.
+
+use std::collections::BTreeSet;
+
+const DIRECTORY: u32 = 0o040_755;
+const PROGRAM: u32 = 0o100_755;
+
+/// An archive in memory.
+#[derive(Default)]
+pub(super) struct Archive {
+    bytes: Vec<u8>,
+    names: BTreeSet<String>,
+}
+
+impl Archive {
+    /// Adds a directory, and those above it.
+    pub(super) fn directory(&mut self, path: &str) {
+        let path = path.trim_matches('/');
+        if path.is_empty() || self.names.contains(path) {
+            return;
+        }
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.directory(above);
+        }
+        self.entry(path, DIRECTORY, &[]);
+    }
+
+    /// Adds a file that may be executed, once.
+    pub(super) fn file(&mut self, path: &str, content: &[u8]) {
+        let path = path.trim_start_matches('/');
+        if self.names.contains(path) {
+            return;
+        }
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.directory(above);
+        }
+        self.entry(path, PROGRAM, content);
+    }
+
+    /// The whole archive.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.entry("TRAILER!!!", 0, &[]);
+        self.bytes
+    }
+
+    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
+        let inode = self.names.len() + 1;
+        let size = content.len();
+        let name_size = name.len() + 1;
+        // Magic, then: inode, mode, owner, group, links, time, size, device and special device
+        // (major and minor each), length of the name, checksum.
+        let header = format!(
+            "070701{inode:08x}{mode:08x}{0:08x}{0:08x}{1:08x}{0:08x}{size:08x}\
+             {0:08x}{0:08x}{0:08x}{0:08x}{name_size:08x}{0:08x}",
+            0, 1
+        );
+        self.bytes
+            .extend(header.bytes().chain(name.bytes()).chain([0]));
+        self.align();
+        self.bytes.extend_from_slice(content);
+        self.align();
+        self.names.insert(name.to_owned());
+    }
+
+    fn align(&mut self) {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+}
