@@ -1,4 +1,7 @@
 //! What the tests of edgesteer stand on: packets, the oracle, the lab and the scenarios.
 
 pub mod lab;
+pub mod oracle;
 pub mod packet;
+pub mod scenario;
+pub mod world;

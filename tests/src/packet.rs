@@ -215,7 +215,22 @@ impl Packet {
     /// The error that the node `from` sends to the source of `offending`, quoting at most
     /// `length` octets of it.
     pub fn error(from: &str, kind: IcmpError, offending: &Self, length: usize) -> Self {
+        Self::error_about_translated(from, kind, offending, offending, length)
+    }
+
+    /// The same, when addresses in the quoted IP header were translated on the way, and the
+    /// transport header was left as it was in `before`.
+    pub fn error_about_translated(
+        from: &str,
+        kind: IcmpError,
+        offending: &Self,
+        before: &Self,
+        length: usize,
+    ) -> Self {
+        let header = offending.transport_offset() - offending.network_offset();
         let mut quote = offending.network_bytes();
+        quote.truncate(header);
+        quote.extend(before.transport_bytes());
         quote.truncate(length);
         let mut packet = Self::new(
             address(from),
@@ -236,6 +251,14 @@ impl Packet {
             Transport::Echo { .. } | Transport::Error { .. } => 58,
             Transport::Other(protocol) => protocol,
         }
+    }
+
+    /// Source and destination port or, of an echo, twice its identifier: what tells flows apart.
+    pub fn flow_ports(&self) -> (u16, u16) {
+        if let Transport::Echo { id, .. } = self.transport {
+            return (id, id);
+        }
+        self.ports().unwrap_or_default()
     }
 
     /// Source and destination port, of the protocols that have them.

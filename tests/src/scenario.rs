@@ -1,0 +1,166 @@
+//! What happens to packets, as examples: rules, frames in, and for each the one reason it is counted
+//! for and where it comes out. The same scenarios run on the host, in the kernel and over veth.
+
+mod addressing;
+mod errors;
+mod forwarding;
+mod matching;
+mod parsing;
+mod run;
+
+use dataplane_core::Reason;
+
+pub use addressing::{Family, V4, V6};
+pub use run::{Executor, Exit, FlowCount, Seen, run};
+
+use crate::{
+    packet::Packet,
+    world::{Port, World},
+};
+
+/// An example.
+#[derive(Debug)]
+pub struct Scenario {
+    /// What it is about.
+    pub name: String,
+    /// Rules in text form.
+    pub rules: Vec<String>,
+    /// What arrives, in order.
+    pub steps: Vec<Step>,
+    /// What the flow table holds at the end.
+    pub flows: Vec<FlowCount>,
+}
+
+/// A frame that arrives and what should become of it.
+#[derive(Debug)]
+pub struct Step {
+    /// The port it comes by.
+    pub port: &'static str,
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// The reason it is counted for.
+    pub reason: Reason,
+    /// Where it goes.
+    pub then: Then,
+}
+
+/// Where a frame goes.
+#[derive(Clone, Debug)]
+pub enum Then {
+    /// Nowhere.
+    Discarded,
+    /// Its original path, unchanged.
+    Original,
+    /// Its original path, unchanged, and a copy out of a port, looking like this.
+    Copied(&'static str, Vec<u8>),
+    /// Out of a port, looking like this.
+    Sent(&'static str, Vec<u8>),
+    /// Back to where it came from, as an answer that passes this check.
+    Answered(fn(&[u8]) -> Result<(), String>),
+}
+
+/// All scenarios.
+pub fn all() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for family in [&V4, &V6] {
+        forwarding::scenarios(family, &mut all);
+        matching::scenarios(family, &mut all);
+        errors::scenarios(family, &mut all);
+        parsing::scenarios(family, &mut all);
+    }
+    parsing::malformed(&mut all);
+    all
+}
+
+impl Scenario {
+    fn new(name: &str, family: &Family, rules: &[&str]) -> Self {
+        Self {
+            name: format!("{name}, {}", family.name),
+            rules: rules.iter().map(|rule| family.fill_in(rule)).collect(),
+            steps: Vec::new(),
+            flows: Vec::new(),
+        }
+    }
+
+    fn frame(mut self, port: &'static str, frame: Vec<u8>, reason: Reason, then: Then) -> Self {
+        self.steps.push(Step {
+            port,
+            frame,
+            reason,
+            then,
+        });
+        self
+    }
+
+    fn discarded(self, port: &'static str, packet: &Packet, reason: Reason) -> Self {
+        self.frame(port, packet.bytes(), reason, Then::Discarded)
+    }
+
+    fn original(self, port: &'static str, packet: &Packet, reason: Reason) -> Self {
+        self.frame(port, packet.bytes(), reason, Then::Original)
+    }
+
+    fn sent(
+        self,
+        port: &'static str,
+        packet: &Packet,
+        reason: Reason,
+        to: &'static str,
+        looking: &Packet,
+    ) -> Self {
+        self.frame(
+            port,
+            packet.bytes(),
+            reason,
+            Then::Sent(to, looking.bytes()),
+        )
+    }
+
+    /// The flow that `up` belongs to has this many packets like `up`, and like `down`.
+    fn flow(mut self, up: &Packet, packets: u64, down: &Packet, replies: u64) -> Self {
+        self.flows.push(FlowCount::new(up, packets, down, replies));
+        self
+    }
+}
+
+/// `packet` as it leaves towards the application behind `port`.
+fn to_app(world: &World, port: &'static str, packet: &Packet) -> Packet {
+    let Port { mac, .. } = *world.port(port);
+    let neighbor = world.neighbors.iter().find(|neighbor| neighbor.1 == port);
+    let (_, _, destination) = *neighbor.expect("an application behind the port");
+    packet.clone().untagged().macs(mac, destination)
+}
+
+/// The answer of the application behind `port` to what it received.
+fn answer(received: &Packet) -> Packet {
+    Packet {
+        ttl: 64,
+        ..received.reversed()
+    }
+}
+
+/// `answer` as it comes back to the sender of `question`.
+fn to_ue(answer: &Packet, question: &Packet) -> Packet {
+    Packet {
+        source: question.destination,
+        tags: question.tags.clone(),
+        source_mac: question.destination_mac,
+        destination_mac: question.source_mac,
+        ..answer.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_scenarios_are_valid() {
+        for scenario in all() {
+            for rule in &scenario.rules {
+                let parsed: dataplane_user::rule::Rule = rule.parse().unwrap();
+                parsed.check().unwrap();
+            }
+        }
+    }
+}

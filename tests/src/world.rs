@@ -1,0 +1,102 @@
+//! The MEC host that oracle and scenarios are about: its ports and its neighbors.
+
+use std::net::IpAddr;
+
+use dataplane_user::rule::{Endpoint, EndpointAddress};
+
+use crate::packet::MacAddress;
+
+/// What a port faces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// UEs.
+    Access,
+    /// The data network.
+    Core,
+    /// An application.
+    App,
+}
+
+/// A port.
+#[derive(Clone, Copy, Debug)]
+pub struct Port {
+    /// Its name, also that of its interface.
+    pub name: &'static str,
+    /// What it faces.
+    pub role: Role,
+    /// The other end of its wire, if it has one.
+    pub pair: Option<&'static str>,
+    /// Its address space.
+    pub zone: u16,
+    /// Its MAC address.
+    pub mac: MacAddress,
+    /// The longest IP packet that fits.
+    pub mtu: u16,
+}
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// Whom it knows: address, port and MAC address.
+    pub neighbors: Vec<(IpAddr, &'static str, MacAddress)>,
+}
+
+impl World {
+    /// A wire between `access0` and `core0`, a routed `access1` in zone 2, the applications behind
+    /// `app0` and, where less fits, `app1`, and nobody at 198.18.1.9.
+    pub fn new() -> Self {
+        let port = |name, role, pair, zone, last| Port {
+            name,
+            role,
+            pair,
+            zone,
+            mac: [2, 0, 0, 0, 0xe, last],
+            mtu: if name == "app1" { 1400 } else { 1500 },
+        };
+        let neighbor = |address: &str, port, last| {
+            let address = address.parse().expect("an address");
+            (address, port, [2, 0, 0, 0, 0xa, last])
+        };
+        Self {
+            ports: vec![
+                port("access0", Role::Access, Some("core0"), 0, 1),
+                port("core0", Role::Core, Some("access0"), 0, 2),
+                port("access1", Role::Access, None, 2, 3),
+                port("app0", Role::App, None, 0, 4),
+                port("app1", Role::App, None, 0, 5),
+            ],
+            neighbors: vec![
+                neighbor("198.18.1.2", "app0", 1),
+                neighbor("2001:db8:a1::2", "app0", 1),
+                neighbor("198.18.2.2", "app1", 2),
+                neighbor("2001:db8:a2::2", "app1", 2),
+            ],
+        }
+    }
+
+    /// A port by its name.
+    pub fn port(&self, name: &str) -> &Port {
+        let found = self.ports.iter().find(|port| port.name == name);
+        found.unwrap_or_else(|| panic!("there is no port {name}"))
+    }
+
+    /// Where a destination is: its port and its MAC address. A MAC address needs the port said.
+    pub fn resolve(&self, endpoint: &Endpoint) -> Option<(&'static str, MacAddress)> {
+        let said = endpoint.port.as_deref().map(|name| self.port(name).name);
+        match endpoint.address {
+            EndpointAddress::Mac(mac) => said.map(|port| (port, mac.octets())),
+            EndpointAddress::Ip { address, .. } => {
+                let known = self.neighbors.iter().find(|neighbor| neighbor.0 == address);
+                known.map(|&(_, port, mac)| (said.unwrap_or(port), mac))
+            }
+        }
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
