@@ -1,0 +1,95 @@
+use std::net::IpAddr;
+
+use super::Mac;
+
+/// What a rule does with the packets that it matches (MEC 011, 7.1.2.2 `action`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The packet ends here.
+    Drop,
+    /// The packet goes on as if no rule had matched, and is counted.
+    Passthrough,
+    /// The packet goes to the application.
+    Forward {
+        /// The application.
+        destination: Destination,
+        /// What becomes of a GTP-U header.
+        tunnel: Tunnel,
+    },
+    /// The packet goes on untouched, and a copy goes to the application.
+    Duplicate {
+        /// The application.
+        destination: Destination,
+        /// What becomes of a GTP-U header of the copy.
+        tunnel: Tunnel,
+    },
+}
+
+/// Whether the application sees the tunnel that a packet came in. It makes no difference to a plain packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// The application gets the inner packet.
+    Decapsulated,
+    /// The application gets the packet with its tunnel headers.
+    Encapsulated,
+}
+
+/// The interfaces of an application.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    /// Packets of both directions are exchanged with the application over one interface.
+    One(Endpoint),
+    /// The application sits in line: upstream packets enter it on one side and leave it on the other.
+    Inline {
+        /// The side of the clients.
+        ue: Endpoint,
+        /// The side of the core network.
+        core: Endpoint,
+    },
+}
+
+/// Where an interface of an application is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: EndpointAddress,
+    /// The name of the port it is behind; found by its address when absent.
+    pub port: Option<String>,
+}
+
+/// How packets are addressed to an interface of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// As Ethernet frames; the IP packet stays as it is.
+    Mac(Mac),
+    /// Routed to it as the next hop.
+    Ip {
+        /// The address of the application.
+        address: IpAddr,
+        /// Whether the packet's destination address is rewritten to it, and restored in replies.
+        nat: bool,
+    },
+}
+
+impl Action {
+    /// The application that packets are sent to, if they are.
+    pub const fn destination(&self) -> Option<&Destination> {
+        match self {
+            Self::Drop | Self::Passthrough => None,
+            Self::Forward { destination, .. } | Self::Duplicate { destination, .. } => {
+                Some(destination)
+            }
+        }
+    }
+}
+
+impl Destination {
+    /// Its endpoints, the one of the UE side first.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let (first, second) = match self {
+            Self::One(endpoint) => (endpoint, None),
+            Self::Inline { ue, core } => (ue, Some(core)),
+        };
+        [Some(first), second].into_iter().flatten()
+    }
+}

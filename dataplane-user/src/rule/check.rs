@@ -1,0 +1,149 @@
+//! Conditions that no type can express: what could be written but can match nothing or be sent nowhere.
+
+use std::net::IpAddr;
+
+use super::{Action, AddressRange, Destination, EndpointAddress, Filter, Rule};
+
+/// A part of a rule that makes no sense, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Contradiction {
+    /// The part.
+    pub place: Place,
+    /// Why, in words for the author of the rule.
+    pub why: &'static str,
+}
+
+/// A part of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The list of filters.
+    Filters,
+    /// The filter of this index.
+    Filter(usize),
+    /// The code point of the filter of this index.
+    Dscp(usize),
+    /// The endpoint of this index.
+    Endpoint(usize),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Rule {
+    /// Finds the first thing that cannot be meant.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        if self.filters.is_empty() {
+            return Err(Contradiction {
+                place: Place::Filters,
+                why: "a rule needs at least one filter",
+            });
+        }
+        let families = self.filters.iter().enumerate().map(|(index, filter)| {
+            if filter.dscp.is_some_and(|dscp| dscp > 63) {
+                return Err(Contradiction {
+                    place: Place::Dscp(index),
+                    why: "a DSCP is a number from 0 to 63",
+                });
+            }
+            family(filter).map_err(|why| Contradiction {
+                place: Place::Filter(index),
+                why,
+            })
+        });
+        let families = families.collect::<Result<Vec<_>, _>>()?;
+        self.action.check(&families)
+    }
+}
+
+impl Action {
+    fn check(&self, families: &[Option<Family>]) -> Result<(), Contradiction> {
+        let Some(destination) = self.destination() else {
+            return Ok(());
+        };
+        let inline = matches!(destination, Destination::Inline { .. });
+        for (index, endpoint) in destination.endpoints().enumerate() {
+            let refuse = |why| {
+                Err(Contradiction {
+                    place: Place::Endpoint(index),
+                    why,
+                })
+            };
+            match endpoint.address {
+                EndpointAddress::Mac(mac) if !mac.is_unicast() => {
+                    return refuse("the MAC address of an application is a unicast address");
+                }
+                EndpointAddress::Ip { address, .. } if !is_host(address) => {
+                    return refuse("the IP address of an application is one that a host can have");
+                }
+                EndpointAddress::Ip { nat: true, .. } if inline => {
+                    return refuse(
+                        "an application in line sees packets as they are, without address translation",
+                    );
+                }
+                EndpointAddress::Ip { address, nat: true }
+                    if families.contains(&Some(other(address))) =>
+                {
+                    return refuse(
+                        "an address cannot be translated to one of the other IP version; a filter selects that",
+                    );
+                }
+                EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The only family that the filter can match, `None` for both.
+fn family(filter: &Filter) -> Result<Option<Family>, &'static str> {
+    let by_class = match (filter.dscp, filter.traffic_class) {
+        (Some(_), None) => Some(Family::V4),
+        (None, Some(_)) => Some(Family::V6),
+        (Some(_), Some(_)) | (None, None) => None,
+    };
+    let addresses = match (family_of(&filter.src), family_of(&filter.dst)) {
+        (Some(src), Some(dst)) if src != dst => {
+            return Err(
+                "the source addresses are of one IP version and the destination addresses of the other: \
+                        no packet can match",
+            );
+        }
+        (src, dst) => src.or(dst),
+    };
+    match (by_class, addresses) {
+        (Some(class), Some(addresses)) if class != addresses => Err(
+            "a DSCP is matched in IPv4 and a traffic class in IPv6, but the addresses are of the other version: \
+                 no packet can match",
+        ),
+        (class, addresses) => Ok(class.or(addresses)),
+    }
+}
+
+fn family_of(ranges: &[AddressRange]) -> Option<Family> {
+    let (first, rest) = ranges.split_first()?;
+    let family = if first.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    rest.iter()
+        .all(|range| range.is_ipv4() == first.is_ipv4())
+        .then_some(family)
+}
+
+fn other(address: IpAddr) -> Family {
+    if address.is_ipv4() {
+        Family::V6
+    } else {
+        Family::V4
+    }
+}
+
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
+}

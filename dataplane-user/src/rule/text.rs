@@ -1,0 +1,372 @@
+//! The one-line text form of a rule.
+//!
+//! ```text
+//! rule     = APP/RULE prio N (flow | packet) filter { or filter } action
+//! filter   = any | [from A,..] [to A,..] [proto P,..] [sport R,..] [dport R,..] [dscp N] [tc N] [zone N]
+//! action   = drop | passthrough | (forward | duplicate) [encapsulated] endpoint [and endpoint]
+//! endpoint = (mac M | ip A [nat]) [via PORT]
+//! ```
+
+use std::{
+    fmt::{self, Display, Formatter},
+    iter::Peekable,
+    str::{FromStr, SplitAsciiWhitespace},
+};
+
+use super::{
+    Action, Destination, Endpoint, EndpointAddress, Filter, FilterType, ParseError, Rule, Tunnel,
+    filter::{protocol_name, protocol_number},
+    id::{escape, unescape},
+};
+
+impl FromStr for Rule {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let refuse = |why: String| ParseError::new("a rule", text, why);
+        let rule = Words(text.split_ascii_whitespace().peekable())
+            .rule()
+            .map_err(refuse)?;
+        rule.check()
+            .map_err(|contradiction| refuse(contradiction.to_string()))?;
+        Ok(rule)
+    }
+}
+
+/// The words that are left. Errors are reasons in words; the caller knows the line.
+struct Words<'a>(Peekable<SplitAsciiWhitespace<'a>>);
+
+impl<'a> Words<'a> {
+    fn rule(mut self) -> Result<Rule, String> {
+        let id = self.value("a rule id")?;
+        self.expect("prio")?;
+        let priority = self.value("a priority from 0 to 255")?;
+        let filter_type = match self.next("`flow` or `packet`")? {
+            "flow" => FilterType::Flow,
+            "packet" => FilterType::Packet,
+            word => return Err(format!("`{word}` stands where `flow` or `packet` should")),
+        };
+        let mut filters = vec![self.filter()?];
+        while self.take("or") {
+            filters.push(self.filter()?);
+        }
+        let action = self.action()?;
+        match self.0.next() {
+            Some(word) => Err(format!("`{word}` follows its end")),
+            None => Ok(Rule {
+                id,
+                priority,
+                filter_type,
+                filters,
+                action,
+            }),
+        }
+    }
+
+    fn filter(&mut self) -> Result<Filter, String> {
+        if self.take("any") {
+            return Ok(Filter::default());
+        }
+        let mut filter = Filter::default();
+        while let Some(word) = self.0.peek().copied() {
+            match word {
+                "from" => self.list(&mut filter.src, "addresses")?,
+                "to" => self.list(&mut filter.dst, "addresses")?,
+                "sport" => self.list(&mut filter.src_port, "ports")?,
+                "dport" => self.list(&mut filter.dst_port, "ports")?,
+                "proto" => {
+                    let mut protocols: Vec<Protocol> = Vec::new();
+                    self.list(&mut protocols, "protocols")?;
+                    filter
+                        .protocol
+                        .extend(protocols.into_iter().map(|protocol| protocol.0));
+                }
+                "dscp" => self.number(&mut filter.dscp)?,
+                "tc" => self.number(&mut filter.traffic_class)?,
+                "zone" => self.number(&mut filter.zone)?,
+                _ => break,
+            }
+        }
+        if filter == Filter::default() {
+            return Err("a filter is missing; write `any` to match everything".to_owned());
+        }
+        Ok(filter)
+    }
+
+    fn action(&mut self) -> Result<Action, String> {
+        let expected = "`drop`, `passthrough`, `forward` or `duplicate`";
+        match self.next(expected)? {
+            "drop" => Ok(Action::Drop),
+            "passthrough" => Ok(Action::Passthrough),
+            "forward" => {
+                let tunnel = self.tunnel();
+                Ok(Action::Forward {
+                    destination: self.destination()?,
+                    tunnel,
+                })
+            }
+            "duplicate" => {
+                let tunnel = self.tunnel();
+                Ok(Action::Duplicate {
+                    destination: self.destination()?,
+                    tunnel,
+                })
+            }
+            word => Err(format!("`{word}` stands where {expected} should")),
+        }
+    }
+
+    fn tunnel(&mut self) -> Tunnel {
+        if self.take("encapsulated") {
+            Tunnel::Encapsulated
+        } else {
+            Tunnel::Decapsulated
+        }
+    }
+
+    fn destination(&mut self) -> Result<Destination, String> {
+        let first = self.endpoint()?;
+        if self.take("and") {
+            return Ok(Destination::Inline {
+                ue: first,
+                core: self.endpoint()?,
+            });
+        }
+        Ok(Destination::One(first))
+    }
+
+    fn endpoint(&mut self) -> Result<Endpoint, String> {
+        let address = match self.next("`mac` or `ip`")? {
+            "mac" => EndpointAddress::Mac(self.value("a MAC address")?),
+            "ip" => EndpointAddress::Ip {
+                address: self.value("an IP address")?,
+                nat: self.take("nat"),
+            },
+            word => return Err(format!("`{word}` stands where `mac` or `ip` should")),
+        };
+        let port = if self.take("via") {
+            let word = self.next("the name of a port")?;
+            Some(
+                unescape(word)
+                    .ok_or_else(|| format!("`{word}` has a `%` without two hex digits"))?,
+            )
+        } else {
+            None
+        };
+        Ok(Endpoint { address, port })
+    }
+
+    fn list<T: FromStr<Err: Display>>(
+        &mut self,
+        into: &mut Vec<T>,
+        what: &str,
+    ) -> Result<(), String> {
+        let keyword = self.next(what)?;
+        if !into.is_empty() {
+            return Err(format!(
+                "`{keyword}` stands twice; separate {what} by commas"
+            ));
+        }
+        for item in self.next(what)?.split(',') {
+            into.push(item.parse().map_err(|error: T::Err| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    fn number<T: FromStr>(&mut self, into: &mut Option<T>) -> Result<(), String> {
+        let keyword = self.next("a number")?;
+        if into.is_some() {
+            return Err(format!("`{keyword}` stands twice"));
+        }
+        let word = self.next("a number")?;
+        *into = Some(
+            word.parse()
+                .map_err(|_| format!("`{word}` is not a number that `{keyword}` can have"))?,
+        );
+        Ok(())
+    }
+
+    fn value<T: FromStr>(&mut self, what: &str) -> Result<T, String> {
+        let word = self.next(what)?;
+        word.parse().map_err(|_| format!("`{word}` is not {what}"))
+    }
+
+    fn expect(&mut self, keyword: &str) -> Result<(), String> {
+        match self.next(keyword)? {
+            word if word == keyword => Ok(()),
+            word => Err(format!("`{word}` stands where `{keyword}` should")),
+        }
+    }
+
+    fn take(&mut self, keyword: &str) -> bool {
+        self.0.next_if(|word| *word == keyword).is_some()
+    }
+
+    fn next(&mut self, what: &str) -> Result<&'a str, String> {
+        self.0
+            .next()
+            .ok_or_else(|| format!("it ends where {what} should follow"))
+    }
+}
+
+struct Protocol(u8);
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        protocol_number(text)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is neither an IP protocol's name nor a number"))
+    }
+}
+
+impl Display for Rule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} prio {} {} ",
+            self.id, self.priority, self.filter_type
+        )?;
+        for (index, filter) in self.filters.iter().enumerate() {
+            let separator = if index > 0 { "or " } else { "" };
+            write!(f, "{separator}{filter} ")?;
+        }
+        write!(f, "{}", self.action)
+    }
+}
+
+impl Display for Filter {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let protocols: Vec<_> = self
+            .protocol
+            .iter()
+            .map(|number| protocol_name(*number))
+            .collect();
+        let parts = [
+            ("from", join(&self.src)),
+            ("to", join(&self.dst)),
+            ("proto", join(&protocols)),
+            ("sport", join(&self.src_port)),
+            ("dport", join(&self.dst_port)),
+            ("dscp", join(self.dscp.as_slice())),
+            ("tc", join(self.traffic_class.as_slice())),
+            ("zone", join(self.zone.as_slice())),
+        ];
+        let parts: Vec<_> = parts
+            .iter()
+            .filter_map(|(key, list)| list.as_ref().map(|l| format!("{key} {l}")))
+            .collect();
+        f.write_str(if parts.is_empty() { "any" } else { "" })?;
+        f.write_str(&parts.join(" "))
+    }
+}
+
+impl Display for Action {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (verb, destination, tunnel) = match self {
+            Self::Drop => return f.write_str("drop"),
+            Self::Passthrough => return f.write_str("passthrough"),
+            Self::Forward {
+                destination,
+                tunnel,
+            } => ("forward", destination, tunnel),
+            Self::Duplicate {
+                destination,
+                tunnel,
+            } => ("duplicate", destination, tunnel),
+        };
+        let tunnel = if *tunnel == Tunnel::Encapsulated {
+            "encapsulated "
+        } else {
+            ""
+        };
+        write!(f, "{verb} {tunnel}{destination}")
+    }
+}
+
+impl Display for Destination {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(endpoint) => write!(f, "{endpoint}"),
+            Self::Inline { ue, core } => write!(f, "{ue} and {core}"),
+        }
+    }
+}
+
+impl Display for Endpoint {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.address {
+            EndpointAddress::Mac(mac) => write!(f, "mac {mac}")?,
+            EndpointAddress::Ip { address, nat } => {
+                write!(f, "ip {address}{}", if nat { " nat" } else { "" })?
+            }
+        }
+        self.port
+            .as_ref()
+            .map_or(Ok(()), |port| write!(f, " via {}", escape(port)))
+    }
+}
+
+fn join<T: Display>(items: &[T]) -> Option<String> {
+    let items: Vec<_> = items.iter().map(T::to_string).collect();
+    (!items.is_empty()).then(|| items.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_lines_round_trip() {
+        for line in [
+            "video/r1 prio 10 flow from 10.45.0.0/16 to 203.0.113.9 proto tcp dport 80,443 forward ip 192.0.2.10 nat via app0",
+            "a/b prio 0 packet any drop",
+            "a/b prio 255 flow dscp 46 tc 184 zone 3 passthrough",
+            "a%2F1/b%20c prio 1 flow proto udp,132,7 sport 1-2,9 or to 2001:db8::/32 or any duplicate mac 02:00:00:00:00:01",
+            "a/b prio 1 flow any forward encapsulated mac 02:00:00:00:00:01 via ue0 and mac 02:00:00:00:00:02 via core%200",
+            "a/b prio 1 flow from 10.0.0.1-10.0.0.9,::1 duplicate encapsulated ip 2001:db8::1",
+        ] {
+            let line = line.replace("132,7", "sctp,7");
+            let rule: Rule = line.parse().unwrap();
+            assert_eq!(rule.to_string(), line);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_word() {
+        for (line, word) in [
+            ("", "rule id"),
+            ("a/b", "prio"),
+            ("a/b prio 256 flow any drop", "256"),
+            ("a/b prio 1 flows any drop", "flows"),
+            ("a/b prio 1 flow drop", "any"),
+            ("a/b prio 1 flow from x drop", "x"),
+            ("a/b prio 1 flow from 10.0.0.1 from 10.0.0.2 drop", "from"),
+            ("a/b prio 1 flow proto http drop", "http"),
+            ("a/b prio 1 flow dscp 64 drop", "DSCP"),
+            ("a/b prio 1 flow any", "drop"),
+            ("a/b prio 1 flow any forward", "mac"),
+            ("a/b prio 1 flow any forward ip 10.0.0.300", "10.0.0.300"),
+            ("a/b prio 1 flow any drop now", "now"),
+            ("a/b prio 1 flow from 10.0.0.1 to ::1 drop", "no packet"),
+            ("a/b prio 1 flow from 10.0.0.1 tc 3 drop", "no packet"),
+            (
+                "a/b prio 1 flow any forward mac 01:00:5e:00:00:01",
+                "unicast",
+            ),
+            ("a/b prio 1 flow any forward ip 224.0.0.1", "host"),
+            (
+                "a/b prio 1 flow to 2001:db8::1 forward ip 10.0.0.1 nat",
+                "other IP version",
+            ),
+            (
+                "a/b prio 1 flow any forward ip 10.0.0.1 nat and ip 10.0.0.2",
+                "in line",
+            ),
+        ] {
+            let error = line.parse::<Rule>().unwrap_err();
+            assert!(error.reason().contains(word), "{line}: {error}");
+        }
+    }
+}
