@@ -1,0 +1,213 @@
+//! Each trap is made in namespaces of its own, found, and gone once its cure was applied as printed. They need root.
+
+mod lab;
+
+use std::fs;
+
+use lab::{Foreign, Lab};
+
+use super::*;
+
+#[test]
+fn a_well_made_port_has_nothing_to_complain_about() {
+    let lab = Lab::prepared();
+    let report = lab.examine();
+    assert_eq!(report.level(), Level::Ok, "\n{report}");
+    assert!(!report.failed());
+    let checks: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| finding.check)
+        .collect();
+    for check in ["kernel", "btf", "capabilities", "veth-napi", "veth-queues"] {
+        assert!(
+            checks.contains(&check),
+            "{check} was not looked at: {checks:?}"
+        );
+    }
+}
+
+#[test]
+fn a_far_end_without_napi() {
+    let lab = Lab::new();
+    lab.cured("veth-napi", Level::Error);
+    let lab = Lab::new();
+    let foreign = Foreign::load("pass");
+    lab.far(&format!(
+        "ip link set dev far xdpdrv pinned {}",
+        foreign.path()
+    ));
+    assert_eq!(
+        lab.finding("veth-napi").level,
+        Level::Ok,
+        "XDP there is as good"
+    );
+}
+
+#[test]
+fn checksums_left_to_hardware() {
+    Lab::new().cured("veth-checksum", Level::Error);
+}
+
+#[test]
+fn tags_beside_the_frame() {
+    let lab = Lab::prepared();
+    lab.far("ip link add bridge type bridge");
+    lab.far("ip link set dev far master bridge");
+    lab.cured("veth-vlan", Level::Error);
+}
+
+#[test]
+fn more_transmit_queues_than_receive_queues() {
+    let lab = Lab::prepared();
+    lab.near("ethtool -L near rx 1");
+    lab.far("ethtool -L far tx 4");
+    assert!(
+        lab.finding("veth-queues")
+            .cure
+            .unwrap()
+            .contains("near rx 4")
+    );
+    lab.cured("veth-queues", Level::Error);
+
+    let lab = Lab::with_queues("numrxqueues 1", "numtxqueues 4");
+    lab.far("ethtool -L far tx 4");
+    assert!(
+        lab.finding("veth-queues")
+            .cure
+            .unwrap()
+            .contains("far tx 1")
+    );
+    lab.cured("veth-queues", Level::Error);
+}
+
+#[test]
+fn different_mtus() {
+    let lab = Lab::prepared();
+    lab.near("ip link set dev near mtu 2000");
+    lab.cured("veth-mtu", Level::Warning);
+    lab.far("ip link set dev far mtu 3000");
+    lab.cured("veth-mtu", Level::Warning);
+
+    let mut lab = Lab::prepared();
+    lab.near("ip link add core type veth peer name network");
+    lab.near("ip link set dev near mtu 2000");
+    lab.plan.ports[0].pair = Some("core".to_owned());
+    lab.plan.ports.push(Port {
+        name: "core".to_owned(),
+        interface: "core".to_owned(),
+        pair: Some("access".to_owned()),
+        allow_generic: false,
+    });
+    lab.cured("pair-mtu", Level::Warning);
+}
+
+#[test]
+fn an_interface_that_is_missing_or_off() {
+    let mut lab = Lab::prepared();
+    lab.near("ip link set dev near down");
+    lab.cured("interface", Level::Error);
+    lab.plan.ports[0].interface = "nowhere".to_owned();
+    let finding = lab.finding("interface");
+    assert_eq!(finding.level, Level::Error);
+    assert_eq!(finding.at, "access (nowhere)");
+    assert!(lab.examine().failed());
+}
+
+#[test]
+fn interfaces_that_cannot_run_xdp_themselves() {
+    let mut lab = Lab::prepared();
+    lab.near("ip link add bridge type bridge");
+    lab.near("ip link set dev bridge up");
+    lab.plan.ports[0].interface = "bridge".to_owned();
+    assert_eq!(lab.finding("native-mode").level, Level::Error);
+    lab.plan.ports[0].allow_generic = true;
+    assert_eq!(lab.finding("native-mode").level, Level::Warning);
+    lab.cured("generic-gro", Level::Warning);
+
+    lab.near("ip tuntap add dev tap0 mode tap");
+    lab.near("ip tuntap add dev tun0 mode tun");
+    for (interface, level) in [
+        ("tap0", Level::Ok),
+        ("tun0", Level::Error),
+        ("lo", Level::Error),
+    ] {
+        lab.plan.ports[0].interface = interface.to_owned();
+        assert_eq!(lab.finding("native-mode").level, level, "{interface}");
+    }
+}
+
+#[test]
+fn a_program_of_somebody_else() {
+    let lab = Lab::prepared();
+    let foreign = Foreign::load("other");
+    lab.near(&format!(
+        "ip link set dev near xdpdrv pinned {}",
+        foreign.path()
+    ));
+    let finding = lab.finding("xdp-program");
+    assert_eq!(finding.level, Level::Error);
+    assert!(finding.what.contains("name other"), "{}", finding.what);
+    let tag = foreign.tag();
+    assert!(
+        finding.what.contains(&tag),
+        "{} without {tag}",
+        finding.what
+    );
+    let cure = finding.cure.unwrap();
+    let start = cure.find("ip link").unwrap();
+    let end = cure.find(" (if").unwrap();
+    lab.near(&cure[start..end]);
+    assert_eq!(lab.finding("xdp-program").level, Level::Ok);
+}
+
+#[test]
+fn a_host_that_does_not_forward() {
+    let lab = Lab::prepared();
+    lab.near("sysctl -qw net/ipv4/ip_forward=0");
+    lab.cured("ip-forward", Level::Error);
+    lab.near("sysctl -qw net/ipv6/conf/all/forwarding=0");
+    lab.near("ip addr add 2001:db8::1/64 dev near nodad");
+    lab.cured("ipv6-forward", Level::Error);
+    lab.near("sysctl -qw net/ipv4/conf/near/rp_filter=1");
+    lab.cured("reverse-path", Level::Warning);
+}
+
+#[test]
+fn pins_outside_of_a_bpf_file_system() {
+    let mut lab = Lab::prepared();
+    let directory = format!("/tmp/edgesteer-doctor-{}", std::process::id());
+    lab.plan.pin_directory = PathBuf::from(&directory);
+    lab.cured("bpf-file-system", Level::Error);
+    lab.near(&format!("umount {directory}"));
+    fs::remove_dir(directory).unwrap();
+}
+
+#[test]
+fn a_far_end_out_of_reach_is_said() {
+    let mut lab = Lab::prepared();
+    lab.hide();
+    let finding = lab.finding("veth-far-end");
+    assert_eq!(finding.level, Level::Warning);
+    assert!(finding.cure.unwrap().contains("gro on"));
+}
+
+#[test]
+fn the_report_is_a_table_and_json() {
+    let report = Report {
+        findings: vec![
+            Finding::ok("kernel", "host", "Linux 6.1"),
+            Finding::error("veth-napi", "n3 (eth1)", "none", "do it".to_owned()),
+        ],
+    };
+    let expected = "\
+ok       kernel     host       Linux 6.1
+error    veth-napi  n3 (eth1)  none
+                               cure: do it
+";
+    assert_eq!(report.to_string(), expected);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["findings"][1]["level"], "error");
+    assert_eq!(json["findings"][1]["cure"], "do it");
+    assert_eq!(json["findings"][0].get("cure"), None);
+}
