@@ -1,0 +1,142 @@
+//! What is shown, in order. Each act checks what it shows.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    page::{print, said, seen, title, typed},
+    stage::{DIRECTORY, PREFIX, Stage},
+};
+
+const PICTURE: &str = "
+                                  ┌───────────── MEC host ─────────────┐
+  ┌────────────┐   ┌────────┐     │                                    │     ┌──────────────┐
+  │     UE     ├───┤ access ├─────┤ access0 ══════ XDP ══════════ core0 ├─────┤ data network │
+  │ 10.45.0.7  │   │ router │     │                ║                   │     │ 203.0.113.9  │
+  └────────────┘   └────────┘     │      app0 ═════╩════ app1          │     └──────────────┘
+                                  └────────┬───────────────┬───────────┘
+                                  ┌────────┴──────┐ ┌──────┴────────┐
+                                  │ application A │ │ application B │
+                                  │ 198.18.1.2    │ │ 203.0.113.9   │
+                                  └───────────────┘ └───────────────┘
+  Every box is a network namespace with a kernel's own TCP. The UE always asks 203.0.113.9.";
+
+pub(crate) const HINTS: &str = "
+The lab stays. To play with it:
+
+  ip netns exec edgesteer-demo-ue curl http://203.0.113.9/            ask as the UE
+  $EDITOR /run/edgesteer-demo/rules.d/video.json                      the rules; saving is enough
+  curl --unix-socket /run/edgesteer-demo/api.sock http://localhost/mp2/v1/flows
+  ip netns exec edgesteer-demo-host curl http://127.0.0.1:9464/metrics
+  tail -f /run/edgesteer-demo/edgesteer.log
+
+  cargo xtask demo --clean                                            remove it all";
+
+const WEB: &str = "http://203.0.113.9/";
+const FILM: &str = "http://203.0.113.9/film";
+const OTHER: &str = "http://203.0.113.9:8080/";
+const NETWORK: &str = "data network";
+
+pub(crate) fn play(stage: &mut Stage) -> Result<()> {
+    print(PICTURE);
+
+    title(1, "Two rules are there, both INACTIVE: edgesteer is a wire");
+    get(stage, "rules")?;
+    ask(stage, WEB, NETWORK)?;
+    seen("the answer comes from the data network");
+
+    title(2, "The rules become ACTIVE, by saving their file");
+    said(&rule_text()?);
+    stage.set_state("ACTIVE")?;
+    answered(stage, WEB, "application A")?;
+    answered(stage, OTHER, "application B")?;
+    ask(stage, WEB, "application A")?;
+    seen("the same request is answered by application A: destination translated, and restored");
+    ask(stage, OTHER, "application B")?;
+    seen("port 8080 goes to application B: found by its MAC address, the packet untouched");
+
+    title(3, "Every flow is counted, in both directions");
+    let size = ue(
+        stage,
+        &[
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{size_download} bytes at %{speed_download} B/s\n",
+            FILM,
+        ],
+    )?;
+    said(&size);
+    let flows = get(stage, "flows")?;
+    ensure!(flows.contains("10.45.0.7"), "the UE's flows are not listed");
+    seen("up is the UE's requests, down the application's film");
+
+    title(4, "Prometheus sees the rules' counters");
+    typed(&format!(
+        "ip netns exec {PREFIX}-host curl http://127.0.0.1:9464/metrics | grep edgesteer_rule"
+    ));
+    let metrics = stage.host("curl", &["-sS", "http://127.0.0.1:9464/metrics"])?;
+    let of_rules: Vec<&str> = metrics
+        .lines()
+        .filter(|it| it.starts_with("edgesteer_rule"))
+        .collect();
+    ensure!(!of_rules.is_empty(), "no rule is counted in /metrics");
+    said(&of_rules.join("\n"));
+    seen("one series for each rule, and no poll between the counter and the scrape");
+
+    title(
+        5,
+        "The daemon is killed: steering goes on, and it picks up where it was",
+    );
+    typed("kill -KILL $(pidof edgesteer)");
+    stage.kill_daemon()?;
+    ask(stage, WEB, "application A")?;
+    stage.start_daemon()?;
+    get(stage, "rules")?;
+    seen("the pinned program never stopped; no packet and no count was lost");
+
+    title(6, "INACTIVE again");
+    stage.set_state("INACTIVE")?;
+    answered(stage, WEB, NETWORK)?;
+    ask(stage, WEB, NETWORK)?;
+    seen("the UE is back in the data network");
+    Ok(())
+}
+
+fn rule_text() -> Result<String> {
+    let path = format!("{DIRECTORY}/rules.d/video.json");
+    typed(&format!("sed -i s/INACTIVE/ACTIVE/ {path}; cat {path}"));
+    Ok(fs::read_to_string(path)?.replace("\"INACTIVE\"", "\"ACTIVE\""))
+}
+
+/// Asks as a person at the UE would, and checks who answers.
+fn ask(stage: &Stage, url: &str, who: &str) -> Result<()> {
+    let answer = ue(stage, &["-sS", "--max-time", "5", url])?;
+    said(&answer);
+    ensure!(answer.contains(who), "{who} should have answered {url}");
+    Ok(())
+}
+
+/// Waits until it is `who` that answers; new rules are in force within moments of being saved.
+fn answered(stage: &Stage, url: &str, who: &str) -> Result<()> {
+    stage.wait(&format!("{who} does not answer {url}"), || {
+        let answer = stage.ue("curl", &["-sS", "--max-time", "2", url])?;
+        ensure!(answer.contains(who), "the answer is {answer}");
+        Ok(())
+    })
+}
+
+fn ue(stage: &Stage, args: &[&str]) -> Result<String> {
+    let url = args.last().context("curl without URL")?;
+    typed(&format!("ip netns exec {PREFIX}-ue curl {url}"));
+    stage.ue("curl", args)
+}
+
+fn get(stage: &Stage, what: &str) -> Result<String> {
+    typed(&format!("edgesteer get {what}"));
+    let table = stage.edgesteer(&["get", what])?;
+    said(&table);
+    Ok(table)
+}

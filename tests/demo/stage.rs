@@ -1,0 +1,195 @@
+//! The lab, the servers in it and the daemon; all under fixed names, so that anything that knows
+//! the names can remove them.
+
+use std::{
+    env, fs,
+    io::ErrorKind,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tests::lab::{Lab, Mode};
+
+/// Start of the names of the namespaces.
+pub(crate) const PREFIX: &str = "edgesteer-demo";
+/// Configuration, rules, socket and log of the daemon.
+pub(crate) const DIRECTORY: &str = "/run/edgesteer-demo";
+const PINS: &str = "/sys/fs/bpf/edgesteer-demo";
+const CONFIGURATION: &str = include_str!("edgesteer.toml");
+const RULES: &str = include_str!("rules.json");
+/// How long the daemon may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything that the acts use. It is removed by [`clean`], not by dropping it.
+pub(crate) struct Stage {
+    lab: Lab,
+    daemon: u32,
+}
+
+impl Stage {
+    /// Lays out the lab, starts the servers and the daemon.
+    pub(crate) fn set() -> Result<Self> {
+        let mut lab = Lab::named(PREFIX, Mode::Wire)?;
+        lab.keep();
+        let itself = env::current_exe().context("cannot tell where the demo is")?;
+        let itself = itself.to_str().context("the demo's path is not text")?;
+        for (namespace, greeting, addresses) in [
+            (
+                &lab.network,
+                "Hello from the data network, far away.",
+                &["203.0.113.9:80", "203.0.113.9:8080"],
+            ),
+            (
+                &lab.apps[0],
+                "Hello from application A, at the edge.",
+                &["198.18.1.2:80", "203.0.113.9:80"],
+            ),
+            (
+                &lab.apps[1],
+                "Hello from application B, at the edge.",
+                &["198.18.2.2:80", "203.0.113.9:8080"],
+            ),
+        ] {
+            let mut server = namespace.command(itself);
+            server.args(["serve", greeting]).args(addresses);
+            start(&mut server, "server.log")?;
+        }
+        fs::create_dir_all(format!("{DIRECTORY}/rules.d"))?;
+        fs::write(format!("{DIRECTORY}/edgesteer.toml"), CONFIGURATION)?;
+        let mut stage = Self { lab, daemon: 0 };
+        stage.set_state("INACTIVE")?;
+        stage.start_daemon()?;
+        Ok(stage)
+    }
+
+    /// Writes the rule file, as an operator would edit it; the daemon watches it.
+    pub(crate) fn set_state(&self, state: &str) -> Result<()> {
+        // Renamed into place: the daemon never reads half a file.
+        let path = format!("{DIRECTORY}/rules.d/video.json");
+        let new = format!("{DIRECTORY}/video.json.new");
+        fs::write(&new, RULES.replace("\"INACTIVE\"", &format!("\"{state}\"")))?;
+        Ok(fs::rename(new, path)?)
+    }
+
+    /// Starts the daemon on the host and waits until it answers.
+    pub(crate) fn start_daemon(&mut self) -> Result<()> {
+        let mut daemon = self.lab.host.command(&program()?);
+        daemon.args(["run", "--config", &format!("{DIRECTORY}/edgesteer.toml")]);
+        self.daemon = start(&mut daemon, "edgesteer.log")?;
+        self.wait("the daemon", || self.edgesteer(&["get", "ports"]).map(drop))
+    }
+
+    /// Ends the daemon without a chance to say goodbye.
+    pub(crate) fn kill_daemon(&self) -> Result<()> {
+        said(Command::new("kill").args(["-KILL", &self.daemon.to_string()]))?;
+        Ok(())
+    }
+
+    /// Runs the command line of edgesteer on the host.
+    pub(crate) fn edgesteer(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.lab.host.command(&program()?);
+        said(
+            command
+                .args(args)
+                .args(["--server", &format!("unix:{DIRECTORY}/api.sock")]),
+        )
+    }
+
+    /// Runs a program on the UE.
+    pub(crate) fn ue(&self, program: &str, args: &[&str]) -> Result<String> {
+        said(self.lab.ue.command(program).args(args))
+    }
+
+    /// Runs a program on the MEC host.
+    pub(crate) fn host(&self, program: &str, args: &[&str]) -> Result<String> {
+        said(self.lab.host.command(program).args(args))
+    }
+
+    /// Tries again until it works, or fails as the last try did.
+    pub(crate) fn wait<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match attempt() {
+                Ok(value) => return Ok(value),
+                Err(error) if Instant::now() > deadline => {
+                    let log = fs::read_to_string(format!("{DIRECTORY}/edgesteer.log"))?;
+                    return Err(error.context(format!("{what}; the daemon's log:\n{log}")));
+                }
+                Err(_) => sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+}
+
+/// Removes everything a demo makes, wherever it ended.
+pub(crate) fn clean() -> Result<()> {
+    for entry in fs::read_dir("/run/netns").into_iter().flatten() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with(&format!("{PREFIX}-")) {
+            continue;
+        }
+        let processes = said(Command::new("ip").args(["netns", "pids", &name]))?;
+        for process in processes.split_whitespace() {
+            // It may have ended by itself meanwhile.
+            drop(said(Command::new("kill").args(["-KILL", process])));
+        }
+        said(Command::new("ip").args(["netns", "delete", &name]))?;
+    }
+    for directory in [PINS, DIRECTORY] {
+        match fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {directory}"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Starts a program that outlives the demo and does not hear its Ctrl-C.
+fn start(command: &mut Command, log: &str) -> Result<u32> {
+    fs::create_dir_all(DIRECTORY)?;
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(Path::new(DIRECTORY).join(log))?;
+    let child = command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(child.id())
+}
+
+/// Runs a program to its end and returns what it printed.
+fn said(command: &mut Command) -> Result<String> {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    if !status.success() {
+        bail!(
+            "{command:?}: {status}: {}",
+            String::from_utf8_lossy(&stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// The `edgesteer` that was built beside the demo.
+pub(crate) fn program() -> Result<String> {
+    let itself = env::current_exe().context("cannot tell where the demo is")?;
+    let program: PathBuf = itself.with_file_name("edgesteer");
+    ensure!(program.exists(), "{} is not built", program.display());
+    Ok(program.to_string_lossy().into_owned())
+}
