@@ -146,9 +146,15 @@ fn fuzz(tally: &mut Tally) -> Result<()> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let mut fuzz = command(&format!(
-            "cargo fuzz run --fuzz-dir tests/fuzz {name} -- -max_total_time={FUZZ_SECONDS}"
-        ));
+        // What is found on the way goes to the first corpus; the one of the project only starts it.
+        let found = target()?.join("corpus").join(&name);
+        fs::create_dir_all(&found)?;
+        let mut fuzz = command("cargo fuzz run --fuzz-dir tests/fuzz");
+        fuzz.arg(&name)
+            .arg(found)
+            .arg(format!("tests/fuzz/corpus/{name}"));
+        fuzz.args(["--", "-verbosity=0", "-print_final_stats=1"]);
+        fuzz.arg(format!("-max_total_time={FUZZ_SECONDS}"));
         // libFuzzer needs a compiler flag that is not stable, and no eBPF object.
         here(fuzz.env("RUSTC_BOOTSTRAP", "1").env("AYA_BUILD_SKIP", "1"))?;
         tally.passed += 1;
