@@ -1,0 +1,232 @@
+//! The state of the node: rules and their counters, flows, ports, reasons, and why a packet goes where it goes.
+
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Query, State, rejection::{BytesRejection, QueryRejection}},
+    http::HeaderMap,
+    response::{
+        IntoResponse, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
+};
+use dataplane_core::Reason;
+use dataplane_user::rule::RuleId;
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{
+    Context,
+    representation::{self, query},
+};
+use crate::{
+    dataplane::{Flow, Observation, RuleCounter, hex, unhex, unix},
+    frame,
+    mec::{self, Outcome, Refusal, State as Activity},
+    problem::Problem,
+    store::Snapshot,
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OfApplication {
+    app: Option<String>,
+}
+
+pub(super) async fn rules(
+    State(context): State<Context>,
+    filter: Result<Query<OfApplication>, QueryRejection>,
+) -> Result<Json<Vec<Value>>, Problem> {
+    let Query(filter) = filter.map_err(query)?;
+    let counters = context.store.dataplane().observe().await?.rule_counters;
+    let snapshot = context.store.snapshot();
+    let entries = snapshot.applications.iter().filter(|(id, _)| filter.app.as_ref().is_none_or(|app| app == id.as_ref()));
+    let rules = entries.flat_map(|(_, entry)| {
+        entry.rules().map(|(id, wire, outcome)| {
+            let mut value = json!(wire);
+            value["appInstanceId"] = id.app.as_ref().into();
+            value["source"] = entry.source.name().into();
+            if let Outcome::Enforceable(rule) = outcome {
+                value["text"] = rule.to_string().into();
+            }
+            value["status"] = status_of(&snapshot, &id, wire.state, outcome, counters.get(&id));
+            value
+        })
+    });
+    Ok(Json(rules.collect()))
+}
+
+/// Why a rule is not in the data path; nothing when it is.
+pub(crate) fn obstacle(snapshot: &Snapshot, id: &RuleId, state: Activity, outcome: &Outcome) -> Option<String> {
+    match (state, outcome) {
+        (_, Outcome::NotEnforceable(why)) => Some(why.clone()),
+        (Activity::Inactive, Outcome::Enforceable(_)) => Some("the rule is INACTIVE".to_owned()),
+        (Activity::Active, Outcome::Enforceable(_)) if snapshot.programmed != snapshot.revision => {
+            Some("the data path has not taken the rules yet".to_owned())
+        }
+        (Activity::Active, Outcome::Enforceable(_)) => snapshot.not_installed.get(id).cloned(),
+    }
+}
+
+fn status_of(snapshot: &Snapshot, id: &RuleId, state: Activity, outcome: &Outcome, counter: Option<&RuleCounter>) -> Value {
+    let counter = counter.cloned().unwrap_or_default();
+    let obstacle = obstacle(snapshot, id, state, outcome);
+    let mut status = json!({"installed": obstacle.is_none(), "packets": counter.packets, "bytes": counter.bytes});
+    if let Some(reason) = obstacle {
+        status["reason"] = reason.into();
+    }
+    if let Some(time) = counter.last_hit {
+        status["lastHit"] = unix(time).into();
+    }
+    status
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    ue: Option<IpAddr>,
+    app: Option<String>,
+    rule: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+impl Page {
+    fn matches(&self, flow: &Flow) -> bool {
+        let rule = flow.rule.as_ref();
+        self.ue.is_none_or(|ue| flow.source == ue || flow.destination == ue)
+            && self.app.as_ref().is_none_or(|app| rule.is_some_and(|rule| rule.app.as_ref() == app))
+            && self.rule.as_ref().is_none_or(|id| rule.is_some_and(|rule| rule.to_string() == *id || rule.rule.as_ref() == id))
+    }
+}
+
+/// The order of flows, which is also where a page ends.
+fn key(flow: &Flow) -> String {
+    let address = |address: IpAddr| match address {
+        IpAddr::V4(address) => hex(&address.to_ipv6_mapped().octets()),
+        IpAddr::V6(address) => hex(&address.octets()),
+    };
+    let Flow { zone, protocol, source_port, destination_port, .. } = flow;
+    let (source, destination) = (address(flow.source), address(flow.destination));
+    format!("{source}{destination}{zone:04x}{protocol:02x}{source_port:04x}{destination_port:04x}")
+}
+
+pub(super) async fn flows(
+    State(context): State<Context>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(page) = page.map_err(query)?;
+    let limit = page.limit.unwrap_or(100);
+    if !(1..=10_000).contains(&limit) {
+        return Err(Problem::bad_request("limit is a number from 1 to 10000"));
+    }
+    let flows = context.store.dataplane().flows().await?;
+    let flows: BTreeMap<_, _> = flows.iter().filter(|flow| page.matches(flow)).map(|flow| (key(flow), flow)).collect();
+    let after = page.cursor.unwrap_or_default();
+    let mut shown: Vec<_> = flows.iter().filter(|(key, _)| **key > after).take(limit + 1).collect();
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+    let mut answer = json!({"total": flows.len(), "flows": shown.iter().map(|(_, flow)| flow).collect::<Vec<_>>()});
+    if let Some((key, _)) = shown.last().filter(|_| more) {
+        answer["nextCursor"] = key.as_str().into();
+    }
+    Ok(Json(answer))
+}
+
+pub(super) async fn ports(State(context): State<Context>) -> Result<Json<Vec<Value>>, Problem> {
+    let observation = context.store.dataplane().observe().await?;
+    let ports = observation.ports.iter().map(|port| {
+        let counters = observation.port_counters.iter().filter(|c| c.port == port.name && c.packets > 0);
+        let counters = counters.map(|c| json!({"reason": c.reason.name(), "packets": c.packets, "bytes": c.bytes}));
+        let mut value = json!(port);
+        value["counters"] = counters.collect();
+        value
+    });
+    Ok(Json(ports.collect()))
+}
+
+pub(super) async fn reasons(State(context): State<Context>) -> Result<Json<Vec<Value>>, Problem> {
+    let observation = context.store.dataplane().observe().await?;
+    let reasons = Reason::ALL.iter().map(|reason| {
+        let counters = observation.port_counters.iter().filter(|counter| counter.reason == *reason);
+        let (packets, bytes) = counters.fold((0, 0), |(p, b), counter| (p + counter.packets, b + counter.bytes));
+        json!({"reason": reason.name(), "meaning": reason.doc(), "packets": packets, "bytes": bytes})
+    });
+    Ok(Json(reasons.collect()))
+}
+
+/// How many rules are desired (active) and how many of them are in the data path.
+pub(crate) fn rule_counts(snapshot: &Snapshot) -> (usize, usize) {
+    let rules = snapshot.applications.values().flat_map(|entry| entry.rules());
+    rules.filter(|(_, wire, _)| wire.state == Activity::Active).fold((0, 0), |(desired, programmed), (id, wire, outcome)| {
+        let there = obstacle(snapshot, &id, wire.state, outcome).is_none();
+        (desired + 1, programmed + usize::from(there))
+    })
+}
+
+pub(super) async fn status(State(context): State<Context>) -> Result<Json<Value>, Problem> {
+    let Observation { status, next_hops, .. } = context.store.dataplane().observe().await?;
+    let snapshot = context.store.snapshot();
+    let (desired, programmed) = rule_counts(&snapshot);
+    Ok(Json(json!({
+        "node": &*context.node, "version": env!("CARGO_PKG_VERSION"),
+        "revision": {"desired": snapshot.revision, "programmed": snapshot.programmed},
+        "applications": snapshot.applications.len(),
+        "rules": {"desired": desired, "programmed": programmed},
+        "dataPath": status, "nextHops": next_hops,
+    })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    /// The port that the packet enters by.
+    #[serde(rename = "in")]
+    port: String,
+    flow: Option<String>,
+    /// The frame itself.
+    hex: Option<String>,
+}
+
+pub(super) async fn explain(
+    State(context): State<Context>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let question: Question = mec::read(representation::json(&headers, body)?)?;
+    let dataplane = context.store.dataplane();
+    let ports = dataplane.observe().await?.ports;
+    let port = ports.iter().find(|port| port.name == question.port);
+    let port = port.ok_or_else(|| {
+        let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+        Refusal::new("/in", format!("there is no port `{}`; there are {}", question.port, names.join(", ")))
+    })?;
+    let frame = match (&question.flow, &question.hex) {
+        (Some(flow), None) => {
+            let mac = port.mac.as_ref().and_then(|mac| mac.parse().ok());
+            frame::build(flow, mac).map_err(|why| Refusal::new("/flow", why))?
+        }
+        (None, Some(digits)) => unhex(digits).ok_or_else(|| Refusal::new("/hex", "these are not pairs of hex digits"))?,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(Refusal::new("", "send either `flow` or `hex`").into());
+        }
+    };
+    let explanation = dataplane.explain(question.port, frame).await?;
+    Ok(Json(explanation.map_err(Problem::bad_request)?).into_response())
+}
+
+pub(super) async fn events(State(context): State<Context>) -> impl IntoResponse {
+    let stream = stream::unfold(context.store.events(), |mut events| async move {
+        let event = match events.recv().await {
+            Ok(event) => Event::default().event(event.kind).data(event.data.to_string()),
+            Err(RecvError::Lagged(lost)) => Event::default().event("lost").data(json!({"events": lost}).to_string()),
+            Err(RecvError::Closed) => return None,
+        };
+        Some((Ok::<_, Infallible>(event), events))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::default())
+}

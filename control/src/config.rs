@@ -1,0 +1,333 @@
+//! The configuration file: TOML, strict.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::{Path, PathBuf}};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+/// Where the daemon listens unless told otherwise, and where the command line looks for it.
+pub(crate) const SOCKET: &str = "/run/edgesteer/api.sock";
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    #[serde(default)]
+    pub(crate) node: Node,
+    #[serde(default, rename = "port")]
+    pub(crate) ports: Vec<Port>,
+    #[serde(default)]
+    pub(crate) api: Api,
+    #[serde(default)]
+    pub(crate) source: Sources,
+    #[serde(default)]
+    pub(crate) metrics: Metrics,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    #[serde(default)]
+    pub(crate) timeouts: Timeouts,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Node {
+    pub(crate) id: String,
+    /// What has to survive a restart.
+    pub(crate) state_directory: PathBuf,
+    /// Where programs and maps stay while no daemon runs; in a BPF file system.
+    pub(crate) pin_directory: PathBuf,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            id: "edgesteer".into(),
+            state_directory: "/var/lib/edgesteer".into(),
+            pin_directory: "/sys/fs/bpf/edgesteer".into(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) interface: String,
+    pub(crate) role: Role,
+    /// The other end of the wire; a port without one is routed by the host.
+    pub(crate) pair: Option<String>,
+    #[serde(default)]
+    pub(crate) zone: u16,
+    /// Accept the slow mode where the driver has no XDP.
+    #[serde(default)]
+    pub(crate) allow_generic: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    Access,
+    Core,
+    App,
+    Peer,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Api {
+    pub(crate) socket: PathBuf,
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { socket: SOCKET.into(), listen: None }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sources {
+    pub(crate) files: Option<Files>,
+    pub(crate) mep: Option<Mep>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Files {
+    pub(crate) directory: PathBuf,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mep {
+    /// Root of the platform's Mp1, like `http://mep.example/mec_app_support/v2`.
+    pub(crate) url: String,
+    /// The application instances to ask for.
+    #[serde(default)]
+    pub(crate) applications: Vec<MepApplication>,
+    /// Seconds between two polls.
+    #[serde(default = "Mep::interval")]
+    pub(crate) interval: u64,
+}
+
+impl Mep {
+    const fn interval() -> u64 {
+        5
+    }
+}
+
+/// An id, or an id with the interface that the application has here.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum MepApplication {
+    Id(String),
+    Located { id: String, interface: crate::mec::Interface },
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Metrics {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) flows: FlowMetrics,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FlowMetrics {
+    /// How many flows `/metrics/flows` shows at most.
+    pub(crate) top: usize,
+}
+
+impl Default for FlowMetrics {
+    fn default() -> Self {
+        Self { top: 100 }
+    }
+}
+
+/// Sizes of tables; the data path's own defaults where absent.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) flows: Option<u32>,
+    pub(crate) filters: Option<u32>,
+    pub(crate) rules: Option<u32>,
+    pub(crate) fragments: Option<u32>,
+}
+
+/// After how many idle seconds a flow is forgotten; the data path's own defaults where absent.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Timeouts {
+    pub(crate) tcp_established: Option<u64>,
+    pub(crate) tcp_transitory: Option<u64>,
+    pub(crate) tcp_closing: Option<u64>,
+    pub(crate) udp: Option<u64>,
+    pub(crate) icmp: Option<u64>,
+    pub(crate) other: Option<u64>,
+}
+
+impl Config {
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        Self::parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let hint = suggestion(error.message()).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
+            anyhow::anyhow!("{}", format!("{error}{hint}").trim_end())
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(!self.ports.is_empty(), "there is no [[port]]: name at least one interface to steer");
+        let mut interfaces = BTreeMap::new();
+        let mut names = BTreeMap::new();
+        for port in &self.ports {
+            port.check()?;
+            if names.insert(&port.name, port).is_some() {
+                bail!("two ports are called `{}`; names are unique", port.name);
+            }
+            if let Some(other) = interfaces.insert(&port.interface, &port.name) {
+                bail!("ports `{other}` and `{}` are the same interface `{}`", port.name, port.interface);
+            }
+        }
+        for port in &self.ports {
+            let Some(pair) = &port.pair else { continue };
+            ensure!(*pair != port.name, "port `{pair}` is paired with itself");
+            match names.get(pair) {
+                None => bail!("port `{}` is paired with `{pair}`, which is not a port", port.name),
+                Some(other) if other.pair.as_ref() == Some(&port.name) => {}
+                Some(_) => bail!("port `{}` is paired with `{pair}`, so `{pair}` needs pair = \"{}\"", port.name, port.name),
+            }
+        }
+        for (section, address) in [("api", self.api.listen), ("metrics", self.metrics.listen)] {
+            if let Some(address) = address {
+                ensure!(
+                    address.ip().is_loopback(),
+                    "[{section}] listen = \"{address}\" is not a loopback address: this release has no TLS; \
+                     use 127.0.0.1 or [::1], and a proxy with TLS in front of it"
+                );
+            }
+        }
+        if let Some(mep) = &self.source.mep {
+            ensure!(mep.url.starts_with("http://"), "[source.mep] url = \"{}\" does not start with http://", mep.url);
+            ensure!(mep.interval > 0, "[source.mep] interval is at least one second");
+        }
+        Ok(())
+    }
+}
+
+impl Port {
+    fn check(&self) -> Result<()> {
+        let name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        ensure!(
+            (1..=32).contains(&self.name.len()) && self.name.chars().all(name),
+            "`{}` cannot be the name of a port: use 1 to 32 letters, digits, `_`, `.` and `-`",
+            self.name
+        );
+        let interface = |c: char| !c.is_whitespace() && c != '/' && c != ':';
+        ensure!(
+            (1..=15).contains(&self.interface.len()) && self.interface.chars().all(interface),
+            "`{}` (port `{}`) cannot be an interface: Linux names have 1 to 15 characters without spaces, `/` and `:`",
+            self.interface,
+            self.name
+        );
+        Ok(())
+    }
+}
+
+/// The expected name that is nearest to the unknown one, by what the parser says: ``unknown field `x`, expected `a` or `b```.
+fn suggestion(message: &str) -> Option<&str> {
+    let mut names = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
+    let unknown = names.next()?;
+    names.map(|name| (distance(unknown, name), name)).filter(|(distance, _)| *distance <= 2).min().map(|(_, name)| name)
+}
+
+/// Levenshtein's.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        [node]
+        id = "mec-host-1"
+        [[port]]
+        name = "ran0"
+        interface = "eth1"
+        role = "access"
+        pair = "core0"
+        [[port]]
+        name = "core0"
+        interface = "eth2"
+        role = "core"
+        pair = "ran0"
+        [api]
+        listen = "127.0.0.1:8080"
+        [source.files]
+        directory = "/etc/edgesteer/rules.d"
+        [source.mep]
+        url = "http://mep/mec_app_support/v2"
+        applications = ["a", { id = "b", interface = { port = "core0" } }]
+        [metrics]
+        listen = "[::1]:9464"
+        flows = { top = 10 }
+        [limits]
+        flows = 1000
+        [timeouts]
+        udp = 30
+    "#;
+
+    #[test]
+    fn a_full_configuration() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!(config.ports.len(), 2);
+        assert_eq!(config.metrics.flows.top, 10);
+        assert_eq!(config.api.socket, PathBuf::from(SOCKET));
+    }
+
+    #[test]
+    fn refusals_say_what_and_where() {
+        for (from, to, words) in [
+            ("interface = \"eth1\"", "interfaces = \"eth1\"", &["line 6", "interfaces", "did you mean `interface`?"][..]),
+            ("role = \"access\"", "role = \"acces\"", &["line 7", "did you mean `access`?"]),
+            ("[limits]", "[limitz]", &["limitz", "did you mean `limits`?"]),
+            ("pair = \"core0\"", "pair = \"core1\"", &["core1", "not a port"]),
+            ("pair = \"ran0\"", "", &["core0", "needs pair = \"ran0\""]),
+            ("pair = \"core0\"", "pair = \"ran0\"", &["itself"]),
+            ("name = \"core0\"", "name = \"ran0\"", &["two ports", "ran0"]),
+            ("interface = \"eth2\"", "interface = \"eth1\"", &["same interface", "eth1"]),
+            ("name = \"core0\"", "name = \"core 0\"", &["core 0", "letters"]),
+            ("interface = \"eth2\"", "interface = \"averylonginterface\"", &["averylonginterface", "15"]),
+            ("127.0.0.1:8080", "0.0.0.0:8080", &["[api]", "loopback", "TLS"]),
+            ("[::1]:9464", "192.0.2.1:9464", &["[metrics]", "loopback"]),
+            ("http://mep", "ftp://mep", &["http://"]),
+            ("flows = 1000", "flows = \"many\"", &["line", "flows"]),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD);
+            let error = Config::parse(&text).unwrap_err().to_string();
+            for word in words {
+                assert!(error.contains(word), "{word} in: {error}");
+            }
+        }
+        assert!(Config::parse("").unwrap_err().to_string().contains("[[port]]"));
+    }
+}

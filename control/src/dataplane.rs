@@ -1,0 +1,236 @@
+//! The data path as the rest of the daemon sees it: a queue in front of a thread, because its calls block.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use dataplane_user::rule::{RuleId, RuleSet};
+use serde::{Serialize, Serializer};
+use tokio::sync::{mpsc, oneshot};
+
+/// A question to the data path and where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Apply(Box<RuleSet>, oneshot::Sender<Result<Applied, String>>),
+    Observe(oneshot::Sender<Observation>),
+    Flows(oneshot::Sender<Vec<Flow>>),
+    Explain { port: String, frame: Vec<u8>, answer: oneshot::Sender<Result<Explanation, String>> },
+    /// Links or neighbors may have changed; nobody waits.
+    Refresh,
+    /// A second has passed; nobody waits.
+    Expire,
+}
+
+/// A handle on the thread that owns the data path.
+#[derive(Clone, Debug)]
+pub(crate) struct Dataplane(mpsc::Sender<Request>);
+
+/// The thread is gone: the daemon is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("the data path is shutting down")]
+pub(crate) struct Gone;
+
+impl Dataplane {
+    /// A handle and the queue that a thread has to serve.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, receiver) = mpsc::channel(64);
+        (Self(sender), receiver)
+    }
+
+    /// Puts a set of rules in force, whole or not at all.
+    pub(crate) async fn apply(&self, rules: RuleSet) -> Result<Result<Applied, String>, Gone> {
+        self.ask(|answer| Request::Apply(Box::new(rules), answer)).await
+    }
+
+    pub(crate) async fn observe(&self) -> Result<Observation, Gone> {
+        self.ask(Request::Observe).await
+    }
+
+    pub(crate) async fn flows(&self) -> Result<Vec<Flow>, Gone> {
+        self.ask(Request::Flows).await
+    }
+
+    pub(crate) async fn explain(&self, port: String, frame: Vec<u8>) -> Result<Result<Explanation, String>, Gone> {
+        self.ask(|answer| Request::Explain { port, frame, answer }).await
+    }
+
+    /// Leaves a request that nobody waits for.
+    pub(crate) async fn tell(&self, request: Request) -> Result<(), Gone> {
+        self.0.send(request).await.map_err(|_| Gone)
+    }
+
+    /// The same from a thread outside of the runtime.
+    pub(crate) fn tell_blocking(&self, request: Request) -> Result<(), Gone> {
+        self.0.blocking_send(request).map_err(|_| Gone)
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
+        let (sender, receiver) = oneshot::channel();
+        self.tell(request(sender)).await?;
+        receiver.await.map_err(|_| Gone)
+    }
+}
+
+/// What a transaction changed.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Applied {
+    pub(crate) epoch: u32,
+    pub(crate) added: usize,
+    pub(crate) changed: usize,
+    pub(crate) removed: usize,
+    /// Rules that were left out, each with the reason.
+    #[serde(skip)]
+    pub(crate) not_installed: BTreeMap<RuleId, String>,
+}
+
+/// Everything but the flows, read at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Observation {
+    pub(crate) status: Status,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) port_counters: Vec<PortCounter>,
+    pub(crate) rule_counters: BTreeMap<RuleId, RuleCounter>,
+    pub(crate) next_hops: Vec<NextHop>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Status {
+    pub(crate) epoch: u32,
+    pub(crate) adopted: bool,
+    pub(crate) pressure: Vec<Pressure>,
+    pub(crate) program_instructions: u32,
+    pub(crate) program_bytes: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Pressure {
+    pub(crate) name: String,
+    pub(crate) used: u64,
+    pub(crate) max: u64,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) interface: String,
+    pub(crate) ifindex: u32,
+    pub(crate) role: String,
+    /// `native`, `generic` or `down`.
+    pub(crate) mode: String,
+    pub(crate) pair: Option<String>,
+    pub(crate) zone: u16,
+    pub(crate) mac: Option<String>,
+    pub(crate) mtu: u32,
+    /// Why nothing is attached.
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PortCounter {
+    pub(crate) port: String,
+    pub(crate) reason: dataplane_core::Reason,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleCounter {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) last_hit: Option<SystemTime>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NextHop {
+    pub(crate) address: IpAddr,
+    pub(crate) port: Option<String>,
+    /// The port and MAC address that frames to it go to; absent while nobody answers for the address.
+    pub(crate) resolved_port: Option<String>,
+    pub(crate) resolved_mac: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Flow {
+    pub(crate) source: IpAddr,
+    pub(crate) source_port: u16,
+    pub(crate) destination: IpAddr,
+    pub(crate) destination_port: u16,
+    #[serde(serialize_with = "protocol")]
+    pub(crate) protocol: u8,
+    pub(crate) zone: u16,
+    #[serde(serialize_with = "optional_text")]
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) ingress: String,
+    pub(crate) target: Option<String>,
+    pub(crate) upstream: Count,
+    pub(crate) downstream: Count,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) first_seen: SystemTime,
+    #[serde(serialize_with = "seconds")]
+    pub(crate) last_seen: SystemTime,
+    pub(crate) tcp_flags: [u8; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Count {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) wire_bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Explanation {
+    pub(crate) reason: &'static str,
+    pub(crate) meaning: &'static str,
+    #[serde(serialize_with = "optional_text")]
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) flow: Option<Flow>,
+    pub(crate) action: String,
+    pub(crate) target_port: Option<String>,
+    /// The frame as it leaves, in hex.
+    #[serde(serialize_with = "hex_text")]
+    pub(crate) frame: Vec<u8>,
+}
+
+/// Seconds since 1970, with a fraction.
+pub(crate) fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn protocol<S: Serializer>(number: &u8, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&dataplane_user::rule::protocol_name(*number))
+}
+
+fn optional_text<S: Serializer>(id: &Option<RuleId>, serializer: S) -> Result<S::Ok, S::Error> {
+    id.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((unix(*time) * 1000.0).round() / 1000.0)
+}
+
+fn hex_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(bytes))
+}
+
+/// Bytes as hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hex digits, with spaces and colons anywhere, as bytes.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.chars().filter(|c| !c.is_whitespace() && *c != ':').map(|c| c.to_digit(16));
+    let digits = digits.collect::<Option<Vec<_>>>()?;
+    let pairs = digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair.get(1)?).ok());
+    pairs.collect()
+}

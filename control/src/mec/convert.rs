@@ -1,0 +1,284 @@
+//! From the wire to the domain: `TrafficRule` to [`Rule`].
+
+use std::{fmt::Display, str::FromStr};
+
+use dataplane_user::rule::{
+    Action as Act, AppInstanceId, Destination, Endpoint, EndpointAddress, Filter,
+    FilterType as Kind, Place, Rule, RuleId, Tunnel, protocol_number,
+};
+
+use super::{
+    Action, DestinationInterface, FilterType, Interface, List, Refusal,
+    TrafficFilter, TrafficRule, destination::InterfaceType,
+};
+
+/// A valid rule, for the data path or only for the record.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// The data path can do what the rule says.
+    Enforceable(Rule),
+    /// It cannot, and must not do half of it: the reason, in words.
+    NotEnforceable(String),
+}
+
+/// Names above the transport that platforms write as `protocol`. Valid, but nothing that a header shows.
+const LAYER_7: [&str; 14] = [
+    "HTTP", "HTTPS", "HTTP2", "HTTP3", "QUIC", "TLS", "DTLS", "DNS", "FTP", "MQTT", "COAP", "SIP",
+    "RTP", "RTSP",
+];
+
+/// The domain's form of an application's rule. Pointers in refusals start at the rule.
+pub(crate) fn rule(
+    wire: &TrafficRule,
+    app: &AppInstanceId,
+    interface: &Interface,
+) -> Result<Outcome, Refusal> {
+    let id = RuleId {
+        app: app.clone(),
+        rule: parse("/trafficRuleId", &wire.traffic_rule_id)?,
+    };
+    let mut obstacles = Vec::new();
+    let filters = wire.traffic_filter.iter().enumerate();
+    let filters = filters.map(|(index, wire)| {
+        filter(wire, &mut obstacles).map_err(|r| r.below(&format!("/trafficFilter/{index}")))
+    });
+    let filters = filters.collect::<Result<Vec<_>, _>>()?;
+    let action = action(wire, interface, &mut obstacles)?;
+    let filter_type = match wire.filter_type {
+        FilterType::Flow => Kind::Flow,
+        FilterType::Packet => Kind::Packet,
+    };
+    if filters.is_empty() {
+        return Err(Refusal::new(
+            "/trafficFilter",
+            "a rule needs at least one filter; `{}` matches everything",
+        ));
+    }
+    let Some(action) = action.filter(|_| obstacles.is_empty()) else {
+        obstacles.sort_unstable();
+        obstacles.dedup();
+        return Ok(Outcome::NotEnforceable(obstacles.join("; ")));
+    };
+    let rule = Rule {
+        id,
+        priority: wire.priority,
+        filter_type,
+        filters,
+        action,
+    };
+    rule.check().map_err(|contradiction| {
+        let pointer = match contradiction.place {
+            Place::Filters => "/trafficFilter".to_owned(),
+            Place::Filter(index) => format!("/trafficFilter/{index}"),
+            Place::Dscp(index) => format!("/trafficFilter/{index}/dSCP"),
+            Place::Endpoint(index) => wire
+                .dst_interface
+                .as_ref()
+                .map_or_else(String::new, |i| i.pointer(index)),
+        };
+        Refusal::new(pointer, contradiction.why)
+    })?;
+    Ok(Outcome::Enforceable(rule))
+}
+
+fn filter(wire: &TrafficFilter, obstacles: &mut Vec<&'static str>) -> Result<Filter, Refusal> {
+    let given = |list: &List| list.as_ref().is_some_and(|list| !list.is_empty());
+    let tunnel_lists = [
+        &wire.src_tunnel_address,
+        &wire.tgt_tunnel_address,
+        &wire.src_tunnel_port,
+        &wire.dst_tunnel_port,
+    ];
+    for (present, obstacle) in [
+        (
+            wire.qci.is_some(),
+            "qCI is not in the packets that this release can read",
+        ),
+        (
+            given(&wire.token) || given(&wire.tag),
+            "a token or tag has to be translated to addresses of UEs first",
+        ),
+        (
+            tunnel_lists.into_iter().any(given),
+            "this release does not look into tunnels",
+        ),
+        (given(&wire.uri), "a URI is not in the headers of a packet"),
+        (
+            given(&wire.packet_label),
+            "a packet label is not in the headers of a packet",
+        ),
+    ] {
+        obstacles.extend(present.then_some(obstacle));
+    }
+    Ok(Filter {
+        src: list("/srcAddress", &wire.src_address)?,
+        dst: list("/dstAddress", &wire.dst_address)?,
+        src_port: list("/srcPort", &wire.src_port)?,
+        dst_port: list("/dstPort", &wire.dst_port)?,
+        protocol: protocols(&wire.protocol, obstacles)?,
+        dscp: wire.dscp,
+        traffic_class: wire.tc,
+        zone: wire.zone,
+    })
+}
+
+fn protocols(wire: &List, obstacles: &mut Vec<&'static str>) -> Result<Vec<u8>, Refusal> {
+    let mut numbers = Vec::new();
+    let mut any = false;
+    for (index, text) in wire.iter().flatten().enumerate() {
+        let name = text.trim().to_ascii_uppercase();
+        match protocol_number(&name) {
+            Some(number) => numbers.push(number),
+            None if name == "ANY" => any = true,
+            None if LAYER_7.contains(&name.as_str()) => {
+                obstacles.push("a protocol above the transport is not in the headers of a packet; use its ports");
+            }
+            None => {
+                let detail = format!(
+                    "`{text}` is not a protocol: use TCP, UDP, ICMP, ICMPV6, SCTP, GRE, ESP, ANY or a number"
+                );
+                return Err(Refusal::new(format!("/protocol/{index}"), detail));
+            }
+        }
+    }
+    Ok(if any { Vec::new() } else { numbers })
+}
+
+/// The action, or nothing when its destination is an obstacle.
+fn action(
+    wire: &TrafficRule,
+    interface: &Interface,
+    obstacles: &mut Vec<&'static str>,
+) -> Result<Option<Act>, Refusal> {
+    let (tunnel, duplicate) = match wire.action {
+        Action::Drop => return Ok(Some(Act::Drop)),
+        Action::Passthrough => return Ok(Some(Act::Passthrough)),
+        Action::ForwardDecapsulated => (Tunnel::Decapsulated, false),
+        Action::ForwardEncapsulated => (Tunnel::Encapsulated, false),
+        Action::DuplicateDecapsulated => (Tunnel::Decapsulated, true),
+        Action::DuplicateEncapsulated => (Tunnel::Encapsulated, true),
+    };
+    let missing = || {
+        Refusal::new(
+            "/dstInterface",
+            "this action needs a destination; DROP and PASSTHROUGH do not",
+        )
+    };
+    let interfaces = wire.dst_interface.as_ref().ok_or_else(missing)?;
+    let mut endpoints = Vec::new();
+    for (index, wire) in interfaces.as_slice().iter().enumerate() {
+        match endpoint(wire, interface)
+            .map_err(|refusal| refusal.below(&interfaces.pointer(index)))?
+        {
+            Some(endpoint) => endpoints.push(endpoint),
+            None => obstacles.push("this release does not send into tunnels"),
+        }
+    }
+    let destination = match (interfaces.as_slice().len(), endpoints.as_slice()) {
+        (0, _) => return Err(missing()),
+        (1, [one]) => Destination::One(one.clone()),
+        (2, [ue, core]) => Destination::Inline {
+            ue: ue.clone(),
+            core: core.clone(),
+        },
+        (1 | 2, _) => return Ok(None),
+        _ => {
+            return Err(Refusal::new(
+                interfaces.pointer(2),
+                "a rule has at most two destinations: the UE side and the core side",
+            ));
+        }
+    };
+    Ok(Some(if duplicate {
+        Act::Duplicate {
+            destination,
+            tunnel,
+        }
+    } else {
+        Act::Forward {
+            destination,
+            tunnel,
+        }
+    }))
+}
+
+fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Option<Endpoint>, Refusal> {
+    let address = match wire.interface_type {
+        InterfaceType::Tunnel if wire.tunnel_info.is_none() => {
+            return Err(Refusal::new(
+                "/tunnelInfo",
+                "a destination of type TUNNEL needs it",
+            ));
+        }
+        InterfaceType::Tunnel => return Ok(None),
+        InterfaceType::Mac if wire.nat == Some(true) => {
+            return Err(Refusal::new(
+                "/x-nat",
+                "addresses are translated for destinations of type IP only",
+            ));
+        }
+        InterfaceType::Mac => {
+            let mac = wire.dst_mac_address.as_ref().or(app.mac_address.as_ref());
+            let missing = || {
+                Refusal::new(
+                    "/dstMacAddress",
+                    "a destination of type MAC needs it, or the application's interface.macAddress",
+                )
+            };
+            EndpointAddress::Mac(parse("/dstMacAddress", mac.ok_or_else(missing)?)?)
+        }
+        InterfaceType::Ip => {
+            let ip = wire
+                .dst_ip_address
+                .as_ref()
+                .or_else(|| app.ip_addresses.as_ref()?.first());
+            let missing = || {
+                Refusal::new(
+                    "/dstIpAddress",
+                    "a destination of type IP needs it, or the application's interface.ipAddresses",
+                )
+            };
+            EndpointAddress::Ip {
+                address: parse("/dstIpAddress", ip.ok_or_else(missing)?)?,
+                nat: wire.nat == Some(true),
+            }
+        }
+    };
+    Ok(Some(Endpoint {
+        address,
+        port: wire.port.clone().or_else(|| app.port.clone()),
+    }))
+}
+
+fn list<T: FromStr<Err: Display>>(pointer: &str, wire: &List) -> Result<Vec<T>, Refusal> {
+    let items = wire.iter().flatten().enumerate();
+    items
+        .map(|(index, text)| parse(&format!("{pointer}/{index}"), text))
+        .collect()
+}
+
+pub(super) fn parse<T: FromStr<Err: Display>>(pointer: &str, text: &str) -> Result<T, Refusal> {
+    text.trim()
+        .parse()
+        .map_err(|error: T::Err| Refusal::new(pointer, error.to_string()))
+}
+
+impl Interface {
+    /// Checks what the types do not.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if let Some(mac) = &self.mac_address {
+            parse::<dataplane_user::rule::Mac>("/macAddress", mac)?;
+        }
+        list::<std::net::IpAddr>("/ipAddresses", &self.ip_addresses).map(drop)
+    }
+}
+
+impl TrafficRule {
+    /// The destinations, none when there is no such member.
+    #[cfg(test)]
+    pub(crate) fn destinations(&self) -> &[DestinationInterface] {
+        self.dst_interface
+            .as_ref()
+            .map_or(&[], super::DstInterface::as_slice)
+    }
+}

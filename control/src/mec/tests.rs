@@ -1,0 +1,210 @@
+use serde_json::json;
+
+use super::*;
+
+fn base() -> Value {
+    json!({
+        "trafficRuleId": "r1", "filterType": "FLOW", "priority": 1, "state": "ACTIVE",
+        "trafficFilter": [{"srcAddress": ["10.45.0.0/16"], "dstPort": ["80", "8000-8999"], "protocol": ["tcp"]}],
+        "action": "FORWARD_DECAPSULATED",
+        "dstInterface": {"interfaceType": "IP", "dstIpAddress": "192.0.2.10", "x-nat": true, "x-port": "app0"}
+    })
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut rule = base();
+    let (parent, member) = pointer.rsplit_once('/').unwrap();
+    match rule.pointer_mut(parent).unwrap() {
+        Value::Object(map) => {
+            map.insert(member.to_owned(), value);
+        }
+        Value::Array(list) => list[member.parse::<usize>().unwrap()] = value,
+        other => panic!("{other}"),
+    }
+    rule
+}
+
+fn converted(value: Value) -> Result<Outcome, Refusal> {
+    let interface = Interface {
+        port: Some("app9".into()),
+        ..Interface::default()
+    };
+    rule(&read(value)?, &"video".parse().unwrap(), &interface)
+}
+
+fn text(value: Value) -> String {
+    match converted(value).unwrap() {
+        Outcome::Enforceable(rule) => rule.to_string(),
+        Outcome::NotEnforceable(why) => panic!("{why}"),
+    }
+}
+
+#[test]
+fn a_rule_becomes_a_line() {
+    assert_eq!(
+        text(base()),
+        "video/r1 prio 1 flow from 10.45.0.0/16 proto tcp dport 80,8000-8999 forward ip 192.0.2.10 nat via app0"
+    );
+}
+
+#[test]
+fn every_spelling_means_the_same() {
+    for (old, new) in [
+        ("FORWARD_AS_IS", "FORWARD_ENCAPSULATED"),
+        ("DUPLICATE_AS_IS", "DUPLICATE_ENCAPSULATED"),
+        ("DUPLICATED_DECAPSULATED", "DUPLICATE_DECAPSULATED"),
+    ] {
+        let rule: TrafficRule = read(with("/action", json!(old))).unwrap();
+        assert_eq!(serde_json::to_value(&rule).unwrap()["action"], new);
+    }
+    let mac = with(
+        "/dstInterface",
+        json!([{"interfaceType": "MAC", "dstMACAddress": "02-00-00-00-00-01"}]),
+    );
+    assert!(text(mac).ends_with("forward mac 02:00:00:00:00:01 via app9"));
+    assert!(
+        text(with(
+            "/trafficFilter",
+            json!([{"protocol": ["any"], "srcAddress": null}])
+        ))
+        .contains(" flow any ")
+    );
+    assert!(text(with("/serName", json!("unknown members are ignored"))).starts_with("video/r1"));
+    assert!(text(with("/action", json!("DROP"))).ends_with(" drop"));
+    assert!(text(with("/action", json!("PASSTHROUGH"))).ends_with(" passthrough"));
+}
+
+#[test]
+fn the_shape_of_the_destination_is_kept() {
+    for shape in [
+        json!({"interfaceType": "IP", "dstIpAddress": "::2"}),
+        json!([{"interfaceType": "IP", "dstIpAddress": "::2"}]),
+    ] {
+        let rule: TrafficRule = read(with("/dstInterface", shape.clone())).unwrap();
+        assert_eq!(rule.destinations().len(), 1);
+        assert_eq!(serde_json::to_value(&rule).unwrap()["dstInterface"], shape);
+    }
+}
+
+#[test]
+fn a_wrapper_is_taken_off() {
+    assert_eq!(
+        unwrap(json!({"TrafficRule": base()}), "TrafficRule"),
+        base()
+    );
+    assert_eq!(unwrap(base(), "TrafficRule"), base());
+}
+
+#[test]
+fn refusals_point_at_the_member() {
+    for (pointer, value, expected) in [
+        ("/priority", json!(555), "/priority"),
+        ("/priority", json!("1"), "/priority"),
+        ("/priority", json!(-1), "/priority"),
+        ("/filterType", json!("2FLOW22"), "/filterType"),
+        ("/action", json!("UNKNOWN_VALUE"), "/action"),
+        ("/state", json!("UNKNOWN_VALUE"), "/state"),
+        ("/trafficFilter", json!([]), "/trafficFilter"),
+        ("/trafficFilter", json!({}), "/trafficFilter"),
+        ("/trafficFilter", json!([[]]), "/trafficFilter/0"),
+        (
+            "/trafficFilter/0/srcAddress",
+            json!(["10.0.0.1", "x"]),
+            "/trafficFilter/0/srcAddress/1",
+        ),
+        (
+            "/trafficFilter/0/srcAddress",
+            json!([7]),
+            "/trafficFilter/0/srcAddress/0",
+        ),
+        (
+            "/trafficFilter/0/dstAddress",
+            json!(["::1"]),
+            "/trafficFilter/0",
+        ),
+        (
+            "/trafficFilter/0/dstPort",
+            json!(["70000"]),
+            "/trafficFilter/0/dstPort/0",
+        ),
+        (
+            "/trafficFilter/0/protocol",
+            json!(["free text"]),
+            "/trafficFilter/0/protocol/0",
+        ),
+        ("/trafficFilter/0/dSCP", json!(64), "/trafficFilter/0/dSCP"),
+        ("/trafficRuleId", json!(""), "/trafficRuleId"),
+        ("/dstInterface", json!(null), "/dstInterface"),
+        ("/dstInterface", json!([]), "/dstInterface"),
+        (
+            "/dstInterface/interfaceType",
+            json!("WIRE"),
+            "/dstInterface/interfaceType",
+        ),
+        (
+            "/dstInterface/dstIpAddress",
+            json!("300.1.1.1"),
+            "/dstInterface/dstIpAddress",
+        ),
+        (
+            "/dstInterface/dstIpAddress",
+            json!("224.0.0.1"),
+            "/dstInterface",
+        ),
+        (
+            "/dstInterface",
+            json!([{"interfaceType": "MAC"}]),
+            "/dstInterface/0/dstMacAddress",
+        ),
+        (
+            "/dstInterface",
+            json!([{"interfaceType": "MAC", "dstMacAddress": "z"}]),
+            "/dstInterface/0/dstMacAddress",
+        ),
+        (
+            "/dstInterface",
+            json!({"interfaceType": "TUNNEL"}),
+            "/dstInterface/tunnelInfo",
+        ),
+    ] {
+        assert_eq!(
+            converted(with(pointer, value.clone())).unwrap_err().pointer,
+            expected,
+            "{pointer} = {value}"
+        );
+    }
+    for member in ["filterType", "priority", "trafficFilter", "action", "state"] {
+        let mut rule = base();
+        rule.as_object_mut().unwrap().remove(member);
+        assert!(
+            converted(rule).unwrap_err().detail.contains(member),
+            "{member}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_enforced_is_kept_and_says_why() {
+    for (pointer, value, word) in [
+        ("/trafficFilter/0/qCI", json!(1), "qCI"),
+        ("/trafficFilter/0/token", json!(["t"]), "token"),
+        ("/trafficFilter/0/tag", json!(["t"]), "token"),
+        ("/trafficFilter/0/protocol", json!(["HTTP"]), "transport"),
+        (
+            "/trafficFilter/0/srcTunnelAddress",
+            json!(["192.0.2.1"]),
+            "tunnels",
+        ),
+        ("/trafficFilter/0/uri", json!(["/a"]), "URI"),
+        (
+            "/dstInterface",
+            json!({"interfaceType": "TUNNEL", "tunnelInfo": {"tunnelType": "GTP-U"}}),
+            "tunnels",
+        ),
+    ] {
+        let Outcome::NotEnforceable(why) = converted(with(pointer, value)).unwrap() else {
+            panic!("{pointer}")
+        };
+        assert!(why.contains(word), "{why}");
+    }
+}

@@ -1,0 +1,285 @@
+//! The desired state: which applications want what, by whom it was said, and what of it is in force.
+//!
+//! A change is a transaction: validate, apply to the data path, persist, publish. Whatever fails leaves the state from
+//! before, and the error says why. Writers go one after the other; readers take a snapshot and never wait.
+
+mod entry;
+mod file;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+
+use axum::http::StatusCode;
+use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, broadcast, watch};
+
+use crate::{
+    dataplane::{Applied, Dataplane},
+    mec::{Application, Outcome, State as Activity},
+    problem::Problem,
+};
+
+pub(crate) use entry::{Entry, Source};
+
+/// The applications by id; cheap to copy.
+pub(crate) type Applications = BTreeMap<AppInstanceId, Arc<Entry>>;
+
+/// What is desired and what came of it, at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Grows with every change.
+    pub(crate) revision: u64,
+    /// The revision that the data path has.
+    pub(crate) programmed: u64,
+    pub(crate) applications: Applications,
+    /// Rules that the data path left out.
+    pub(crate) not_installed: BTreeMap<RuleId, String>,
+}
+
+/// What a change did, or would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Outline {
+    pub(crate) revision: u64,
+    pub(crate) changes: Vec<Change>,
+    #[serde(flatten)]
+    pub(crate) applied: Option<Applied>,
+}
+
+/// One rule that a change adds, alters or removes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Change {
+    pub(crate) kind: ChangeKind,
+    pub(crate) rule: String,
+    /// The rule on one line, after the change or, if removed, before.
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ChangeKind {
+    Added,
+    Changed,
+    Removed,
+}
+
+/// Something that happened, for `/events`.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) kind: &'static str,
+    pub(crate) data: Value,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    dataplane: Dataplane,
+    file: PathBuf,
+    writer: Mutex<()>,
+    current: watch::Sender<Arc<Snapshot>>,
+    events: broadcast::Sender<Event>,
+    pub(crate) duration: Histogram,
+    pub(crate) errors: IntCounterVec,
+}
+
+impl Store {
+    /// Takes up the state that was persisted in `directory`. The data path gets it with [`Self::reconcile`].
+    pub(crate) fn open(directory: &std::path::Path, dataplane: Dataplane) -> anyhow::Result<Arc<Self>> {
+        let file = directory.join("state.json");
+        let (revision, applications) = file::read(&file)?;
+        let snapshot = Snapshot { revision, applications, ..Snapshot::default() };
+        let duration = HistogramOpts::new("edgesteer_apply_duration_seconds", "Time to put a change in force")
+            .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]);
+        let errors = Opts::new("edgesteer_apply_errors_total", "Changes that could not be put in force, by source");
+        let errors = IntCounterVec::new(errors, &["source"])?;
+        for source in Source::ALL {
+            errors.with_label_values(&[source.name()]);
+        }
+        Ok(Arc::new(Self {
+            dataplane,
+            file,
+            writer: Mutex::default(),
+            current: watch::Sender::new(Arc::new(snapshot)),
+            events: broadcast::Sender::new(256),
+            duration: Histogram::with_opts(duration)?,
+            errors,
+        }))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.borrow().clone()
+    }
+
+    pub(crate) fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    pub(crate) fn publish(&self, kind: &'static str, data: Value) {
+        // Nobody listening is no error.
+        let _ = self.events.send(Event { kind, data });
+    }
+
+    /// Makes the applications of `source` what `wanted` says, in one transaction. An application that cannot be is left
+    /// as it was and comes back with the reason; the error is for a transaction that failed as a whole.
+    pub(crate) async fn deliver(
+        self: &Arc<Self>,
+        source: Source,
+        wanted: BTreeMap<AppInstanceId, Application>,
+    ) -> Result<BTreeMap<AppInstanceId, String>, Problem> {
+        let edit = move |applications: &mut Applications| {
+            applications.retain(|id, entry| entry.source != source || wanted.contains_key(id));
+            let mut refused = BTreeMap::new();
+            for (id, application) in wanted {
+                match Entry::new(source, application).map_err(Problem::from) {
+                    Err(why) => _ = refused.insert(id, why.to_string()),
+                    Ok((id, entry)) => match owned(applications, &id, source) {
+                        Err(why) => _ = refused.insert(id, why.to_string()),
+                        Ok(()) => _ = applications.insert(id, Arc::new(entry)),
+                    },
+                }
+            }
+            Ok(refused)
+        };
+        self.change(source, edit).await.map(|(refused, _)| refused)
+    }
+
+    /// What a change would do, checked as far as it can be without doing it.
+    pub(crate) fn outline(&self, edit: impl FnOnce(&mut Applications) -> Result<(), Problem>) -> Result<Outline, Problem> {
+        let before = self.snapshot();
+        let mut after = before.applications.clone();
+        edit(&mut after)?;
+        Ok(Outline { revision: before.revision, changes: changes(&before.applications, &after), applied: None })
+    }
+
+    /// One transaction. It runs to its end even when the caller goes away in the middle.
+    pub(crate) async fn change<T: Send + 'static>(
+        self: &Arc<Self>,
+        source: Source,
+        edit: impl FnOnce(&mut Applications) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<(T, Outline), Problem> {
+        let store = Arc::clone(self);
+        let transaction = tokio::spawn(async move {
+            let _writer = store.writer.lock().await;
+            let before = store.snapshot();
+            let mut after = before.applications.clone();
+            let value = edit(&mut after)?;
+            Ok((value, store.commit(&before, after, source).await?))
+        });
+        transaction.await.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+    }
+
+    async fn commit(&self, before: &Snapshot, after: Applications, source: Source) -> Result<Outline, Problem> {
+        if before.applications == after && before.programmed == before.revision {
+            return Ok(Outline { revision: before.revision, ..Outline::default() });
+        }
+        let started = Instant::now();
+        let failed = |problem: Problem| {
+            self.errors.with_label_values(&[source.name()]).inc();
+            tracing::warn!(source = source.name(), reason = %problem, "change refused");
+            problem
+        };
+        let applied = self.dataplane.apply(wanted(&after)).await.map_err(Problem::from)?.map_err(|why| {
+            let detail = format!("the data path did not take the change, so nothing was changed: {why}");
+            failed(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
+        })?;
+        let revision = before.revision + 1;
+        if let Err(why) = file::write(self.file.clone(), revision, after.clone()).await {
+            // The data path must not be ahead of what a restart would bring back.
+            let undone = self.dataplane.apply(wanted(&before.applications)).await.is_ok_and(|r| r.is_ok());
+            let detail = format!("cannot write {}: {why:#}; the change was {}undone", self.file.display(), if undone { "" } else { "not " });
+            return Err(failed(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)));
+        }
+        self.duration.observe(started.elapsed().as_secs_f64());
+        let changes = changes(&before.applications, &after);
+        tracing::info!(source = source.name(), revision, changes = changes.len(), left_out = applied.not_installed.len(), "rules in force");
+        for (rule, reason) in &applied.not_installed {
+            tracing::warn!(%rule, reason, "rule left out");
+        }
+        self.publish("rules", json!({"revision": revision, "source": source.name(), "changes": changes}));
+        let not_installed = applied.not_installed.clone();
+        self.current.send_replace(Arc::new(Snapshot { revision, programmed: revision, applications: after, not_installed }));
+        Ok(Outline { revision, changes, applied: Some(applied) })
+    }
+
+    /// Gives the data path what is desired now: at the start, and to mend what came undone.
+    pub(crate) async fn reconcile(&self) -> Result<(), Problem> {
+        let _writer = self.writer.lock().await;
+        let now = self.snapshot();
+        let applied = self.dataplane.apply(wanted(&now.applications)).await?;
+        let applied = applied.map_err(|why| Problem::new(StatusCode::INSUFFICIENT_STORAGE, why))?;
+        let (programmed, not_installed) = (now.revision, applied.not_installed);
+        self.current.send_replace(Arc::new(Snapshot { programmed, not_installed, ..(*now).clone() }));
+        Ok(())
+    }
+}
+
+/// The edit that makes the applications of one source what `wanted` says.
+pub(crate) fn replacement(
+    source: Source,
+    wanted: Vec<Application>,
+) -> Result<impl FnOnce(&mut Applications) -> Result<(), Problem> + Send + 'static, Problem> {
+    let mut entries = BTreeMap::new();
+    for (index, application) in wanted.into_iter().enumerate() {
+        let (id, entry) = Entry::new(source, application).map_err(|r| r.below(&format!("/applications/{index}")))?;
+        if entries.insert(id.clone(), Arc::new(entry)).is_some() {
+            let pointer = format!("/applications/{index}/appInstanceId");
+            return Err(crate::mec::Refusal::new(pointer, format!("`{id}` is there twice")).into());
+        }
+    }
+    Ok(move |applications: &mut Applications| {
+        for id in entries.keys() {
+            owned(applications, id, source)?;
+        }
+        applications.retain(|_, entry| entry.source != source);
+        applications.extend(entries);
+        Ok(())
+    })
+}
+
+/// Refuses to touch an application that another source said.
+pub(crate) fn owned(applications: &Applications, id: &AppInstanceId, source: Source) -> Result<(), Problem> {
+    match applications.get(id) {
+        Some(entry) if entry.source != source => {
+            let owner = entry.source.name();
+            let detail = format!("application `{id}` comes from the source `{owner}`; change it there");
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The rules that should be in force.
+fn wanted(applications: &Applications) -> RuleSet {
+    let active = applications.values().flat_map(|entry| entry.rules());
+    let active = active.filter(|(_, wire, _)| wire.state == Activity::Active);
+    active.filter_map(|(_, _, outcome)| if let Outcome::Enforceable(rule) = outcome { Some(rule.clone()) } else { None }).collect()
+}
+
+fn changes(before: &Applications, after: &Applications) -> Vec<Change> {
+    let index = |applications: &Applications, other: &Applications| -> BTreeMap<RuleId, (Value, String)> {
+        let touched = applications.iter().filter(|(id, entry)| other.get(*id).is_none_or(|o| !Arc::ptr_eq(o, entry)));
+        let rules = touched.flat_map(|(_, entry)| entry.rules());
+        rules.map(|(id, wire, outcome)| (id, (json!(wire), entry::line(wire, outcome)))).collect()
+    };
+    let (old, new) = (index(before, after), index(after, before));
+    let mut changes = Vec::new();
+    for (id, (wire, text)) in &new {
+        let kind = match old.get(id) {
+            None => ChangeKind::Added,
+            Some((was, _)) if was != wire => ChangeKind::Changed,
+            Some((_, was)) if was != text => ChangeKind::Changed,
+            Some(_) => continue,
+        };
+        changes.push(Change { kind, rule: id.to_string(), text: text.clone() });
+    }
+    let removed = old.iter().filter(|(id, _)| !new.contains_key(id));
+    changes.extend(removed.map(|(id, (_, text))| Change { kind: ChangeKind::Removed, rule: id.to_string(), text: text.clone() }));
+    changes
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
