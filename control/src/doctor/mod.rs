@@ -16,30 +16,30 @@ use serde::Serialize;
 
 /// What is to be examined.
 #[derive(Debug, Clone, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The ports that are or will be steered.
-    pub ports: Vec<Port>,
+    pub(crate) ports: Vec<Port>,
     /// Where the data path is pinned.
-    pub pin_directory: PathBuf,
+    pub(crate) pin_directory: PathBuf,
 }
 
 /// A port as configured.
 #[derive(Debug, Clone, Default)]
-pub struct Port {
+pub(crate) struct Port {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The interface it is.
-    pub interface: String,
+    pub(crate) interface: String,
     /// The name of the port at the other end of the wire; none if the host routes.
-    pub pair: Option<String>,
+    pub(crate) pair: Option<String>,
     /// Whether the slow generic mode is accepted.
-    pub allow_generic: bool,
+    pub(crate) allow_generic: bool,
 }
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Ok,
     /// Works, but someone should look.
@@ -50,42 +50,42 @@ pub enum Level {
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// How bad it is.
-    pub level: Level,
+    pub(crate) level: Level,
     /// The check, a stable name.
-    pub check: &'static str,
+    pub(crate) check: &'static str,
     /// Where: `host`, or the port and its interface.
-    pub at: String,
+    pub(crate) at: String,
     /// What was found.
-    pub what: String,
+    pub(crate) what: String,
     /// The command or the setting that cures it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cure: Option<String>,
+    pub(crate) cure: Option<String>,
 }
 
 /// Everything that was found, in the order of the checks.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The findings.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Report {
     /// The worst finding.
-    pub fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         let levels = self.findings.iter().map(|finding| finding.level);
         levels.max().unwrap_or(Level::Ok)
     }
 
     /// Whether something does not work: the exit code of the command.
-    pub fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         self.level() == Level::Error
     }
 }
 
 /// Examines the host and the ports.
-pub fn examine(plan: &Plan) -> Report {
+pub(crate) fn examine(plan: &Plan) -> Report {
     let mut findings = host::findings(plan);
     match netlink::links() {
         Ok(links) => {

@@ -17,7 +17,11 @@ pub(super) fn findings(port: &Port, plan: &Plan, links: &[Link]) -> Vec<Finding>
         return vec![missing(port)];
     };
     let subject = Subject { port, link };
-    let mut findings = vec![state(&subject), mode(&subject), program(&subject)];
+    let mut findings = vec![state(&subject), mode(&subject)];
+    if !link.ethernet {
+        return findings;
+    }
+    findings.push(program(&subject));
     findings.extend(mtu(&subject));
     findings.extend(pair(&subject, plan, links));
     findings.extend(reverse_path(&subject));
