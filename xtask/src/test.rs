@@ -207,3 +207,16 @@ fn number_before(line: &str, word: &str) -> u32 {
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_before_their_words() {
+        let result = "FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; finished in 0.01s";
+        assert_eq!(number_before(result, " passed"), 12);
+        assert_eq!(number_before(result, " failed"), 3);
+        assert_eq!(number_before("nothing of the kind", " passed"), 0);
+    }
+}

@@ -291,3 +291,14 @@ poweroff -f
         modules = modules.join(" "),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_says_what_it_depends_on() {
+        assert_eq!(depends(b"license=GPL\0depends=a,b\0name=c\0"), ["a", "b"]);
+        assert!(depends(b"license=GPL\0depends=\0name=c\0").is_empty());
+    }
+}

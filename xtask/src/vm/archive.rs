@@ -66,3 +66,25 @@ impl Archive {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_come_before_what_is_in_them_and_once() {
+        let mut archive = Archive::default();
+        archive.file("/usr/bin/ip", b"12345");
+        archive.file("usr/bin/ss", b"");
+        archive.file("usr/bin/ss", b"again");
+        let bytes = archive.finish();
+        assert_eq!(bytes.len() % 4, 0);
+        let text = String::from_utf8(bytes).unwrap();
+        let names = text.split("070701").skip(1).map(|entry| {
+            let name = entry[104..].split('\0').next();
+            name.unwrap_or_default().to_owned()
+        });
+        let expected = ["usr", "usr/bin", "usr/bin/ip", "usr/bin/ss", "TRAILER!!!"];
+        assert_eq!(names.collect::<Vec<_>>(), expected);
+    }
+}
