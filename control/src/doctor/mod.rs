@@ -6,6 +6,7 @@
 mod ethtool;
 mod far_end;
 mod host;
+mod offload;
 mod port;
 mod veth;
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use dataplane_user::netlink::{Link, Xdp, XdpMode};
 
-use super::{Finding, Plan, Port, Subject, ethtool::Features, veth};
+use super::{Finding, Plan, Port, Subject, ethtool::Features, offload, veth};
 
 /// The name of our program, as loaded.
 const PROGRAM: &str = "steer";
@@ -26,7 +26,7 @@ pub(super) fn findings(port: &Port, plan: &Plan, links: &[Link]) -> Vec<Finding>
     findings.extend(pair(&subject, plan, links));
     findings.extend(reverse_path(&subject));
     match Features::of(&link.name) {
-        Ok(features) => findings.extend(offloads(&subject, &features)),
+        Ok(features) => findings.extend(offload::findings(&subject, &features)),
         Err(error) => findings.push(Finding::warning(
             "offloads",
             subject.at(),
@@ -103,7 +103,7 @@ fn native_capable(link: &Link) -> bool {
     link.ethernet && matches!(link.kind.as_deref(), None | Some("veth" | "tun" | "bond"))
 }
 
-fn runs_generic(port: &Subject<'_>) -> bool {
+pub(super) fn runs_generic(port: &Subject<'_>) -> bool {
     match port.link.xdp {
         Some(xdp) => xdp.mode == XdpMode::Generic,
         None => !native_capable(port.link),
@@ -230,80 +230,4 @@ fn reverse_path(port: &Subject<'_>) -> Option<Finding> {
         "strict reverse path filtering drops packets whose answers would leave by another interface",
         format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2"),
     ))
-}
-
-/// What the interface does to frames before XDP sees them.
-fn offloads(port: &Subject<'_>, features: &Features) -> Vec<Finding> {
-    let name = &port.link.name;
-    let at = port.at();
-    let mut findings = Vec::new();
-    if features.any(&["rx-lro", "rx-gro-hw"]) {
-        findings.push(Finding::error(
-            "receive-offload",
-            &at,
-            "the NIC merges packets: native mode is refused",
-            format!("ethtool -K {name} lro off rx-gro-hw off"),
-        ));
-    }
-    let nic = port.link.kind.as_deref() != Some("veth");
-    if nic && features.any(&["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"]) {
-        findings.push(Finding::error(
-            "vlan-offload",
-            &at,
-            "the NIC takes VLAN tags off before XDP sees the frame",
-            format!("ethtool -K {name} rxvlan off rx-vlan-stag-hw-parse off"),
-        ));
-    }
-    if runs_generic(port) && features.any(&["rx-gro"]) {
-        findings.push(Finding::warning(
-            "generic-gro",
-            &at,
-            "in generic mode XDP sees merged packets, longer than the MTU",
-            format!("ethtool -K {name} gro off"),
-        ));
-    }
-    if findings.is_empty() {
-        findings.push(Finding::ok("offloads", at, "none is in the way"));
-    }
-    findings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offloads_of_a_nic_are_found() {
-        let link = Link {
-            index: 1,
-            name: "eth1".to_owned(),
-            mac: None,
-            ethernet: true,
-            mtu: 9000,
-            max_mtu: 9600,
-            up: true,
-            carrier: true,
-            kind: None,
-            peer: None,
-            peer_namespace: None,
-            master: None,
-            rx_queues: 1,
-            tx_queues: 1,
-            xdp: None,
-        };
-        let port = Port::default();
-        let subject = Subject {
-            port: &port,
-            link: &link,
-        };
-        let checks = |features: Features| -> Vec<_> {
-            let findings = offloads(&subject, &features);
-            findings.iter().map(|finding| finding.check).collect()
-        };
-        assert_eq!(checks(["rx-gro-hw", "rx-gro"].into()), ["receive-offload"]);
-        assert_eq!(checks(["rx-lro"].into()), ["receive-offload"]);
-        assert_eq!(checks(["rx-vlan-hw-parse"].into()), ["vlan-offload"]);
-        assert_eq!(checks(["rx-gro", "tx-checksum-ipv4"].into()), ["offloads"]);
-        assert_eq!(mtu(&subject).unwrap().check, "mtu");
-    }
 }

@@ -1,20 +1,12 @@
 //! Real files, changed in every way an editor, a script or a tired person does.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    sync::{Arc, Mutex},
-    thread::sleep,
-};
+mod lab;
 
-use prometheus::Registry;
+use std::{fs, os::unix::fs::symlink};
+
 use serde_json::json;
 
-use super::{
-    super::{Metrics, Snapshot},
-    *,
-};
-use crate::store::Source;
+use self::lab::Lab;
 
 #[test]
 fn one_or_several_applications_in_json_and_yaml() {
@@ -245,113 +237,6 @@ fn application(id: &str, rule: &str) -> serde_json::Value {
         "trafficRuleId": rule, "filterType": "FLOW", "priority": 1,
         "trafficFilter": [{"dstPort": ["80"]}], "action": "DROP", "state": "ACTIVE"
     }]})
-}
-
-type Verdict = Result<BTreeMap<AppInstanceId, String>, String>;
-
-/// A directory, and what came out of it.
-struct Lab {
-    root: tempfile::TempDir,
-    status: Arc<Status>,
-    registry: Registry,
-    before: Mutex<Applications>,
-    delivered: Arc<Mutex<Applications>>,
-    deliveries: Arc<Mutex<usize>>,
-    verdict: Arc<Mutex<Verdict>>,
-    worker: Mutex<Option<Worker>>,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("rules.d")).unwrap();
-        let registry = Registry::new();
-        let metrics = Metrics::register(&registry).unwrap();
-        Self {
-            root,
-            status: Arc::new(Status::new(Source::Files, metrics)),
-            registry,
-            before: Mutex::default(),
-            delivered: Arc::default(),
-            deliveries: Arc::default(),
-            verdict: Arc::new(Mutex::new(Ok(BTreeMap::new()))),
-            worker: Mutex::default(),
-        }
-    }
-
-    fn before(&self, names: &[&str]) {
-        for name in names {
-            let application = serde_json::from_value(application(name, "before")).unwrap();
-            let id = name.parse().unwrap();
-            self.before.lock().unwrap().insert(id, application);
-        }
-    }
-
-    fn refuse(&self, verdict: Verdict) {
-        *self.verdict.lock().unwrap() = verdict;
-    }
-
-    fn start(&self) {
-        let delivered = Arc::clone(&self.delivered);
-        let deliveries = Arc::clone(&self.deliveries);
-        let verdict = Arc::clone(&self.verdict);
-        let deliver = move |applications: &Applications| {
-            *deliveries.lock().unwrap() += 1;
-            *delivered.lock().unwrap() = applications.clone();
-            verdict.lock().unwrap().clone()
-        };
-        let before = self.before.lock().unwrap().clone();
-        let status = Arc::clone(&self.status);
-        let worker = watch(self.directory(), before, Box::new(deliver), status).unwrap();
-        *self.worker.lock().unwrap() = Some(worker);
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.root.path().join("rules.d")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory().join(name)
-    }
-
-    fn write(&self, name: &str, content: &str) {
-        fs::write(self.path(name), content).unwrap();
-    }
-
-    fn names(&self) -> Vec<String> {
-        let delivered = self.delivered.lock().unwrap();
-        delivered.keys().map(ToString::to_string).collect()
-    }
-
-    fn rules(&self, application: &str) -> Vec<String> {
-        let delivered = self.delivered.lock().unwrap();
-        let application = delivered.get(&application.parse().unwrap());
-        let rules = application
-            .into_iter()
-            .flat_map(|found| &found.traffic_rules);
-        rules.map(|rule| rule.traffic_rule_id.clone()).collect()
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        self.status.snapshot()
-    }
-
-    fn failures(&self) -> String {
-        let failures = self.snapshot().failures;
-        let lines: Vec<_> = failures.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    }
-
-    #[track_caller]
-    fn until(&self, condition: impl Fn() -> bool) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !condition() {
-            let names = self.names();
-            let failures = self.failures();
-            assert!(Instant::now() < end, "not in time: {names:?}\n{failures}");
-            sleep(Duration::from_millis(10));
-        }
-    }
 }
 
 #[test]
