@@ -19,7 +19,7 @@ use crate::{
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 20;
 
-/// What was counted so far: tests, fuzz targets and the scenario in the VM.
+/// What was counted so far: tests, fuzz targets, the demo and the run in the VM.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     passed: u32,
@@ -36,6 +36,8 @@ const STEPS: &[Step] = &[
     ("documentation", documentation),
     ("licenses and sources", deny),
     ("tests", tests),
+    ("examples", examples),
+    ("demo", demo),
     ("miri", miri),
     ("fuzz", fuzz),
     ("Linux 6.1", |tally| {
@@ -127,6 +129,20 @@ fn deny(_: &mut Tally) -> Result<()> {
 fn tests(tally: &mut Tally) -> Result<()> {
     let mut test = command("cargo test --workspace --exclude dataplane-ebpf --no-fail-fast");
     counted(test.current_dir(root()), tally)
+}
+
+/// What is shipped as an example is accepted by the program that it is shipped with.
+fn examples(_: &mut Tally) -> Result<()> {
+    let check = "run --quiet --package control --bin edgesteer -- check";
+    cargo(&format!(
+        "{check} packaging/edgesteer.toml packaging/rules.d/video.json"
+    ))
+}
+
+fn demo(tally: &mut Tally) -> Result<()> {
+    cargo("run --quiet --package tests --bin demo")?;
+    tally.passed += 1;
+    Ok(())
 }
 
 fn miri(tally: &mut Tally) -> Result<()> {
