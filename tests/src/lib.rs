@@ -1,5 +1,6 @@
 //! What the tests of edgesteer stand on: packets, the oracle, the lab and the scenarios.
 
+pub mod executor;
 pub mod lab;
 pub mod oracle;
 pub mod packet;

@@ -4,6 +4,7 @@
 //! sorted list: no compilation, no tables, nothing shared with the data path but the domain types.
 
 mod generate;
+mod run;
 
 use std::{collections::HashMap, fmt, net::IpAddr};
 
@@ -13,6 +14,7 @@ use dataplane_user::rule::{
 };
 
 pub use generate::{Arrival, Case, cases};
+pub use run::run;
 
 use crate::{
     packet::{MacAddress, Packet, describe},

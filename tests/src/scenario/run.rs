@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_core::Reason;
-use dataplane_user::{Flow, rule::RuleSet};
+use dataplane_user::{Flow, rule::{RuleId, RuleSet}};
 
 use super::{Scenario, Step, Then};
 use crate::{
@@ -31,6 +31,8 @@ pub trait Executor {
 pub struct Seen {
     /// The reasons that were counted, each as often as it was.
     pub reasons: Vec<Reason>,
+    /// The rules that were counted, likewise.
+    pub rules: Vec<RuleId>,
     /// The frames that came out: of which port, if that can be told, or to the kernel.
     pub out: Vec<(Exit, Vec<u8>)>,
 }
@@ -90,7 +92,26 @@ impl From<&Flow> for FlowCount {
     }
 }
 
-/// Runs a scenario and says everything that is not as it should be.
+/// Runs all scenarios, and panics with a list of those that fail.
+pub fn run_all(executor: &mut impl Executor) {
+    let scenarios = super::all();
+    let mut failures = Vec::new();
+    for scenario in &scenarios {
+        if let Err(error) = run(scenario, executor) {
+            let rules = scenario.rules.join("\n    ");
+            failures.push(format!("{}\n    {rules}\n  {error:#}\n", scenario.name));
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} of {} scenarios fail:\n\n{}",
+        failures.len(),
+        scenarios.len(),
+        failures.join("\n")
+    );
+}
+
+/// Runs a scenario; the error is the first thing that is not as it should be.
 pub fn run(scenario: &Scenario, executor: &mut impl Executor) -> Result<()> {
     let world = World::new();
     let rules: RuleSet = scenario
@@ -157,7 +178,7 @@ fn check(world: &World, step: &Step, seen: &Seen, copies: bool) -> Result<()> {
 }
 
 /// Compares what came out in any order.
-fn compare(mut expected: Vec<(Exit, Vec<u8>)>, mut found: Vec<(Exit, Vec<u8>)>) -> Result<()> {
+pub(crate) fn compare(mut expected: Vec<(Exit, Vec<u8>)>, mut found: Vec<(Exit, Vec<u8>)>) -> Result<()> {
     expected.sort();
     found.sort();
     ensure!(

@@ -1,0 +1,60 @@
+//! Random rule sets and packets: what the oracle says against what the data path does.
+//!
+//! `EDGESTEER_ORACLE_CASES` is the number of (rule set, packet) pairs, `PROPTEST_RNG_SEED` repeats a
+//! run. A failure is made as small as it can be, and its seed is kept in `regressions/`.
+
+use std::{
+    cell::{Cell, RefCell},
+    env,
+};
+
+use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+use tests::{
+    executor::{Host, Kernel},
+    oracle,
+    scenario::Executor,
+};
+
+/// Pairs for each of the two tests, unless the environment says another number for both together.
+const PAIRS: usize = 60_000;
+/// Rules of a case, and packets.
+const SIZE: (usize, usize) = (10, 64);
+
+#[test]
+fn host_agrees() {
+    agree(Host::new());
+}
+
+#[test]
+fn kernel_agrees() {
+    agree(Kernel::new().unwrap());
+}
+
+fn agree(executor: impl Executor) {
+    let wanted = env::var("EDGESTEER_ORACLE_CASES").map_or(PAIRS, |number| {
+        let number: usize = number.parse().expect("EDGESTEER_ORACLE_CASES is a number");
+        number.div_ceil(2)
+    });
+    let mut runner = TestRunner::new(Config {
+        cases: 100,
+        max_shrink_iters: 5_000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/regressions/oracle.txt"
+        )))),
+        ..Config::default()
+    });
+    let executor = RefCell::new(executor);
+    let pairs = Cell::new(0);
+    while pairs.get() < wanted {
+        let result = runner.run(&oracle::cases(SIZE.0, SIZE.1), |case| {
+            let outcome = oracle::run(&case, &mut *executor.borrow_mut());
+            let packets = outcome.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            pairs.set(pairs.get() + packets);
+            Ok(())
+        });
+        result.unwrap_or_else(|error| panic!("{error}"));
+        // A runner is done after its cases: the next one goes on with other random numbers.
+        runner = TestRunner::new_with_rng(runner.config().clone(), runner.new_rng());
+    }
+}

@@ -1,0 +1,12 @@
+//! What scenarios and the oracle run on: see [`crate::scenario::Executor`].
+
+mod host;
+mod kernel;
+mod rig;
+mod tables;
+mod veth;
+
+pub use host::Host;
+pub use kernel::{Kernel, SHORTEST};
+pub use rig::Rig;
+pub use veth::Veth;

@@ -1,0 +1,78 @@
+//! The loaded program, run on frames by BPF_PROG_TEST_RUN.
+
+use anyhow::{Result, bail};
+use aya::{
+    TestRun as _, TestRunOptions,
+    programs::{Xdp, xdp::XdpAttachType},
+};
+use dataplane_user::{Flow, rule::RuleSet};
+
+use super::Rig;
+use crate::scenario::{Executor, Exit, Seen};
+
+/// Frames shorter than this are not accepted by the kernel's test run.
+pub const SHORTEST: usize = 14;
+
+/// The program in the kernel, without its interfaces.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The host that it is attached to.
+    pub rig: Rig,
+    program: Xdp,
+}
+
+impl Kernel {
+    /// Loads and attaches the program.
+    pub fn new() -> Result<Self> {
+        let rig = Rig::new()?;
+        let program = Xdp::from_pin(rig.program_pin(), XdpAttachType::Interface)?;
+        Ok(Self { rig, program })
+    }
+
+    /// Runs the program on a frame: its action, and the frame afterwards.
+    pub fn test_run(&self, interface: u32, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+        let mut context = [0u8; 24];
+        let mut set = |field: usize, value: u32| {
+            context[field * 4..field * 4 + 4].copy_from_slice(&value.to_ne_bytes());
+        };
+        // Of struct xdp_md: data_end and ingress_ifindex.
+        set(1, frame.len() as u32);
+        set(3, interface);
+        let mut out = vec![0; frame.len() + 256];
+        let result = self.program.test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        })?;
+        out.truncate(result.data_size_out as usize);
+        Ok((result.return_value, out))
+    }
+}
+
+impl Executor for Kernel {
+    fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
+        self.rig.prepare(rules)
+    }
+
+    fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {
+        let before = self.rig.counters(port);
+        let interface = self.rig.interface(port)?;
+        let (action, frame) = self.rig.bench.host.enter(|| self.test_run(interface, frame))?;
+        let out = match action {
+            1 => vec![],
+            2 => vec![(Exit::Kernel, frame)],
+            3 => vec![(Exit::Reflected, frame)],
+            4 => vec![(Exit::Port(None), frame)],
+            other => bail!("XDP action {other}"),
+        };
+        Ok(Seen {
+            out,
+            ..self.rig.counters(port).since(&before)
+        })
+    }
+
+    fn flows(&self) -> Vec<Flow> {
+        self.rig.dataplane.flows()
+    }
+}

@@ -1,0 +1,189 @@
+//! The program, loaded and attached to the ports of the test world.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::PathBuf,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use dataplane_core::Reason;
+use dataplane_user::{
+    Dataplane, Limits, Options, PortConfig, Role, Timeouts,
+    rule::{RuleId, RuleSet},
+};
+
+use crate::{lab::Bench, scenario::Seen, world};
+
+/// A host with the ports of [`world::World`], steered by a [`Dataplane`] of its own.
+#[derive(Debug)]
+pub struct Rig {
+    /// The ports and their far ends.
+    pub bench: Bench,
+    /// The data plane; its methods are to be called inside `bench.host`.
+    pub dataplane: Dataplane,
+    pins: PathBuf,
+}
+
+impl Rig {
+    /// Makes the ports, loads the program and attaches it.
+    pub fn new() -> Result<Self> {
+        Self::with_limits(Limits::default())
+    }
+
+    /// The same, with tables of these sizes.
+    pub fn with_limits(limits: Limits) -> Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        remove_leftovers()?;
+        let world = world::World::new();
+        let names: Vec<&str> = world.ports.iter().map(|port| port.name).collect();
+        let bench = Bench::new(&names)?;
+        dress(&bench, &world)?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pins = PathBuf::from(format!("{PINS}{}-{number}", process::id()));
+        let options = Options {
+            pin_directory: pins.clone(),
+            ports: world.ports.iter().map(configuration).collect(),
+            limits,
+            timeouts: no_patience(),
+        };
+        let dataplane = bench
+            .host
+            .enter(|| Dataplane::open(options))
+            .context("cannot load and attach")?;
+        Ok(Self {
+            bench,
+            dataplane,
+            pins,
+        })
+    }
+
+    /// Puts rules in force and forgets all flows.
+    pub fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
+        let Self {
+            bench, dataplane, ..
+        } = self;
+        bench.host.enter(|| {
+            forget_flows(dataplane)?;
+            let applied = dataplane.apply(rules)?;
+            ensure!(applied.not_installed.is_empty(), "{:?}", applied.not_installed);
+            Ok(())
+        })
+    }
+
+    /// What was counted so far of packets from a port.
+    pub fn counters(&self, port: &str) -> Counters {
+        let here = self.dataplane.port_counters().into_iter();
+        let here = here.filter(|counter| counter.port == port);
+        let rules = self.dataplane.rule_counters().into_iter();
+        Counters {
+            reasons: here.map(|counter| (counter.reason, counter.packets)).collect(),
+            rules: rules.map(|counter| (counter.id, counter.packets)).collect(),
+        }
+    }
+}
+
+/// Packets by reason and by rule.
+#[derive(Debug)]
+pub struct Counters {
+    reasons: HashMap<Reason, u64>,
+    rules: BTreeMap<RuleId, u64>,
+}
+
+impl Counters {
+    /// What was counted since `before`, each as often as it was.
+    pub fn since(&self, before: &Self) -> Seen {
+        let mut seen = Seen::default();
+        for reason in Reason::ALL {
+            let count = |counters: &Self| counters.reasons.get(reason).copied().unwrap_or(0);
+            let more = count(self) - count(before);
+            seen.reasons.extend((0..more).map(|_| *reason));
+        }
+        for (rule, count) in &self.rules {
+            let more = count - before.rules.get(rule).copied().unwrap_or(0);
+            seen.rules.extend((0..more).map(|_| rule.clone()));
+        }
+        seen
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // The namespaces go as well, and the next run looks for what is left.
+        let _ = Dataplane::detach(&self.pins);
+        let _ = fs::remove_dir_all(&self.pins);
+    }
+}
+
+/// Where pins of a running test are, followed by its process id.
+const PINS: &str = "/sys/fs/bpf/edgesteer-test-";
+
+fn remove_leftovers() -> Result<()> {
+    let directory = PINS.rsplit_once('/').map_or("", |(directory, _)| directory);
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let text = path.to_string_lossy().into_owned();
+        let maker = text.strip_prefix(PINS).and_then(|rest| rest.split('-').next());
+        if let Some(Ok(maker)) = maker.map(str::parse::<u32>)
+            && !fs::exists(format!("/proc/{maker}"))?
+        {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn dress(bench: &Bench, world: &world::World) -> Result<()> {
+    let mut batch = String::new();
+    for world::Port { name, mac, mtu, .. } in &world.ports {
+        let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+        batch += &format!("link set {name} address {mac} mtu {mtu}\n");
+    }
+    for (address, port, mac) in &world.neighbors {
+        let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
+        batch += &format!("neigh replace {address} lladdr {mac} dev {port} nud permanent\n");
+    }
+    bench.host.ip(&batch)
+}
+
+fn configuration(port: &world::Port) -> PortConfig {
+    PortConfig {
+        name: port.name.to_owned(),
+        interface: port.name.to_owned(),
+        role: match port.role {
+            world::Role::Access => Role::Access,
+            world::Role::Core => Role::Core,
+            world::Role::App => Role::App,
+        },
+        pair: port.pair.map(str::to_owned),
+        zone: port.zone,
+        allow_generic: false,
+    }
+}
+
+/// Time-outs that make every flow idle at once.
+fn no_patience() -> Timeouts {
+    Timeouts {
+        tcp_established: Duration::ZERO,
+        tcp_transitory: Duration::ZERO,
+        tcp_closing: Duration::ZERO,
+        udp: Duration::ZERO,
+        icmp: Duration::ZERO,
+        other: Duration::ZERO,
+    }
+}
+
+fn forget_flows(dataplane: &mut Dataplane) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while !dataplane.flows().is_empty() {
+        ensure!(Instant::now() < deadline, "flows do not expire");
+        // The clock that flows are timed by ticks every few milliseconds.
+        thread::sleep(Duration::from_millis(5));
+        dataplane.expire();
+    }
+    Ok(())
+}

@@ -1,0 +1,100 @@
+//! Frames sent to real interfaces and caught where they come out.
+
+use std::{thread, time::{Duration, Instant}};
+
+use anyhow::{Result, ensure};
+use dataplane_core::Reason;
+use dataplane_user::{Flow, rule::RuleSet};
+
+use super::Rig;
+use crate::{
+    lab::RawSocket,
+    scenario::{Executor, Exit, Seen},
+    world::World,
+};
+
+/// How long a frame may take to be counted.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is waited for frames that should not come.
+const QUIET: Duration = Duration::from_millis(4);
+/// EtherType of ARP, by which the kernel looks for unresolved next hops.
+const ARP: [u8; 2] = [8, 6];
+
+/// The program on its interfaces.
+#[derive(Debug)]
+pub struct Veth {
+    /// The host that it is attached to.
+    pub rig: Rig,
+    far: Vec<(&'static str, RawSocket)>,
+    near: Vec<RawSocket>,
+}
+
+impl Veth {
+    /// Loads and attaches the program, and listens everywhere.
+    pub fn new() -> Result<Self> {
+        let rig = Rig::new()?;
+        let world = World::new();
+        let (mut far, mut near) = (Vec::new(), Vec::new());
+        for port in &world.ports {
+            far.push((port.name, rig.bench.socket(port.name)?));
+            near.push(RawSocket::open(&rig.bench.host, port.name)?);
+        }
+        Ok(Self { rig, far, near })
+    }
+
+    fn collect(&self) -> Result<Vec<(Exit, Vec<u8>)>> {
+        let far = self.far.iter().map(|(name, socket)| (Exit::Port(Some((*name).to_owned())), socket));
+        let near = self.near.iter().map(|socket| (Exit::Kernel, socket));
+        let mut out = Vec::new();
+        for (exit, socket) in far.chain(near) {
+            for frame in socket.drain(Duration::ZERO)? {
+                out.push((exit.clone(), frame));
+            }
+        }
+        Ok(out)
+    }
+}
+
+impl Executor for Veth {
+    fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
+        self.rig.prepare(rules)?;
+        self.collect()?;
+        Ok(())
+    }
+
+    fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {
+        let before = self.rig.counters(port);
+        for (name, socket) in &self.far {
+            if *name == port {
+                socket.send(frame)?;
+            }
+        }
+        let sent = Instant::now();
+        let counted = || self.rig.counters(port).since(&before);
+        while counted().reasons.is_empty() {
+            ensure!(sent.elapsed() < PATIENCE, "the frame was not counted");
+        }
+        thread::sleep(QUIET);
+        let Seen { reasons, rules, .. } = counted();
+        let mut out = self.collect()?;
+        let asking = |frame: &[u8]| frame.get(12..14) == Some(&ARP);
+        out.retain(|(exit, out)| *exit == Exit::Kernel || !asking(out) || asking(frame));
+        if reasons == [Reason::Duplicated] {
+            // The kernel gets the original before traffic control copies it and sends it on.
+            out.retain(|(exit, _)| *exit != Exit::Kernel);
+        }
+        Ok(Seen {
+            reasons,
+            rules,
+            out,
+        })
+    }
+
+    fn flows(&self) -> Vec<Flow> {
+        self.rig.dataplane.flows()
+    }
+
+    fn copies(&self) -> bool {
+        true
+    }
+}
