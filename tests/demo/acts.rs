@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     page::{print, said, seen, title, typed},
-    stage::{DIRECTORY, PREFIX, Stage},
+    stage::{DIRECTORY, PREFIX, SERVER, Stage, program},
 };
 
 const PICTURE: &str = "
@@ -22,16 +22,30 @@ const PICTURE: &str = "
                                   └───────────────┘ └───────────────┘
   Every box is a network namespace with a kernel's own TCP. The UE always asks 203.0.113.9.";
 
-pub(crate) const HINTS: &str = "
+/// What to do with a lab that was kept.
+pub(crate) fn hints() -> Result<String> {
+    let edgesteer = format!("{} --server {SERVER}", program()?);
+    Ok(format!(
+        "
 The lab stays. To play with it:
 
-  ip netns exec edgesteer-demo-ue curl http://203.0.113.9/            ask as the UE
-  $EDITOR /run/edgesteer-demo/rules.d/video.json                      the rules; saving is enough
-  curl --unix-socket /run/edgesteer-demo/api.sock http://localhost/mp2/v1/flows
-  ip netns exec edgesteer-demo-host curl http://127.0.0.1:9464/metrics
-  tail -f /run/edgesteer-demo/edgesteer.log
+  ip netns exec {PREFIX}-ue curl {WEB}
+      ask as the UE
+  $EDITOR {DIRECTORY}/rules.d/video.json
+      change the rules; saving is enough
+  {edgesteer} get flows
+      what is steered now; also: get rules, get ports, get reasons
+  {edgesteer} explain --in access0 --flow \"tcp 10.45.0.7:40000 > 203.0.113.9:80\"
+      what would become of a packet, and why
+  ip netns exec {PREFIX}-host curl http://127.0.0.1:9464/metrics
+      what Prometheus sees
+  tail -f {DIRECTORY}/edgesteer.log
+      what the daemon has to say
 
-  cargo xtask demo --clean                                            remove it all";
+  cargo xtask demo --clean
+      remove it all"
+    ))
+}
 
 const WEB: &str = "http://203.0.113.9/";
 const FILM: &str = "http://203.0.113.9/film";

@@ -60,7 +60,7 @@ fn show(keep: bool) -> Result<()> {
     });
     let status = play.wait()?;
     if keep && status.success() {
-        page::print(acts::HINTS);
+        page::print(&acts::hints()?);
         return Ok(());
     }
     stage::clean().context("`cargo xtask demo --clean` tries again")?;

@@ -18,6 +18,8 @@ use tests::lab::{Lab, Mode};
 pub(crate) const PREFIX: &str = "edgesteer-demo";
 /// Configuration, rules, socket and log of the daemon.
 pub(crate) const DIRECTORY: &str = "/run/edgesteer-demo";
+/// Where the daemon answers.
+pub(crate) const SERVER: &str = "unix:/run/edgesteer-demo/api.sock";
 const PINS: &str = "/sys/fs/bpf/edgesteer-demo";
 const CONFIGURATION: &str = include_str!("edgesteer.toml");
 const RULES: &str = include_str!("rules.json");
@@ -92,11 +94,7 @@ impl Stage {
     /// Runs the command line of edgesteer on the host.
     pub(crate) fn edgesteer(&self, args: &[&str]) -> Result<String> {
         let mut command = self.lab.host.command(&program()?);
-        said(
-            command
-                .args(args)
-                .args(["--server", &format!("unix:{DIRECTORY}/api.sock")]),
-        )
+        said(command.args(args).args(["--server", SERVER]))
     }
 
     /// Runs a program on the UE.
