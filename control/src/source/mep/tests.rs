@@ -3,6 +3,7 @@
 mod answers;
 mod rules;
 mod standin;
+mod tls;
 
 use std::sync::Mutex;
 

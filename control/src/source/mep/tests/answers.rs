@@ -7,8 +7,11 @@ use std::{
 
 use serde_json::json;
 
-use super::super::{super::Worker, client::Client, roots, url};
-use super::{Lab, V1, V2, rule, standin::Reply};
+use super::{
+    super::{super::Worker, roots, url},
+    Lab, V1, V2, rule,
+    standin::Reply,
+};
 
 #[test]
 fn whatever_goes_wrong_the_last_good_rules_stay() {
@@ -306,18 +309,4 @@ fn a_running_poller_follows_and_stops() {
     });
     drop(worker);
     until(&|| Arc::strong_count(&status) == 2);
-}
-
-#[test]
-fn certificates_that_cannot_be_used_are_refused_at_the_start() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("ca.pem");
-    let timeout = Duration::from_secs(1);
-    let refused = |words: &str| {
-        let error = Client::new(timeout, Some(&path)).err().unwrap();
-        assert!(format!("{error:#}").contains(words), "{error:#}");
-    };
-    refused("cannot read certificates");
-    std::fs::write(&path, "not a certificate").unwrap();
-    refused("no certificate");
 }

@@ -42,6 +42,11 @@ impl Reply {
         )
     }
 
+    /// What goes over the wire.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The same, later.
     pub(super) fn after(self, delay: Duration) -> Self {
         Self { delay, ..self }
