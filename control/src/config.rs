@@ -1,6 +1,10 @@
 //! The configuration file: TOML, strict.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
@@ -80,7 +84,10 @@ pub(crate) struct Api {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { socket: SOCKET.into(), listen: None }
+        Self {
+            socket: SOCKET.into(),
+            listen: None,
+        }
     }
 }
 
@@ -108,10 +115,19 @@ pub(crate) struct Mep {
     /// Seconds between two polls.
     #[serde(default = "Mep::interval")]
     pub(crate) interval: u64,
+    /// Seconds that an answer may take.
+    #[serde(default = "Mep::timeout")]
+    pub(crate) timeout: u64,
+    /// Certificates in PEM form to trust instead of the public ones.
+    pub(crate) authority: Option<PathBuf>,
 }
 
 impl Mep {
     const fn interval() -> u64 {
+        5
+    }
+
+    const fn timeout() -> u64 {
         5
     }
 }
@@ -121,7 +137,10 @@ impl Mep {
 #[serde(untagged)]
 pub(crate) enum MepApplication {
     Id(String),
-    Located { id: String, interface: crate::mec::Interface },
+    Located {
+        id: String,
+        interface: crate::mec::Interface,
+    },
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -170,12 +189,15 @@ impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        Self::parse(&text).with_context(|| format!("{} is not a valid configuration", path.display()))
+        Self::parse(&text)
+            .with_context(|| format!("{} is not a valid configuration", path.display()))
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| {
-            let hint = suggestion(error.message()).map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
+            let hint = suggestion(error.message())
+                .map(|name| format!("did you mean `{name}`?"))
+                .unwrap_or_default();
             anyhow::anyhow!("{}", format!("{error}{hint}").trim_end())
         })?;
         config.check()?;
@@ -183,7 +205,10 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(!self.ports.is_empty(), "there is no [[port]]: name at least one interface to steer");
+        ensure!(
+            !self.ports.is_empty(),
+            "there is no [[port]]: name at least one interface to steer"
+        );
         let mut interfaces = BTreeMap::new();
         let mut names = BTreeMap::new();
         for port in &self.ports {
@@ -192,16 +217,27 @@ impl Config {
                 bail!("two ports are called `{}`; names are unique", port.name);
             }
             if let Some(other) = interfaces.insert(&port.interface, &port.name) {
-                bail!("ports `{other}` and `{}` are the same interface `{}`", port.name, port.interface);
+                bail!(
+                    "ports `{other}` and `{}` are the same interface `{}`",
+                    port.name,
+                    port.interface
+                );
             }
         }
         for port in &self.ports {
             let Some(pair) = &port.pair else { continue };
             ensure!(*pair != port.name, "port `{pair}` is paired with itself");
             match names.get(pair) {
-                None => bail!("port `{}` is paired with `{pair}`, which is not a port", port.name),
+                None => bail!(
+                    "port `{}` is paired with `{pair}`, which is not a port",
+                    port.name
+                ),
                 Some(other) if other.pair.as_ref() == Some(&port.name) => {}
-                Some(_) => bail!("port `{}` is paired with `{pair}`, so `{pair}` needs pair = \"{}\"", port.name, port.name),
+                Some(_) => bail!(
+                    "port `{}` is paired with `{pair}`, so `{pair}` needs pair = \"{}\"",
+                    port.name,
+                    port.name
+                ),
             }
         }
         for (section, address) in [("api", self.api.listen), ("metrics", self.metrics.listen)] {
@@ -214,8 +250,16 @@ impl Config {
             }
         }
         if let Some(mep) = &self.source.mep {
-            ensure!(mep.url.starts_with("http://"), "[source.mep] url = \"{}\" does not start with http://", mep.url);
-            ensure!(mep.interval > 0, "[source.mep] interval is at least one second");
+            let known = mep.url.starts_with("http://") || mep.url.starts_with("https://");
+            ensure!(
+                known,
+                "[source.mep] url = \"{}\" does not start with http:// or https://",
+                mep.url
+            );
+            ensure!(
+                mep.interval > 0 && mep.timeout > 0,
+                "[source.mep] interval and timeout are at least one second"
+            );
         }
         Ok(())
     }
@@ -242,9 +286,17 @@ impl Port {
 
 /// The expected name that is nearest to the unknown one, by what the parser says: ``unknown field `x`, expected `a` or `b```.
 fn suggestion(message: &str) -> Option<&str> {
-    let mut names = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
+    let mut names = message
+        .strip_prefix("unknown ")?
+        .split('`')
+        .skip(1)
+        .step_by(2);
     let unknown = names.next()?;
-    names.map(|name| (distance(unknown, name), name)).filter(|(distance, _)| *distance <= 2).min().map(|(_, name)| name)
+    names
+        .map(|name| (distance(unknown, name), name))
+        .filter(|(distance, _)| *distance <= 2)
+        .min()
+        .map(|(_, name)| name)
 }
 
 /// Levenshtein's.
@@ -306,17 +358,53 @@ mod tests {
     #[test]
     fn refusals_say_what_and_where() {
         for (from, to, words) in [
-            ("interface = \"eth1\"", "interfaces = \"eth1\"", &["line 6", "interfaces", "did you mean `interface`?"][..]),
-            ("role = \"access\"", "role = \"acces\"", &["line 7", "did you mean `access`?"]),
-            ("[limits]", "[limitz]", &["limitz", "did you mean `limits`?"]),
-            ("pair = \"core0\"", "pair = \"core1\"", &["core1", "not a port"]),
+            (
+                "interface = \"eth1\"",
+                "interfaces = \"eth1\"",
+                &["line 6", "interfaces", "did you mean `interface`?"][..],
+            ),
+            (
+                "role = \"access\"",
+                "role = \"acces\"",
+                &["line 7", "did you mean `access`?"],
+            ),
+            (
+                "[limits]",
+                "[limitz]",
+                &["limitz", "did you mean `limits`?"],
+            ),
+            (
+                "pair = \"core0\"",
+                "pair = \"core1\"",
+                &["core1", "not a port"],
+            ),
             ("pair = \"ran0\"", "", &["core0", "needs pair = \"ran0\""]),
             ("pair = \"core0\"", "pair = \"ran0\"", &["itself"]),
-            ("name = \"core0\"", "name = \"ran0\"", &["two ports", "ran0"]),
-            ("interface = \"eth2\"", "interface = \"eth1\"", &["same interface", "eth1"]),
-            ("name = \"core0\"", "name = \"core 0\"", &["core 0", "letters"]),
-            ("interface = \"eth2\"", "interface = \"averylonginterface\"", &["averylonginterface", "15"]),
-            ("127.0.0.1:8080", "0.0.0.0:8080", &["[api]", "loopback", "TLS"]),
+            (
+                "name = \"core0\"",
+                "name = \"ran0\"",
+                &["two ports", "ran0"],
+            ),
+            (
+                "interface = \"eth2\"",
+                "interface = \"eth1\"",
+                &["same interface", "eth1"],
+            ),
+            (
+                "name = \"core0\"",
+                "name = \"core 0\"",
+                &["core 0", "letters"],
+            ),
+            (
+                "interface = \"eth2\"",
+                "interface = \"averylonginterface\"",
+                &["averylonginterface", "15"],
+            ),
+            (
+                "127.0.0.1:8080",
+                "0.0.0.0:8080",
+                &["[api]", "loopback", "TLS"],
+            ),
             ("[::1]:9464", "192.0.2.1:9464", &["[metrics]", "loopback"]),
             ("http://mep", "ftp://mep", &["http://"]),
             ("flows = 1000", "flows = \"many\"", &["line", "flows"]),
@@ -328,6 +416,11 @@ mod tests {
                 assert!(error.contains(word), "{word} in: {error}");
             }
         }
-        assert!(Config::parse("").unwrap_err().to_string().contains("[[port]]"));
+        assert!(
+            Config::parse("")
+                .unwrap_err()
+                .to_string()
+                .contains("[[port]]")
+        );
     }
 }

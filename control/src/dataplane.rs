@@ -16,9 +16,13 @@ pub(crate) enum Request {
     Apply(Box<RuleSet>, oneshot::Sender<Result<Applied, String>>),
     Observe(oneshot::Sender<Observation>),
     Flows(oneshot::Sender<Vec<Flow>>),
-    Explain { port: String, frame: Vec<u8>, answer: oneshot::Sender<Result<Explanation, String>> },
-    /// Links or neighbors may have changed; nobody waits.
-    Refresh,
+    Explain {
+        port: String,
+        frame: Vec<u8>,
+        answer: oneshot::Sender<Result<Explanation, String>>,
+    },
+    /// Links or neighbors may have changed. The answer says what did.
+    Refresh(oneshot::Sender<Result<Vec<String>, String>>),
     /// A second has passed; nobody waits.
     Expire,
 }
@@ -41,7 +45,8 @@ impl Dataplane {
 
     /// Puts a set of rules in force, whole or not at all.
     pub(crate) async fn apply(&self, rules: RuleSet) -> Result<Result<Applied, String>, Gone> {
-        self.ask(|answer| Request::Apply(Box::new(rules), answer)).await
+        self.ask(|answer| Request::Apply(Box::new(rules), answer))
+            .await
     }
 
     pub(crate) async fn observe(&self) -> Result<Observation, Gone> {
@@ -52,8 +57,17 @@ impl Dataplane {
         self.ask(Request::Flows).await
     }
 
-    pub(crate) async fn explain(&self, port: String, frame: Vec<u8>) -> Result<Result<Explanation, String>, Gone> {
-        self.ask(|answer| Request::Explain { port, frame, answer }).await
+    pub(crate) async fn explain(
+        &self,
+        port: String,
+        frame: Vec<u8>,
+    ) -> Result<Result<Explanation, String>, Gone> {
+        self.ask(|answer| Request::Explain {
+            port,
+            frame,
+            answer,
+        })
+        .await
     }
 
     /// Leaves a request that nobody waits for.
@@ -61,9 +75,8 @@ impl Dataplane {
         self.0.send(request).await.map_err(|_| Gone)
     }
 
-    /// The same from a thread outside of the runtime.
-    pub(crate) fn tell_blocking(&self, request: Request) -> Result<(), Gone> {
-        self.0.blocking_send(request).map_err(|_| Gone)
+    pub(crate) async fn refresh(&self) -> Result<Result<Vec<String>, String>, Gone> {
+        self.ask(Request::Refresh).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
@@ -202,10 +215,15 @@ pub(crate) struct Explanation {
 
 /// Seconds since 1970, with a fraction.
 pub(crate) fn unix(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn protocol<S: Serializer>(number: &u8, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&dataplane_user::rule::protocol_name(*number))
 }
@@ -229,8 +247,13 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Hex digits, with spaces and colons anywhere, as bytes.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.chars().filter(|c| !c.is_whitespace() && *c != ':').map(|c| c.to_digit(16));
+    let digits = text
+        .chars()
+        .filter(|c| !c.is_whitespace() && *c != ':')
+        .map(|c| c.to_digit(16));
     let digits = digits.collect::<Option<Vec<_>>>()?;
-    let pairs = digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair.get(1)?).ok());
+    let pairs = digits
+        .chunks(2)
+        .map(|pair| u8::try_from(pair[0] * 16 + pair.get(1)?).ok());
     pairs.collect()
 }

@@ -32,8 +32,15 @@ struct Scrape {
 pub(crate) async fn scrape(State(context): State<Context>) -> Result<Response, Problem> {
     let observation = context.store.dataplane().observe().await?;
     let store = &context.store;
-    let scrape = Scrape { observation, snapshot: store.snapshot() };
-    let own = gather(vec![Box::new(scrape), Box::new(store.duration.clone()), Box::new(store.errors.clone())])?;
+    let scrape = Scrape {
+        observation,
+        snapshot: store.snapshot(),
+    };
+    let own = gather(vec![
+        Box::new(scrape),
+        Box::new(store.duration.clone()),
+        Box::new(store.errors.clone()),
+    ])?;
     text(&[own, context.sources.gather()].concat())
 }
 
@@ -51,7 +58,9 @@ fn gather(collectors: Vec<Box<dyn Collector>>) -> Result<Vec<MetricFamily>, Prob
 }
 
 fn text(families: &[MetricFamily]) -> Result<Response, Problem> {
-    let body = TextEncoder::new().encode_to_string(families).map_err(failed)?;
+    let body = TextEncoder::new()
+        .encode_to_string(families)
+        .map_err(failed)?;
     Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], body).into_response())
 }
 
@@ -66,33 +75,124 @@ impl Collector for Scrape {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let Self { observation, snapshot } = self;
+        let Self {
+            observation,
+            snapshot,
+        } = self;
         let mut families = Families::default();
-        families.gauge("build_info", "The running version", &["version"], [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1)]);
-        let port = |c: &crate::dataplane::PortCounter| vec![c.port.clone(), "in".to_owned(), c.reason.name().to_owned()];
+        families.gauge(
+            "build_info",
+            "The running version",
+            &["version"],
+            [(vec![env!("CARGO_PKG_VERSION").to_owned()], 1)],
+        );
+        let port = |c: &crate::dataplane::PortCounter| {
+            vec![c.port.clone(), "in".to_owned(), c.reason.name().to_owned()]
+        };
         let labels = ["port", "direction", "reason"];
         let ports = &observation.port_counters;
-        families.counter("packets_total", "Packets by port and by the reason why they ended as they did", &labels, ports.iter().map(|c| (port(c), c.packets)));
-        families.counter("bytes_total", "Bytes of these packets", &labels, ports.iter().map(|c| (port(c), c.bytes)));
+        families.counter(
+            "packets_total",
+            "Packets by port and by the reason why they ended as they did",
+            &labels,
+            ports.iter().map(|c| (port(c), c.packets)),
+        );
+        families.counter(
+            "bytes_total",
+            "Bytes of these packets",
+            &labels,
+            ports.iter().map(|c| (port(c), c.bytes)),
+        );
         let rules = &observation.rule_counters;
-        let rule = |id: &dataplane_user::rule::RuleId| vec![id.app.to_string(), id.rule.to_string()];
-        families.counter("rule_packets_total", "Packets that a rule took", &["app", "rule"], rules.iter().map(|(id, c)| (rule(id), c.packets)));
-        families.counter("rule_bytes_total", "Bytes that a rule took", &["app", "rule"], rules.iter().map(|(id, c)| (rule(id), c.bytes)));
+        let rule =
+            |id: &dataplane_user::rule::RuleId| vec![id.app.to_string(), id.rule.to_string()];
+        families.counter(
+            "rule_packets_total",
+            "Packets that a rule took",
+            &["app", "rule"],
+            rules.iter().map(|(id, c)| (rule(id), c.packets)),
+        );
+        families.counter(
+            "rule_bytes_total",
+            "Bytes that a rule took",
+            &["app", "rule"],
+            rules.iter().map(|(id, c)| (rule(id), c.bytes)),
+        );
         let maps = &observation.status.pressure;
-        families.gauge("map_entries", "Entries in use of a table of the data path", &["map"], maps.iter().map(|m| (vec![m.name.clone()], m.used)));
-        families.gauge("map_max_entries", "Entries that a table of the data path can have", &["map"], maps.iter().map(|m| (vec![m.name.clone()], m.max)));
-        let flows = maps.iter().find(|map| map.name.eq_ignore_ascii_case("flows"));
-        families.gauge("flow_table_entries", "Flows in the flow table", &[], flows.map(|m| (vec![], m.used)));
-        families.gauge("flow_table_max_entries", "Flows that the flow table can have", &[], flows.map(|m| (vec![], m.max)));
-        let modes = observation.ports.iter().map(|p| (vec![p.name.clone(), p.interface.clone(), p.mode.clone()], 1));
-        families.gauge("xdp_mode", "How the program is attached to a port", &["port", "interface", "mode"], modes);
-        let hops = observation.next_hops.iter().map(|hop| (vec![hop.address.to_string()], u64::from(hop.resolved_mac.is_none())));
-        families.gauge("neighbour_unresolved", "1 while nobody answers for the address of a destination", &["target"], hops);
+        families.gauge(
+            "map_entries",
+            "Entries in use of a table of the data path",
+            &["map"],
+            maps.iter().map(|m| (vec![m.name.clone()], m.used)),
+        );
+        families.gauge(
+            "map_max_entries",
+            "Entries that a table of the data path can have",
+            &["map"],
+            maps.iter().map(|m| (vec![m.name.clone()], m.max)),
+        );
+        let flows = maps
+            .iter()
+            .find(|map| map.name.eq_ignore_ascii_case("flows"));
+        families.gauge(
+            "flow_table_entries",
+            "Flows in the flow table",
+            &[],
+            flows.map(|m| (vec![], m.used)),
+        );
+        families.gauge(
+            "flow_table_max_entries",
+            "Flows that the flow table can have",
+            &[],
+            flows.map(|m| (vec![], m.max)),
+        );
+        let modes = observation
+            .ports
+            .iter()
+            .map(|p| (vec![p.name.clone(), p.interface.clone(), p.mode.clone()], 1));
+        families.gauge(
+            "xdp_mode",
+            "How the program is attached to a port",
+            &["port", "interface", "mode"],
+            modes,
+        );
+        let hops = observation.next_hops.iter().map(|hop| {
+            (
+                vec![hop.address.to_string()],
+                u64::from(hop.resolved_mac.is_none()),
+            )
+        });
+        families.gauge(
+            "neighbour_unresolved",
+            "1 while nobody answers for the address of a destination",
+            &["target"],
+            hops,
+        );
         let (desired, programmed) = rule_counts(snapshot);
-        families.gauge("rules_desired", "Active rules", &[], [(vec![], desired as u64)]);
-        families.gauge("rules_programmed", "Active rules that the data path has", &[], [(vec![], programmed as u64)]);
-        families.gauge("revision_desired", "Revision of the desired state", &[], [(vec![], snapshot.revision)]);
-        families.gauge("revision_programmed", "Revision that the data path has", &[], [(vec![], snapshot.programmed)]);
+        families.gauge(
+            "rules_desired",
+            "Active rules",
+            &[],
+            [(vec![], desired as u64)],
+        );
+        families.gauge(
+            "rules_programmed",
+            "Active rules that the data path has",
+            &[],
+            [(vec![], programmed as u64)],
+        );
+        families.gauge(
+            "revision_desired",
+            "Revision of the desired state",
+            &[],
+            [(vec![], snapshot.revision)],
+        );
+        families.gauge(
+            "revision_programmed",
+            "Revision that the data path has",
+            &[],
+            [(vec![], snapshot.programmed)],
+        );
         families.0
     }
 }
@@ -106,7 +206,10 @@ pub(crate) struct Flows {
 
 impl Flows {
     pub(crate) fn new(top: usize) -> Self {
-        Self { top, left_out: AtomicU64::new(0) }
+        Self {
+            top,
+            left_out: AtomicU64::new(0),
+        }
     }
 
     fn top(&self, mut flows: Vec<Flow>) -> Top {
@@ -129,24 +232,68 @@ impl Collector for Top {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let names = ["source", "source_port", "destination", "destination_port", "protocol", "zone", "app", "rule", "direction"];
+        let names = [
+            "source",
+            "source_port",
+            "destination",
+            "destination_port",
+            "protocol",
+            "zone",
+            "app",
+            "rule",
+            "direction",
+        ];
         let labels = |flow: &Flow, direction: &str| {
-            let (app, rule) = flow.rule.as_ref().map(|id| (id.app.to_string(), id.rule.to_string())).unwrap_or_default();
-            let ends = [flow.source.to_string(), flow.source_port.to_string(), flow.destination.to_string(), flow.destination_port.to_string()];
-            let rest = [dataplane_user::rule::protocol_name(flow.protocol), flow.zone.to_string(), app, rule, direction.to_owned()];
+            let (app, rule) = flow
+                .rule
+                .as_ref()
+                .map(|id| (id.app.to_string(), id.rule.to_string()))
+                .unwrap_or_default();
+            let ends = [
+                flow.source.to_string(),
+                flow.source_port.to_string(),
+                flow.destination.to_string(),
+                flow.destination_port.to_string(),
+            ];
+            let rest = [
+                dataplane_user::rule::protocol_name(flow.protocol),
+                flow.zone.to_string(),
+                app,
+                rule,
+                direction.to_owned(),
+            ];
             ends.into_iter().chain(rest).collect::<Vec<_>>()
         };
         let series = |value: fn(&crate::dataplane::Count) -> u64| {
             let pairs = self.flows.iter().flat_map(move |flow| {
-                [(labels(flow, "upstream"), value(&flow.upstream)), (labels(flow, "downstream"), value(&flow.downstream))]
+                [
+                    (labels(flow, "upstream"), value(&flow.upstream)),
+                    (labels(flow, "downstream"), value(&flow.downstream)),
+                ]
             });
             pairs.collect::<Vec<_>>()
         };
         let mut families = Families::default();
-        families.counter("flow_packets_total", "Packets of a flow", &names, series(|count| count.packets));
-        families.counter("flow_bytes_total", "Bytes of a flow, from the IP header on", &names, series(|count| count.bytes));
-        let help = "Flows that were not shown because only those that move most are, summed over scrapes";
-        families.counter("flows_dropped_from_export_total", help, &[], [(vec![], self.left_out)]);
+        families.counter(
+            "flow_packets_total",
+            "Packets of a flow",
+            &names,
+            series(|count| count.packets),
+        );
+        families.counter(
+            "flow_bytes_total",
+            "Bytes of a flow, from the IP header on",
+            &names,
+            series(|count| count.bytes),
+        );
+        let help =
+            "Flows that were not shown because only those that move most are, summed over scrapes";
+        families.counter(
+            "flows_dropped_from_export_total",
+            help,
+            &[],
+            [(vec![], self.left_out)],
+        );
         families.0
     }
 }
@@ -156,16 +303,32 @@ impl Collector for Top {
 struct Families(Vec<MetricFamily>);
 
 impl Families {
-    fn counter(&mut self, name: &str, help: &str, labels: &[&str], series: impl IntoIterator<Item = (Vec<String>, u64)>) {
-        let Ok(family) = CounterVec::new(options(name, help), labels) else { return };
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        series: impl IntoIterator<Item = (Vec<String>, u64)>,
+    ) {
+        let Ok(family) = CounterVec::new(options(name, help), labels) else {
+            return;
+        };
         for (values, value) in sum(series) {
             family.with_label_values(&values).inc_by(value);
         }
         self.add(&family);
     }
 
-    fn gauge(&mut self, name: &str, help: &str, labels: &[&str], series: impl IntoIterator<Item = (Vec<String>, u64)>) {
-        let Ok(family) = GaugeVec::new(options(name, help), labels) else { return };
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        series: impl IntoIterator<Item = (Vec<String>, u64)>,
+    ) {
+        let Ok(family) = GaugeVec::new(options(name, help), labels) else {
+            return;
+        };
         for (values, value) in sum(series) {
             family.with_label_values(&values).set(value);
         }
@@ -174,7 +337,12 @@ impl Families {
 
     /// A family without series would be a HELP line about nothing.
     fn add(&mut self, family: &impl Collector) {
-        self.0.extend(family.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
+        self.0.extend(
+            family
+                .collect()
+                .into_iter()
+                .filter(|family| !family.get_metric().is_empty()),
+        );
     }
 }
 
@@ -182,11 +350,17 @@ fn options(name: &str, help: &str) -> Opts {
     Opts::new(format!("edgesteer_{name}"), help)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Prometheus has no other numbers")]
-fn sum(series: impl IntoIterator<Item = (Vec<String>, u64)>) -> impl Iterator<Item = (Vec<String>, f64)> {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "Prometheus has no other numbers"
+)]
+fn sum(
+    series: impl IntoIterator<Item = (Vec<String>, u64)>,
+) -> impl Iterator<Item = (Vec<String>, f64)> {
     let mut sums: HashMap<Vec<String>, u64> = HashMap::new();
     for (labels, value) in series {
         *sums.entry(labels).or_default() += value;
     }
-    sums.into_iter().map(|(labels, value)| (labels, value as f64))
+    sums.into_iter()
+        .map(|(labels, value)| (labels, value as f64))
 }

@@ -23,7 +23,12 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or_default().to_owned();
-        Self { title, status: status.as_u16(), detail: detail.into(), pointer: None }
+        Self {
+            title,
+            status: status.as_u16(),
+            detail: detail.into(),
+            pointer: None,
+        }
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
@@ -37,7 +42,10 @@ impl Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self { pointer: Some(refusal.pointer), ..Self::bad_request(refusal.detail) }
+        Self {
+            pointer: Some(refusal.pointer),
+            ..Self::bad_request(refusal.detail)
+        }
     }
 }
 
@@ -51,6 +59,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        (
+            status,
+            [(header::CONTENT_TYPE, "application/problem+json")],
+            body,
+        )
+            .into_response()
     }
 }

@@ -6,7 +6,7 @@ mod node;
 mod representation;
 mod serve;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -16,24 +16,33 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::{config::FlowMetrics, metrics, problem::Problem, store::Store};
+use crate::{config::FlowMetrics, metrics, problem::Problem, source, store::Store};
 
+pub(crate) use mp2::percent;
 pub(crate) use node::rule_counts;
 pub(crate) use serve::serve;
 
 /// What handlers work with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) node: Arc<str>,
     pub(crate) store: Arc<Store>,
     pub(crate) flows: Arc<metrics::Flows>,
     /// The metrics of the sources of rules.
     pub(crate) sources: prometheus::Registry,
+    /// How the sources of rules are doing, once they run.
+    pub(crate) status: Arc<OnceLock<Vec<Arc<source::Status>>>>,
 }
 
 impl Context {
     pub(crate) fn new(node: &str, store: Arc<Store>, flows: &FlowMetrics) -> Self {
-        Self { node: node.into(), store, flows: Arc::new(metrics::Flows::new(flows.top)), sources: prometheus::Registry::new() }
+        Self {
+            node: node.into(),
+            store,
+            flows: Arc::new(metrics::Flows::new(flows.top)),
+            sources: prometheus::Registry::new(),
+            status: Arc::default(),
+        }
     }
 }
 
@@ -43,14 +52,28 @@ const MEBIBYTE: usize = 1 << 20;
 pub(crate) fn router(context: Context) -> Router {
     let mp1 = Router::new()
         .route("/applications/{app}/traffic_rules", get(mp1::traffic_rules))
-        .route("/applications/{app}/traffic_rules/{rule}", get(mp1::traffic_rule).put(mp1::put_traffic_rule))
+        .route(
+            "/applications/{app}/traffic_rules/{rule}",
+            get(mp1::traffic_rule).put(mp1::put_traffic_rule),
+        )
         .route("/applications/{app}/dns_rules", get(mp1::dns_rules))
-        .route("/applications/{app}/dns_rules/{rule}", get(mp1::dns_rule).put(mp1::put_dns_rule));
+        .route(
+            "/applications/{app}/dns_rules/{rule}",
+            get(mp1::dns_rule).put(mp1::put_dns_rule),
+        );
     let configuration = get(mp2::configuration).put(mp2::put_configuration);
     let mp2 = Router::new()
         .route("/applications", get(mp2::applications))
-        .route("/applications/{app}", get(mp2::application).put(mp2::put_application).delete(mp2::delete_application))
-        .route("/configuration", configuration.layer(DefaultBodyLimit::max(16 * MEBIBYTE)))
+        .route(
+            "/applications/{app}",
+            get(mp2::application)
+                .put(mp2::put_application)
+                .delete(mp2::delete_application),
+        )
+        .route(
+            "/configuration",
+            configuration.layer(DefaultBodyLimit::max(16 * MEBIBYTE)),
+        )
         .route("/rules", get(node::rules))
         .route("/flows", get(node::flows))
         .route("/ports", get(node::ports))
@@ -74,20 +97,33 @@ pub(crate) fn metrics_router(context: Context) -> Router {
 }
 
 fn metrics_routes() -> Router<Context> {
-    Router::new().route("/metrics", get(metrics::scrape)).route("/metrics/flows", get(metrics::scrape_flows))
+    Router::new()
+        .route("/metrics", get(metrics::scrape))
+        .route("/metrics/flows", get(metrics::scrape_flows))
 }
 
 fn finish(router: Router<Context>, context: Context) -> Router {
-    let missing = async |uri: Uri| Problem::not_found(format!("there is nothing at {}; see /openapi.json", uri.path()));
+    let missing = async |uri: Uri| {
+        Problem::not_found(format!(
+            "there is nothing at {}; see /openapi.json",
+            uri.path()
+        ))
+    };
     let wrong = async |method: Method, uri: Uri| {
         let detail = format!("{} cannot be {method}", uri.path());
         Problem::new(axum::http::StatusCode::METHOD_NOT_ALLOWED, detail)
     };
-    router.method_not_allowed_fallback(wrong).fallback(missing).with_state(context)
+    router
+        .method_not_allowed_fallback(wrong)
+        .fallback(missing)
+        .with_state(context)
 }
 
 async fn openapi() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        include_str!("openapi.json"),
+    )
 }
 
 #[cfg(test)]

@@ -23,19 +23,35 @@ use crate::{
 
 type Body = Result<Bytes, BytesRejection>;
 
-pub(super) async fn traffic_rules(State(context): State<Context>, Path(app): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn traffic_rules(
+    State(context): State<Context>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     list::<TrafficRule>(&context, &app, &headers)
 }
 
-pub(super) async fn dns_rules(State(context): State<Context>, Path(app): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn dns_rules(
+    State(context): State<Context>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     list::<DnsRule>(&context, &app, &headers)
 }
 
-pub(super) async fn traffic_rule(State(context): State<Context>, Path(path): Path<(String, String)>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn traffic_rule(
+    State(context): State<Context>,
+    Path(path): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     one::<TrafficRule>(&context, &path, &headers)
 }
 
-pub(super) async fn dns_rule(State(context): State<Context>, Path(path): Path<(String, String)>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn dns_rule(
+    State(context): State<Context>,
+    Path(path): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     one::<DnsRule>(&context, &path, &headers)
 }
 
@@ -108,18 +124,29 @@ fn list<K: Kind>(context: &Context, app: &str, headers: &HeaderMap) -> Result<Re
     Ok(resource(headers, &K::of(&entry.application)))
 }
 
-fn one<K: Kind>(context: &Context, (app, rule): &(String, String), headers: &HeaderMap) -> Result<Response, Problem> {
+fn one<K: Kind>(
+    context: &Context,
+    (app, rule): &(String, String),
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let snapshot = context.store.snapshot();
     let (_, entry) = find(&snapshot.applications, app)?;
     let index = position::<K>(&entry.application, rule)?;
     Ok(resource(headers, &K::of(&entry.application)[index]))
 }
 
-async fn put<K: Kind>(context: &Context, (app, id): (String, String), headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn put<K: Kind>(
+    context: &Context,
+    (app, id): (String, String),
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let precondition = Precondition::of(headers);
     let snapshot = context.store.snapshot();
     let (_, entry) = find(&snapshot.applications, &app)?;
-    precondition.check(Some(&K::of(&entry.application)[position::<K>(&entry.application, &id)?]))?;
+    precondition.check(Some(
+        &K::of(&entry.application)[position::<K>(&entry.application, &id)?],
+    ))?;
     let mut rule: K = read(unwrap(json(headers, body)?, K::NAME))?;
     rule.id().clone_from(&id);
     let wanted = rule.clone();
@@ -133,7 +160,11 @@ async fn put<K: Kind>(context: &Context, (app, id): (String, String), headers: &
         let (key, entry) = Entry::new(Source::Mp2, application).map_err(|mut refusal| {
             // The document that was sent is the rule alone.
             let prefix = format!("/{}/{index}", K::MEMBER);
-            refusal.pointer = refusal.pointer.strip_prefix(&prefix).unwrap_or(&refusal.pointer).to_owned();
+            refusal.pointer = refusal
+                .pointer
+                .strip_prefix(&prefix)
+                .unwrap_or(&refusal.pointer)
+                .to_owned();
             refusal
         })?;
         applications.insert(key, Arc::new(entry));
@@ -152,6 +183,14 @@ fn find(applications: &Applications, app: &str) -> Result<(AppInstanceId, Arc<En
 
 fn position<K: Kind>(application: &Application, id: &str) -> Result<usize, Problem> {
     let mut rules = K::of(application).iter().cloned();
-    let missing = || Problem::not_found(format!("application `{}` has no {} `{id}`", application.app_instance_id, K::NAME));
-    rules.position(|mut rule| rule.id() == id).ok_or_else(missing)
+    let missing = || {
+        Problem::not_found(format!(
+            "application `{}` has no {} `{id}`",
+            application.app_instance_id,
+            K::NAME
+        ))
+    };
+    rules
+        .position(|mut rule| rule.id() == id)
+        .ok_or_else(missing)
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, Query, State, rejection::{BytesRejection, QueryRejection}},
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -32,13 +35,28 @@ fn shown(entry: &Entry) -> Value {
 
 pub(super) async fn applications(State(context): State<Context>, headers: HeaderMap) -> Response {
     let snapshot = context.store.snapshot();
-    resource(&headers, &snapshot.applications.values().map(|entry| shown(entry)).collect::<Vec<_>>())
+    resource(
+        &headers,
+        &snapshot
+            .applications
+            .values()
+            .map(|entry| shown(entry))
+            .collect::<Vec<_>>(),
+    )
 }
 
-pub(super) async fn application(State(context): State<Context>, Path(app): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+pub(super) async fn application(
+    State(context): State<Context>,
+    Path(app): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let snapshot = context.store.snapshot();
-    let entry = app.parse().ok().and_then(|id: AppInstanceId| snapshot.applications.get(&id));
-    let entry = entry.ok_or_else(|| Problem::not_found(format!("there is no application `{app}`")))?;
+    let entry = app
+        .parse()
+        .ok()
+        .and_then(|id: AppInstanceId| snapshot.applications.get(&id));
+    let entry =
+        entry.ok_or_else(|| Problem::not_found(format!("there is no application `{app}`")))?;
     Ok(resource(&headers, &shown(entry)))
 }
 
@@ -68,7 +86,11 @@ pub(super) async fn put_application(
     let ((), outline) = context.store.change(Source::Mp2, edit).await?;
     let created = (StatusCode::CREATED, [(header::LOCATION, location)]);
     let answer = (tag, Json(outline));
-    Ok(if before.is_none() { (created.0, created.1, answer).into_response() } else { answer.into_response() })
+    Ok(if before.is_none() {
+        (created.0, created.1, answer).into_response()
+    } else {
+        answer.into_response()
+    })
 }
 
 pub(super) async fn delete_application(
@@ -80,7 +102,8 @@ pub(super) async fn delete_application(
     let id = identifier(&app)?;
     let edit = move |applications: &mut Applications| {
         let current = applications.get(&id).map(|entry| shown(entry));
-        let current = current.ok_or_else(|| Problem::not_found(format!("there is no application `{id}`")))?;
+        let current =
+            current.ok_or_else(|| Problem::not_found(format!("there is no application `{id}`")))?;
         precondition.check(Some(&current))?;
         owned(applications, &id, Source::Mp2)?;
         applications.remove(&id);
@@ -92,8 +115,12 @@ pub(super) async fn delete_application(
 
 /// What was pushed, in the form in which all of it can be replaced.
 fn pushed(applications: &Applications) -> Configuration {
-    let pushed = applications.values().filter(|entry| entry.source == Source::Mp2);
-    Configuration { applications: pushed.map(|entry| entry.application.clone()).collect() }
+    let pushed = applications
+        .values()
+        .filter(|entry| entry.source == Source::Mp2);
+    Configuration {
+        applications: pushed.map(|entry| entry.application.clone()).collect(),
+    }
 }
 
 pub(super) async fn configuration(State(context): State<Context>, headers: HeaderMap) -> Response {
@@ -116,7 +143,10 @@ pub(super) async fn put_configuration(
     let Query(Rehearsal { dry_run }) = rehearsal.map_err(query)?;
     let precondition = Precondition::of(&headers);
     precondition.check(Some(&pushed(&context.store.snapshot().applications)))?;
-    let replace = replacement(Source::Mp2, Configuration::read(json(&headers, body)?)?.applications)?;
+    let replace = replacement(
+        Source::Mp2,
+        Configuration::read(json(&headers, body)?)?.applications,
+    )?;
     let edit = move |applications: &mut Applications| {
         precondition.check(Some(&pushed(applications)))?;
         replace(applications)
@@ -125,15 +155,28 @@ pub(super) async fn put_configuration(
         return Ok(Json(context.store.outline(edit)?).into_response());
     }
     let ((), outline) = context.store.change(Source::Mp2, edit).await?;
-    Ok((tag_of(&pushed(&context.store.snapshot().applications)), Json(outline)).into_response())
+    Ok((
+        tag_of(&pushed(&context.store.snapshot().applications)),
+        Json(outline),
+    )
+        .into_response())
 }
 
 fn identifier(app: &str) -> Result<AppInstanceId, Problem> {
-    app.parse().map_err(|error| Refusal::new("/appInstanceId", format!("{error}")).into())
+    app.parse()
+        .map_err(|error| Refusal::new("/appInstanceId", format!("{error}")).into())
 }
 
 /// An id as a segment of a path.
 pub(crate) fn percent(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, convert::Infallible, net::IpAddr};
 use axum::{
     Json,
     body::Bytes,
-    extract::{Query, State, rejection::{BytesRejection, QueryRejection}},
+    extract::{
+        Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     http::HeaderMap,
     response::{
         IntoResponse, Response, Sse,
@@ -44,7 +47,10 @@ pub(super) async fn rules(
     let Query(filter) = filter.map_err(query)?;
     let counters = context.store.dataplane().observe().await?.rule_counters;
     let snapshot = context.store.snapshot();
-    let entries = snapshot.applications.iter().filter(|(id, _)| filter.app.as_ref().is_none_or(|app| app == id.as_ref()));
+    let entries = snapshot
+        .applications
+        .iter()
+        .filter(|(id, _)| filter.app.as_ref().is_none_or(|app| app == id.as_ref()));
     let rules = entries.flat_map(|(_, entry)| {
         entry.rules().map(|(id, wire, outcome)| {
             let mut value = json!(wire);
@@ -61,7 +67,12 @@ pub(super) async fn rules(
 }
 
 /// Why a rule is not in the data path; nothing when it is.
-pub(crate) fn obstacle(snapshot: &Snapshot, id: &RuleId, state: Activity, outcome: &Outcome) -> Option<String> {
+pub(crate) fn obstacle(
+    snapshot: &Snapshot,
+    id: &RuleId,
+    state: Activity,
+    outcome: &Outcome,
+) -> Option<String> {
     match (state, outcome) {
         (_, Outcome::NotEnforceable(why)) => Some(why.clone()),
         (Activity::Inactive, Outcome::Enforceable(_)) => Some("the rule is INACTIVE".to_owned()),
@@ -72,7 +83,13 @@ pub(crate) fn obstacle(snapshot: &Snapshot, id: &RuleId, state: Activity, outcom
     }
 }
 
-fn status_of(snapshot: &Snapshot, id: &RuleId, state: Activity, outcome: &Outcome, counter: Option<&RuleCounter>) -> Value {
+fn status_of(
+    snapshot: &Snapshot,
+    id: &RuleId,
+    state: Activity,
+    outcome: &Outcome,
+    counter: Option<&RuleCounter>,
+) -> Value {
     let counter = counter.cloned().unwrap_or_default();
     let obstacle = obstacle(snapshot, id, state, outcome);
     let mut status = json!({"installed": obstacle.is_none(), "packets": counter.packets, "bytes": counter.bytes});
@@ -98,9 +115,15 @@ pub(super) struct Page {
 impl Page {
     fn matches(&self, flow: &Flow) -> bool {
         let rule = flow.rule.as_ref();
-        self.ue.is_none_or(|ue| flow.source == ue || flow.destination == ue)
-            && self.app.as_ref().is_none_or(|app| rule.is_some_and(|rule| rule.app.as_ref() == app))
-            && self.rule.as_ref().is_none_or(|id| rule.is_some_and(|rule| rule.to_string() == *id || rule.rule.as_ref() == id))
+        self.ue
+            .is_none_or(|ue| flow.source == ue || flow.destination == ue)
+            && self
+                .app
+                .as_ref()
+                .is_none_or(|app| rule.is_some_and(|rule| rule.app.as_ref() == app))
+            && self.rule.as_ref().is_none_or(|id| {
+                rule.is_some_and(|rule| rule.to_string() == *id || rule.rule.as_ref() == id)
+            })
     }
 }
 
@@ -110,7 +133,13 @@ fn key(flow: &Flow) -> String {
         IpAddr::V4(address) => hex(&address.to_ipv6_mapped().octets()),
         IpAddr::V6(address) => hex(&address.octets()),
     };
-    let Flow { zone, protocol, source_port, destination_port, .. } = flow;
+    let Flow {
+        zone,
+        protocol,
+        source_port,
+        destination_port,
+        ..
+    } = flow;
     let (source, destination) = (address(flow.source), address(flow.destination));
     format!("{source}{destination}{zone:04x}{protocol:02x}{source_port:04x}{destination_port:04x}")
 }
@@ -125,9 +154,17 @@ pub(super) async fn flows(
         return Err(Problem::bad_request("limit is a number from 1 to 10000"));
     }
     let flows = context.store.dataplane().flows().await?;
-    let flows: BTreeMap<_, _> = flows.iter().filter(|flow| page.matches(flow)).map(|flow| (key(flow), flow)).collect();
+    let flows: BTreeMap<_, _> = flows
+        .iter()
+        .filter(|flow| page.matches(flow))
+        .map(|flow| (key(flow), flow))
+        .collect();
     let after = page.cursor.unwrap_or_default();
-    let mut shown: Vec<_> = flows.iter().filter(|(key, _)| **key > after).take(limit + 1).collect();
+    let mut shown: Vec<_> = flows
+        .iter()
+        .filter(|(key, _)| **key > after)
+        .take(limit + 1)
+        .collect();
     let more = shown.len() > limit;
     shown.truncate(limit);
     let mut answer = json!({"total": flows.len(), "flows": shown.iter().map(|(_, flow)| flow).collect::<Vec<_>>()});
@@ -140,8 +177,12 @@ pub(super) async fn flows(
 pub(super) async fn ports(State(context): State<Context>) -> Result<Json<Vec<Value>>, Problem> {
     let observation = context.store.dataplane().observe().await?;
     let ports = observation.ports.iter().map(|port| {
-        let counters = observation.port_counters.iter().filter(|c| c.port == port.name && c.packets > 0);
-        let counters = counters.map(|c| json!({"reason": c.reason.name(), "packets": c.packets, "bytes": c.bytes}));
+        let counters = observation
+            .port_counters
+            .iter()
+            .filter(|c| c.port == port.name && c.packets > 0);
+        let counters = counters
+            .map(|c| json!({"reason": c.reason.name(), "packets": c.packets, "bytes": c.bytes}));
         let mut value = json!(port);
         value["counters"] = counters.collect();
         value
@@ -161,15 +202,22 @@ pub(super) async fn reasons(State(context): State<Context>) -> Result<Json<Vec<V
 
 /// How many rules are desired (active) and how many of them are in the data path.
 pub(crate) fn rule_counts(snapshot: &Snapshot) -> (usize, usize) {
-    let rules = snapshot.applications.values().flat_map(|entry| entry.rules());
-    rules.filter(|(_, wire, _)| wire.state == Activity::Active).fold((0, 0), |(desired, programmed), (id, wire, outcome)| {
-        let there = obstacle(snapshot, &id, wire.state, outcome).is_none();
-        (desired + 1, programmed + usize::from(there))
-    })
+    let rules = snapshot
+        .applications
+        .values()
+        .flat_map(|entry| entry.rules());
+    rules
+        .filter(|(_, wire, _)| wire.state == Activity::Active)
+        .fold((0, 0), |(desired, programmed), (id, wire, outcome)| {
+            let there = obstacle(snapshot, &id, wire.state, outcome).is_none();
+            (desired + 1, programmed + usize::from(there))
+        })
 }
 
 pub(super) async fn status(State(context): State<Context>) -> Result<Json<Value>, Problem> {
-    let Observation { status, next_hops, .. } = context.store.dataplane().observe().await?;
+    let Observation {
+        status, next_hops, ..
+    } = context.store.dataplane().observe().await?;
     let snapshot = context.store.snapshot();
     let (desired, programmed) = rule_counts(&snapshot);
     Ok(Json(json!({
@@ -177,8 +225,19 @@ pub(super) async fn status(State(context): State<Context>) -> Result<Json<Value>
         "revision": {"desired": snapshot.revision, "programmed": snapshot.programmed},
         "applications": snapshot.applications.len(),
         "rules": {"desired": desired, "programmed": programmed},
+        "sources": context.status.get().into_iter().flatten().map(|status| source(status)).collect::<Vec<_>>(),
         "dataPath": status, "nextHops": next_hops,
     })))
+}
+
+/// How a source of rules is doing.
+fn source(status: &crate::source::Status) -> Value {
+    let now = status.snapshot();
+    json!({
+        "source": status.source().name(), "applications": now.applications, "rules": now.rules,
+        "lastSuccess": now.last_success.map(unix), "lastError": now.last_error.map(unix),
+        "failures": now.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
 #[derive(Debug, Deserialize)]
@@ -203,14 +262,22 @@ pub(super) async fn explain(
     let port = ports.iter().find(|port| port.name == question.port);
     let port = port.ok_or_else(|| {
         let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
-        Refusal::new("/in", format!("there is no port `{}`; there are {}", question.port, names.join(", ")))
+        Refusal::new(
+            "/in",
+            format!(
+                "there is no port `{}`; there are {}",
+                question.port,
+                names.join(", ")
+            ),
+        )
     })?;
     let frame = match (&question.flow, &question.hex) {
         (Some(flow), None) => {
             let mac = port.mac.as_ref().and_then(|mac| mac.parse().ok());
             frame::build(flow, mac).map_err(|why| Refusal::new("/flow", why))?
         }
-        (None, Some(digits)) => unhex(digits).ok_or_else(|| Refusal::new("/hex", "these are not pairs of hex digits"))?,
+        (None, Some(digits)) => unhex(digits)
+            .ok_or_else(|| Refusal::new("/hex", "these are not pairs of hex digits"))?,
         (Some(_), Some(_)) | (None, None) => {
             return Err(Refusal::new("", "send either `flow` or `hex`").into());
         }
@@ -222,8 +289,12 @@ pub(super) async fn explain(
 pub(super) async fn events(State(context): State<Context>) -> impl IntoResponse {
     let stream = stream::unfold(context.store.events(), |mut events| async move {
         let event = match events.recv().await {
-            Ok(event) => Event::default().event(event.kind).data(event.data.to_string()),
-            Err(RecvError::Lagged(lost)) => Event::default().event("lost").data(json!({"events": lost}).to_string()),
+            Ok(event) => Event::default()
+                .event(event.kind)
+                .data(event.data.to_string()),
+            Err(RecvError::Lagged(lost)) => Event::default()
+                .event("lost")
+                .data(json!({"events": lost}).to_string()),
             Err(RecvError::Closed) => return None,
         };
         Some((Ok::<_, Infallible>(event), events))

@@ -35,7 +35,12 @@ impl Answer {
     /// Checks that it is a problem as MEC 009 wants it, and returns its pointer.
     #[track_caller]
     fn problem(&self, status: u16) -> Option<String> {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
         assert_eq!(problem["status"], status);
@@ -50,18 +55,38 @@ impl Client {
         let (dataplane, script) = scripted();
         let store = Store::open(directory.path(), dataplane).unwrap();
         let context = Context::new("test", Arc::clone(&store), &FlowMetrics { top: 2 });
-        Self { router: router(context), store, script, _directory: directory }
+        Self {
+            router: router(context),
+            store,
+            script,
+            _directory: directory,
+        }
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let response = self
+            .router
+            .clone()
+            .oneshot(request.body(body.into()).unwrap())
+            .await
+            .unwrap();
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
-        Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body,
+        }
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -69,11 +94,18 @@ impl Client {
     }
 
     async fn put(&self, path: &str, body: &Value) -> Answer {
-        self.send("PUT", path, &[("content-type", "application/json")], body.to_string()).await
+        self.send(
+            "PUT",
+            path,
+            &[("content-type", "application/json")],
+            body.to_string(),
+        )
+        .await
     }
 
     async fn put_if(&self, path: &str, tag: &str, body: &Value) -> Answer {
-        self.send("PUT", path, &[("if-match", tag)], body.to_string()).await
+        self.send("PUT", path, &[("if-match", tag)], body.to_string())
+            .await
     }
 }
 
@@ -108,24 +140,43 @@ async fn an_application_comes_and_goes() {
     let client = Client::new();
     assert_eq!(client.get("/mp2/v1/applications").await.json(), json!([]));
     let created = client.put(APP, &application()).await;
-    assert_eq!((created.status, created.header("location").as_str()), (201, APP));
+    assert_eq!(
+        (created.status, created.header("location").as_str()),
+        (201, APP)
+    );
     assert_eq!(created.json()["revision"], 1);
-    assert_eq!(created.json()["changes"][0]["text"], "video/r1 prio 1 flow to 203.0.113.9 forward ip 192.0.2.10 via app0");
-    assert_eq!(client.script.lock().unwrap().applied.last().unwrap().len(), 1);
+    assert_eq!(
+        created.json()["changes"][0]["text"],
+        "video/r1 prio 1 flow to 203.0.113.9 forward ip 192.0.2.10 via app0"
+    );
+    assert_eq!(
+        client.script.lock().unwrap().applied.last().unwrap().len(),
+        1
+    );
 
     let got = client.get(APP).await;
     assert_eq!(got.json()["appInstanceId"], "video");
     assert_eq!(got.json()["source"], "mp2");
     assert_eq!(got.header("etag"), created.header("etag"));
     let again = client.put_if(APP, &got.header("etag"), &got.json()).await;
-    assert_eq!((again.status, again.json()["revision"].as_u64()), (200, Some(1)), "what was read can be written back");
+    assert_eq!(
+        (again.status, again.json()["revision"].as_u64()),
+        (200, Some(1)),
+        "what was read can be written back"
+    );
 
     let gone = client.send("DELETE", APP, &[], Body::empty()).await;
     assert_eq!(gone.status, 200);
     assert_eq!(gone.json()["changes"][0]["kind"], "removed");
-    assert_eq!(client.script.lock().unwrap().applied.last().unwrap().len(), 0);
+    assert_eq!(
+        client.script.lock().unwrap().applied.last().unwrap().len(),
+        0
+    );
     client.get(APP).await.problem(404);
-    client.send("DELETE", APP, &[], Body::empty()).await.problem(404);
+    client
+        .send("DELETE", APP, &[], Body::empty())
+        .await
+        .problem(404);
 }
 
 #[tokio::test]
@@ -133,9 +184,24 @@ async fn both_editions_of_mp1_show_and_update_rules() {
     let client = with_application().await;
     for edition in ["v1", "v2"] {
         let root = format!("/mec_app_support/{edition}/applications/video");
-        assert_eq!(client.get(&format!("{root}/traffic_rules")).await.json(), json!([rule()]));
-        assert_eq!(client.get(&format!("{root}/traffic_rules/r1")).await.json(), rule());
-        assert_eq!(client.get(&format!("{root}/dns_rules")).await.json().as_array().unwrap().len(), 1);
+        assert_eq!(
+            client.get(&format!("{root}/traffic_rules")).await.json(),
+            json!([rule()])
+        );
+        assert_eq!(
+            client.get(&format!("{root}/traffic_rules/r1")).await.json(),
+            rule()
+        );
+        assert_eq!(
+            client
+                .get(&format!("{root}/dns_rules"))
+                .await
+                .json()
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
     }
     let mut wanted = rule();
     wanted["state"] = "INACTIVE".into();
@@ -146,11 +212,17 @@ async fn both_editions_of_mp1_show_and_update_rules() {
     wanted["trafficRuleId"] = "r1".into();
     assert_eq!(answer.json(), wanted);
     assert_eq!(answer.header("etag"), client.get(RULE).await.header("etag"));
-    assert_eq!(client.script.lock().unwrap().applied.last().unwrap().len(), 0);
+    assert_eq!(
+        client.script.lock().unwrap().applied.last().unwrap().len(),
+        0
+    );
 
     let dns = json!({"domainName": "v.example", "ipAddressType": "IPv6", "ipAddress": "::9", "ttl": 3, "state": "INACTIVE"});
     let answer = client.put(DNS, &dns).await;
-    assert_eq!((answer.status, answer.json()["ipAddressType"].clone()), (200, json!("IP_V6")));
+    assert_eq!(
+        (answer.status, answer.json()["ipAddressType"].clone()),
+        (200, json!("IP_V6"))
+    );
     assert_eq!(answer.header("etag"), client.get(DNS).await.header("etag"));
 }
 
@@ -163,15 +235,30 @@ async fn preconditions_hold_or_fail_with_412() {
         for wrong in ["INVALID_ETAG", "\"x\"", "", "\"", &format!("W/{tag}")] {
             client.put_if(path, wrong, &got.json()).await.problem(412);
         }
-        client.put_if(path, "INVALID_ETAG", &json!("no rule at all")).await.problem(412);
+        client
+            .put_if(path, "INVALID_ETAG", &json!("no rule at all"))
+            .await
+            .problem(412);
         for right in [tag.clone(), "*".to_owned(), format!("\"x\", {tag}")] {
-            assert_eq!(client.put_if(path, &right, &got.json()).await.status, 200, "{path} {right}");
+            assert_eq!(
+                client.put_if(path, &right, &got.json()).await.status,
+                200,
+                "{path} {right}"
+            );
         }
-        let cached = client.send("GET", path, &[("if-none-match", &tag)], Body::empty()).await;
+        let cached = client
+            .send("GET", path, &[("if-none-match", &tag)], Body::empty())
+            .await;
         assert_eq!((cached.status, cached.body.len()), (304, 0));
     }
-    client.put_if("/mp2/v1/applications/new", "*", &application()).await.problem(412);
-    client.send("DELETE", APP, &[("if-match", "\"x\"")], Body::empty()).await.problem(412);
+    client
+        .put_if("/mp2/v1/applications/new", "*", &application())
+        .await
+        .problem(412);
+    client
+        .send("DELETE", APP, &[("if-match", "\"x\"")], Body::empty())
+        .await
+        .problem(412);
 }
 
 #[tokio::test]
@@ -183,7 +270,11 @@ async fn refusals_point_at_the_member() {
         ("/filterType", json!("2FLOW22"), "/filterType"),
         ("/action", json!("UNKNOWN_VALUE"), "/action"),
         ("/trafficFilter", json!([]), "/trafficFilter"),
-        ("/trafficFilter/0/dstAddress", json!(["free text"]), "/trafficFilter/0/dstAddress/0"),
+        (
+            "/trafficFilter/0/dstAddress",
+            json!(["free text"]),
+            "/trafficFilter/0/dstAddress/0",
+        ),
         ("/dstInterface", json!(null), "/dstInterface"),
     ] {
         let mut wanted = rule();
@@ -198,16 +289,41 @@ async fn refusals_point_at_the_member() {
         assert_eq!(problem, Some(format!("/trafficRules/1{expected}")));
     }
     for (body, expected) in [
-        (json!({"trafficRules": [rule(), rule()]}), "/trafficRules/1/trafficRuleId"),
-        (json!({"interface": {"macAddress": "x"}}), "/interface/macAddress"),
-        (json!({"interface": {"ipAddresses": ["x"]}}), "/interface/ipAddresses/0"),
-        (json!({"dnsRules": [{"dnsRuleId": "d", "domainName": "a b", "ipAddressType": "IP_V4", "ipAddress": "192.0.2.1", "state": "ACTIVE"}]}), "/dnsRules/0/domainName"),
-        (json!({"dnsRules": [{"dnsRuleId": "d", "domainName": "a", "ipAddressType": "IP_V6", "ipAddress": "192.0.2.1", "state": "ACTIVE"}]}), "/dnsRules/0/ipAddress"),
+        (
+            json!({"trafficRules": [rule(), rule()]}),
+            "/trafficRules/1/trafficRuleId",
+        ),
+        (
+            json!({"interface": {"macAddress": "x"}}),
+            "/interface/macAddress",
+        ),
+        (
+            json!({"interface": {"ipAddresses": ["x"]}}),
+            "/interface/ipAddresses/0",
+        ),
+        (
+            json!({"dnsRules": [{"dnsRuleId": "d", "domainName": "a b", "ipAddressType": "IP_V4", "ipAddress": "192.0.2.1", "state": "ACTIVE"}]}),
+            "/dnsRules/0/domainName",
+        ),
+        (
+            json!({"dnsRules": [{"dnsRuleId": "d", "domainName": "a", "ipAddressType": "IP_V6", "ipAddress": "192.0.2.1", "state": "ACTIVE"}]}),
+            "/dnsRules/0/ipAddress",
+        ),
         (json!([]), ""),
     ] {
-        assert_eq!(client.put(APP, &body).await.problem(400).as_deref(), Some(expected), "{body}");
+        assert_eq!(
+            client.put(APP, &body).await.problem(400).as_deref(),
+            Some(expected),
+            "{body}"
+        );
     }
-    client.put(&format!("/mp2/v1/applications/{}", "x".repeat(256)), &application()).await.problem(400);
+    client
+        .put(
+            &format!("/mp2/v1/applications/{}", "x".repeat(256)),
+            &application(),
+        )
+        .await
+        .problem(400);
     assert_eq!(client.get(APP).await.body, before);
     assert_eq!(client.store.snapshot().revision, 1);
 }
@@ -216,16 +332,56 @@ async fn refusals_point_at_the_member() {
 async fn errors_of_http_are_problems_too() {
     let client = with_application().await;
     client.get("/nothing").await.problem(404);
-    client.get("/mec_app_support/v1/applications/none/traffic_rules").await.problem(404);
-    client.get("/mec_app_support/v1/applications/video/traffic_rules/none").await.problem(404);
-    client.put("/mec_app_support/v1/applications/video/traffic_rules/none", &rule()).await.problem(404);
-    client.send("POST", RULE, &[], Body::empty()).await.problem(405);
-    client.send("DELETE", RULE, &[], Body::empty()).await.problem(405);
-    client.send("PUT", RULE, &[("content-type", "text/plain")], "{}").await.problem(415);
+    client
+        .get("/mec_app_support/v1/applications/none/traffic_rules")
+        .await
+        .problem(404);
+    client
+        .get("/mec_app_support/v1/applications/video/traffic_rules/none")
+        .await
+        .problem(404);
+    client
+        .put(
+            "/mec_app_support/v1/applications/video/traffic_rules/none",
+            &rule(),
+        )
+        .await
+        .problem(404);
+    client
+        .send("POST", RULE, &[], Body::empty())
+        .await
+        .problem(405);
+    client
+        .send("DELETE", RULE, &[], Body::empty())
+        .await
+        .problem(405);
+    client
+        .send("PUT", RULE, &[("content-type", "text/plain")], "{}")
+        .await
+        .problem(415);
     client.send("PUT", RULE, &[], "{\"a\":").await.problem(400);
-    client.send("PUT", RULE, &[], vec![b' '; MEBIBYTE + 1]).await.problem(413);
-    client.send("PUT", "/mp2/v1/configuration", &[], vec![b' '; 2 * MEBIBYTE]).await.problem(400);
-    client.send("PUT", "/mp2/v1/configuration", &[], vec![b' '; 16 * MEBIBYTE + 1]).await.problem(413);
+    client
+        .send("PUT", RULE, &[], vec![b' '; MEBIBYTE + 1])
+        .await
+        .problem(413);
+    client
+        .send(
+            "PUT",
+            "/mp2/v1/configuration",
+            &[],
+            vec![b' '; 2 * MEBIBYTE],
+        )
+        .await
+        .problem(400);
+    client
+        .send(
+            "PUT",
+            "/mp2/v1/configuration",
+            &[],
+            vec![b' '; 16 * MEBIBYTE + 1],
+        )
+        .await
+        .problem(413);
     client.get("/mp2/v1/flows?limit=0").await.problem(400);
     client.get("/mp2/v1/flows?colour=red").await.problem(400);
     client.script.lock().unwrap().fail = Some("full".into());
@@ -236,9 +392,16 @@ async fn errors_of_http_are_problems_too() {
 async fn the_configuration_is_one_transaction() {
     let client = with_application().await;
     let wanted = json!({"applications": [{"appInstanceId": "other", "trafficRules": [rule()]}]});
-    let rehearsed = client.put("/mp2/v1/configuration?dryRun=true", &wanted).await;
+    let rehearsed = client
+        .put("/mp2/v1/configuration?dryRun=true", &wanted)
+        .await;
     assert_eq!(rehearsed.status, 200);
-    let kinds: Vec<_> = rehearsed.json()["changes"].as_array().unwrap().iter().map(|c| c["kind"].clone()).collect();
+    let kinds: Vec<_> = rehearsed.json()["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["kind"].clone())
+        .collect();
     assert_eq!(kinds, ["added", "removed"]);
     assert_eq!(client.store.snapshot().revision, 1);
 
@@ -247,9 +410,19 @@ async fn the_configuration_is_one_transaction() {
     let got = client.get("/mp2/v1/configuration").await;
     assert_eq!(got.header("etag"), done.header("etag"));
     assert_eq!(got.json()["applications"][0]["appInstanceId"], "other");
-    client.put_if("/mp2/v1/configuration", "junk", &wanted).await.problem(412);
+    client
+        .put_if("/mp2/v1/configuration", "junk", &wanted)
+        .await
+        .problem(412);
     let twice = json!([{"appInstanceId": "a"}, {"appInstanceId": "a"}]);
-    assert_eq!(client.put("/mp2/v1/configuration", &twice).await.problem(400).as_deref(), Some("/applications/1/appInstanceId"));
+    assert_eq!(
+        client
+            .put("/mp2/v1/configuration", &twice)
+            .await
+            .problem(400)
+            .as_deref(),
+        Some("/applications/1/appInstanceId")
+    );
 }
 
 #[tokio::test]
@@ -262,7 +435,11 @@ async fn no_update_is_lost_among_concurrent_writers() {
                 let got = client.get(RULE).await;
                 let mut wanted = got.json();
                 wanted["priority"] = (wanted["priority"].as_u64().unwrap() + 1).into();
-                match client.put_if(RULE, &got.header("etag"), &wanted).await.status {
+                match client
+                    .put_if(RULE, &got.header("etag"), &wanted)
+                    .await
+                    .status
+                {
                     200 => return,
                     412 => {}
                     other => panic!("{other}"),
@@ -280,10 +457,20 @@ async fn no_update_is_lost_among_concurrent_writers() {
 async fn an_application_of_another_source_is_not_touched() {
     let client = Client::new();
     let file = crate::store::tests::application("video", &["r1"]);
-    client.store.deliver(crate::store::Source::Files, [("video".parse().unwrap(), file)].into()).await.unwrap();
+    client
+        .store
+        .deliver(
+            crate::store::Source::Files,
+            [("video".parse().unwrap(), file)].into(),
+        )
+        .await
+        .unwrap();
     client.put(APP, &application()).await.problem(409);
     client.put(RULE, &rule()).await.problem(409);
-    client.send("DELETE", APP, &[], Body::empty()).await.problem(409);
+    client
+        .send("DELETE", APP, &[], Body::empty())
+        .await
+        .problem(409);
 }
 
 #[tokio::test]
@@ -298,10 +485,18 @@ async fn rules_say_whether_they_are_installed_and_why_not() {
     rules[3]["dstInterface"]["x-port"] = "nowhere".into();
     client.put(APP, &json!({"trafficRules": rules})).await;
     let answer = client.get("/mp2/v1/rules?app=video").await.json();
-    assert_eq!(answer[0]["status"], json!({"installed": true, "packets": 2, "bytes": 200, "lastHit": 1.0}));
+    assert_eq!(
+        answer[0]["status"],
+        json!({"installed": true, "packets": 2, "bytes": 200, "lastHit": 1.0})
+    );
     for (index, word) in [(1, "INACTIVE"), (2, "qCI"), (3, "nowhere")] {
         assert_eq!(answer[index]["status"]["installed"], false);
-        assert!(answer[index]["status"]["reason"].as_str().unwrap().contains(word));
+        assert!(
+            answer[index]["status"]["reason"]
+                .as_str()
+                .unwrap()
+                .contains(word)
+        );
     }
     assert_eq!(client.get("/mp2/v1/rules?app=none").await.json(), json!([]));
     let status = client.get("/mp2/v1/status").await.json();
@@ -317,25 +512,63 @@ async fn flows_come_in_pages() {
     loop {
         let page = client.get(&path).await.json();
         assert_eq!(page["total"], 5);
-        seen.extend(page["flows"].as_array().unwrap().iter().map(|flow| flow["source"].as_str().unwrap().to_owned()));
-        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        seen.extend(
+            page["flows"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|flow| flow["source"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = page["nextCursor"].as_str() else {
+            break;
+        };
         path = format!("/mp2/v1/flows?limit=2&cursor={cursor}");
     }
-    assert_eq!(seen, ["10.45.0.1", "10.45.0.2", "10.45.0.3", "10.45.0.4", "10.45.0.5"]);
-    assert_eq!(client.get("/mp2/v1/flows?ue=10.45.0.3").await.json()["total"], 1);
-    assert_eq!(client.get("/mp2/v1/flows?app=video").await.json()["total"], 4);
-    assert_eq!(client.get("/mp2/v1/flows?rule=other/r1").await.json()["total"], 1);
+    assert_eq!(
+        seen,
+        [
+            "10.45.0.1",
+            "10.45.0.2",
+            "10.45.0.3",
+            "10.45.0.4",
+            "10.45.0.5"
+        ]
+    );
+    assert_eq!(
+        client.get("/mp2/v1/flows?ue=10.45.0.3").await.json()["total"],
+        1
+    );
+    assert_eq!(
+        client.get("/mp2/v1/flows?app=video").await.json()["total"],
+        4
+    );
+    assert_eq!(
+        client.get("/mp2/v1/flows?rule=other/r1").await.json()["total"],
+        1
+    );
     client.get("/mp2/v1/flows?ue=x").await.problem(400);
 }
 
 #[tokio::test]
 async fn explain_refuses_what_it_cannot_build() {
     let client = Client::new();
-    let ask = async |body: Value| client.send("POST", "/mp2/v1/explain", &[], body.to_string()).await;
+    let ask = async |body: Value| {
+        client
+            .send("POST", "/mp2/v1/explain", &[], body.to_string())
+            .await
+    };
     let flow = "udp 10.45.0.7:5000 > 203.0.113.9:443";
     let answer = ask(json!({"in": "ran0", "flow": flow})).await;
-    assert!(answer.json()["frame"].as_str().unwrap().starts_with("020000000009020000000001"));
-    assert_eq!(ask(json!({"in": "ran0", "hex": "01 02:03"})).await.json()["frame"], "010203");
+    assert!(
+        answer.json()["frame"]
+            .as_str()
+            .unwrap()
+            .starts_with("020000000009020000000001")
+    );
+    assert_eq!(
+        ask(json!({"in": "ran0", "hex": "01 02:03"})).await.json()["frame"],
+        "010203"
+    );
     for (body, pointer) in [
         (json!({"in": "none", "flow": flow}), "/in"),
         (json!({"in": "ran0", "flow": "x"}), "/flow"),
@@ -350,9 +583,15 @@ async fn explain_refuses_what_it_cannot_build() {
 #[tokio::test]
 async fn ports_and_reasons_are_counted() {
     let client = Client::new();
-    assert_eq!(client.get("/mp2/v1/ports").await.json()[0]["counters"][0]["packets"], 3);
+    assert_eq!(
+        client.get("/mp2/v1/ports").await.json()[0]["counters"][0]["packets"],
+        3
+    );
     let reasons = client.get("/mp2/v1/reasons").await.json();
-    assert_eq!(reasons.as_array().unwrap().len(), dataplane_core::Reason::ALL.len());
+    assert_eq!(
+        reasons.as_array().unwrap().len(),
+        dataplane_core::Reason::ALL.len()
+    );
     assert_eq!(reasons[0]["bytes"], 300);
 }
 
@@ -381,8 +620,16 @@ async fn events_tell_of_changes() {
     let mut events = client.store.events();
     client.put(APP, &application()).await;
     let event = events.recv().await.unwrap();
-    assert_eq!((event.kind, event.data["revision"].clone()), ("rules", json!(1)));
-    let response = client.router.clone().oneshot(Request::get("/mp2/v1/events").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(
+        (event.kind, event.data["revision"].clone()),
+        ("rules", json!(1))
+    );
+    let response = client
+        .router
+        .clone()
+        .oneshot(Request::get("/mp2/v1/events").body(Body::empty()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(response.headers()["content-type"], "text/event-stream");
 }
 
@@ -391,15 +638,28 @@ async fn every_documented_operation_is_there_and_no_other() {
     let client = Client::new();
     let document = client.get("/openapi.json").await.json();
     for (path, operations) in document["paths"].as_object().unwrap() {
-        let url = path.replace("{appInstanceId}", "none").replace("{trafficRuleId}", "r").replace("{dnsRuleId}", "d");
+        let url = path
+            .replace("{appInstanceId}", "none")
+            .replace("{trafficRuleId}", "r")
+            .replace("{dnsRuleId}", "d");
         for method in ["GET", "PUT", "POST", "DELETE"] {
             let known = operations.get(method.to_ascii_lowercase()).is_some();
-            let request = Request::builder().method(method).uri(&url).body(Body::empty()).unwrap();
+            let request = Request::builder()
+                .method(method)
+                .uri(&url)
+                .body(Body::empty())
+                .unwrap();
             let response = client.router.clone().oneshot(request).await.unwrap();
             assert_eq!(response.status() != 405, known, "{method} {path}");
             if known && response.status() != 404 {
-                let documented = operations[method.to_ascii_lowercase()]["responses"].as_object().unwrap();
-                assert!(documented.contains_key(response.status().as_str()), "{method} {path} {}", response.status());
+                let documented = operations[method.to_ascii_lowercase()]["responses"]
+                    .as_object()
+                    .unwrap();
+                assert!(
+                    documented.contains_key(response.status().as_str()),
+                    "{method} {path} {}",
+                    response.status()
+                );
             }
         }
     }

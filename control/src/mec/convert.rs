@@ -8,8 +8,8 @@ use dataplane_user::rule::{
 };
 
 use super::{
-    Action, DestinationInterface, FilterType, Interface, List, Refusal,
-    TrafficFilter, TrafficRule, destination::InterfaceType,
+    Action, DestinationInterface, FilterType, Interface, List, Refusal, TrafficFilter, TrafficRule,
+    destination::InterfaceType,
 };
 
 /// A valid rule, for the data path or only for the record.

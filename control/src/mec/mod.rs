@@ -56,26 +56,43 @@ fn read_any<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
 /// Refuses lists in the place of objects, which serde would take as the values of the members in their order: an empty
 /// list as a filter would match everything.
 fn shape(value: &Value) -> Result<(), Refusal> {
-    let below = |member: &str, value: &Value| shape(value).map_err(|refusal| refusal.below(&format!("/{}", escape(member))));
+    let below = |member: &str, value: &Value| {
+        shape(value).map_err(|refusal| refusal.below(&format!("/{}", escape(member))))
+    };
     match value {
-        Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| match item {
-            Value::Array(_) => Err(Refusal::new(format!("/{index}"), "a list is where an object should be")),
-            _ => below(&index.to_string(), item),
-        }),
-        Value::Object(members) => members.iter().try_for_each(|(member, value)| match member.as_str() {
-            "interface" | "tunnelInfo" if value.is_array() => {
-                Err(Refusal::new(format!("/{member}"), "a list is where an object should be"))
-            }
-            "tunnelSpecificData" => Ok(()),
-            _ => below(member, value),
-        }),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| match item {
+                Value::Array(_) => Err(Refusal::new(
+                    format!("/{index}"),
+                    "a list is where an object should be",
+                )),
+                _ => below(&index.to_string(), item),
+            }),
+        Value::Object(members) => {
+            members
+                .iter()
+                .try_for_each(|(member, value)| match member.as_str() {
+                    "interface" | "tunnelInfo" if value.is_array() => Err(Refusal::new(
+                        format!("/{member}"),
+                        "a list is where an object should be",
+                    )),
+                    "tunnelSpecificData" => Ok(()),
+                    _ => below(member, value),
+                })
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
     }
 }
 
 /// Reads an object and says where it is not as it should be.
 pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
-    if value.is_object() { read_any(value) } else { Err(Refusal::new("", "the document is not a JSON object")) }
+    if value.is_object() {
+        read_any(value)
+    } else {
+        Err(Refusal::new("", "the document is not a JSON object"))
+    }
 }
 
 /// A member name as a part of a JSON pointer.

@@ -40,35 +40,60 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Checks everything in an application. Pointers in refusals start at the application.
-    pub(crate) fn new(source: Source, application: Application) -> Result<(AppInstanceId, Self), Refusal> {
+    pub(crate) fn new(
+        source: Source,
+        application: Application,
+    ) -> Result<(AppInstanceId, Self), Refusal> {
         let id: AppInstanceId = application
             .app_instance_id
             .parse()
             .map_err(|error| Refusal::new("/appInstanceId", format!("{error}")))?;
-        application.interface.check().map_err(|refusal| refusal.below("/interface"))?;
+        application
+            .interface
+            .check()
+            .map_err(|refusal| refusal.below("/interface"))?;
         let mut outcomes = Vec::with_capacity(application.traffic_rules.len());
         let mut ids = BTreeSet::new();
         for (index, wire) in application.traffic_rules.iter().enumerate() {
             let place = format!("/trafficRules/{index}");
-            let outcome = rule(wire, &id, &application.interface).map_err(|refusal| refusal.below(&place))?;
-            let rule: TrafficRuleId = wire
-                .traffic_rule_id
-                .parse()
-                .map_err(|error| Refusal::new(format!("{place}/trafficRuleId"), format!("{error}")))?;
+            let outcome =
+                rule(wire, &id, &application.interface).map_err(|refusal| refusal.below(&place))?;
+            let rule: TrafficRuleId = wire.traffic_rule_id.parse().map_err(|error| {
+                Refusal::new(format!("{place}/trafficRuleId"), format!("{error}"))
+            })?;
             if !ids.insert(rule.clone()) {
-                return Err(Refusal::new(format!("{place}/trafficRuleId"), format!("`{rule}` is there twice")));
+                return Err(Refusal::new(
+                    format!("{place}/trafficRuleId"),
+                    format!("`{rule}` is there twice"),
+                ));
             }
-            outcomes.push((RuleId { app: id.clone(), rule }, outcome));
+            outcomes.push((
+                RuleId {
+                    app: id.clone(),
+                    rule,
+                },
+                outcome,
+            ));
         }
         let mut names = BTreeSet::new();
         for (index, dns) in application.dns_rules.iter().enumerate() {
             let place = format!("/dnsRules/{index}");
             dns.check().map_err(|refusal| refusal.below(&place))?;
             if dns.dns_rule_id.is_empty() || !names.insert(&dns.dns_rule_id) {
-                return Err(Refusal::new(format!("{place}/dnsRuleId"), "an id that no other DNS rule has is needed"));
+                return Err(Refusal::new(
+                    format!("{place}/dnsRuleId"),
+                    "an id that no other DNS rule has is needed",
+                ));
             }
         }
-        Ok((id, Self { source, application, outcomes }))
+        Ok((
+            id,
+            Self {
+                source,
+                application,
+                outcomes,
+            },
+        ))
     }
 
     /// The rules as they were said and what they mean here.
@@ -80,7 +105,11 @@ impl Entry {
 
 /// A rule on one line, as it is shown in a difference.
 pub(super) fn line(wire: &TrafficRule, outcome: &Outcome) -> String {
-    let state = if wire.state == State::Active { "" } else { " (INACTIVE)" };
+    let state = if wire.state == State::Active {
+        ""
+    } else {
+        " (INACTIVE)"
+    };
     match outcome {
         Outcome::Enforceable(rule) => format!("{rule}{state}"),
         Outcome::NotEnforceable(why) => format!("not enforceable: {why}{state}"),

@@ -31,10 +31,19 @@ pub(super) fn read(path: &Path) -> Result<(u64, Applications)> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok((0, Applications::new())),
         text => text.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let hint = || format!("{} was not written by this program; move it away to start empty", path.display());
+    let hint = || {
+        format!(
+            "{} was not written by this program; move it away to start empty",
+            path.display()
+        )
+    };
     let document: Document = serde_json::from_str(&text).with_context(hint)?;
     let mut applications = Applications::new();
-    for Saved { source, application } in document.applications {
+    for Saved {
+        source,
+        application,
+    } in document.applications
+    {
         let (id, entry) = Entry::new(source, application).with_context(hint)?;
         applications.insert(id, Arc::new(entry));
     }
@@ -44,8 +53,14 @@ pub(super) fn read(path: &Path) -> Result<(u64, Applications)> {
 /// Replaces the file: after a crash there is the old one or the new one.
 pub(super) async fn write(path: PathBuf, revision: u64, applications: Applications) -> Result<()> {
     tokio::task::spawn_blocking(move || {
-        let saved = applications.values().map(|e| Saved { source: e.source, application: e.application.clone() });
-        let text = serde_json::to_vec(&Document { revision, applications: saved.collect() })?;
+        let saved = applications.values().map(|e| Saved {
+            source: e.source,
+            application: e.application.clone(),
+        });
+        let text = serde_json::to_vec(&Document {
+            revision,
+            applications: saved.collect(),
+        })?;
         let directory = path.parent().context("no directory")?;
         fs::create_dir_all(directory)?;
         let fresh = path.with_extension("new");

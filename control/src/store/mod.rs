@@ -84,13 +84,28 @@ pub(crate) struct Store {
 
 impl Store {
     /// Takes up the state that was persisted in `directory`. The data path gets it with [`Self::reconcile`].
-    pub(crate) fn open(directory: &std::path::Path, dataplane: Dataplane) -> anyhow::Result<Arc<Self>> {
+    pub(crate) fn open(
+        directory: &std::path::Path,
+        dataplane: Dataplane,
+    ) -> anyhow::Result<Arc<Self>> {
         let file = directory.join("state.json");
         let (revision, applications) = file::read(&file)?;
-        let snapshot = Snapshot { revision, applications, ..Snapshot::default() };
-        let duration = HistogramOpts::new("edgesteer_apply_duration_seconds", "Time to put a change in force")
-            .buckets(vec![0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5]);
-        let errors = Opts::new("edgesteer_apply_errors_total", "Changes that could not be put in force, by source");
+        let snapshot = Snapshot {
+            revision,
+            applications,
+            ..Snapshot::default()
+        };
+        let duration = HistogramOpts::new(
+            "edgesteer_apply_duration_seconds",
+            "Time to put a change in force",
+        )
+        .buckets(vec![
+            0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+        ]);
+        let errors = Opts::new(
+            "edgesteer_apply_errors_total",
+            "Changes that could not be put in force, by source",
+        );
         let errors = IntCounterVec::new(errors, &["source"])?;
         for source in Source::ALL {
             errors.with_label_values(&[source.name()]);
@@ -148,11 +163,18 @@ impl Store {
     }
 
     /// What a change would do, checked as far as it can be without doing it.
-    pub(crate) fn outline(&self, edit: impl FnOnce(&mut Applications) -> Result<(), Problem>) -> Result<Outline, Problem> {
+    pub(crate) fn outline(
+        &self,
+        edit: impl FnOnce(&mut Applications) -> Result<(), Problem>,
+    ) -> Result<Outline, Problem> {
         let before = self.snapshot();
         let mut after = before.applications.clone();
         edit(&mut after)?;
-        Ok(Outline { revision: before.revision, changes: changes(&before.applications, &after), applied: None })
+        Ok(Outline {
+            revision: before.revision,
+            changes: changes(&before.applications, &after),
+            applied: None,
+        })
     }
 
     /// One transaction. It runs to its end even when the caller goes away in the middle.
@@ -169,12 +191,22 @@ impl Store {
             let value = edit(&mut after)?;
             Ok((value, store.commit(&before, after, source).await?))
         });
-        transaction.await.map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
+        transaction
+            .await
+            .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
     }
 
-    async fn commit(&self, before: &Snapshot, after: Applications, source: Source) -> Result<Outline, Problem> {
+    async fn commit(
+        &self,
+        before: &Snapshot,
+        after: Applications,
+        source: Source,
+    ) -> Result<Outline, Problem> {
         if before.applications == after && before.programmed == before.revision {
-            return Ok(Outline { revision: before.revision, ..Outline::default() });
+            return Ok(Outline {
+                revision: before.revision,
+                ..Outline::default()
+            });
         }
         let started = Instant::now();
         let failed = |problem: Problem| {
@@ -182,27 +214,62 @@ impl Store {
             tracing::warn!(source = source.name(), reason = %problem, "change refused");
             problem
         };
-        let applied = self.dataplane.apply(wanted(&after)).await.map_err(Problem::from)?.map_err(|why| {
-            let detail = format!("the data path did not take the change, so nothing was changed: {why}");
-            failed(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
-        })?;
+        let applied = self
+            .dataplane
+            .apply(wanted(&after))
+            .await
+            .map_err(Problem::from)?
+            .map_err(|why| {
+                let detail =
+                    format!("the data path did not take the change, so nothing was changed: {why}");
+                failed(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
+            })?;
         let revision = before.revision + 1;
         if let Err(why) = file::write(self.file.clone(), revision, after.clone()).await {
             // The data path must not be ahead of what a restart would bring back.
-            let undone = self.dataplane.apply(wanted(&before.applications)).await.is_ok_and(|r| r.is_ok());
-            let detail = format!("cannot write {}: {why:#}; the change was {}undone", self.file.display(), if undone { "" } else { "not " });
-            return Err(failed(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)));
+            let undone = self
+                .dataplane
+                .apply(wanted(&before.applications))
+                .await
+                .is_ok_and(|r| r.is_ok());
+            let detail = format!(
+                "cannot write {}: {why:#}; the change was {}undone",
+                self.file.display(),
+                if undone { "" } else { "not " }
+            );
+            return Err(failed(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                detail,
+            )));
         }
         self.duration.observe(started.elapsed().as_secs_f64());
         let changes = changes(&before.applications, &after);
-        tracing::info!(source = source.name(), revision, changes = changes.len(), left_out = applied.not_installed.len(), "rules in force");
+        tracing::info!(
+            source = source.name(),
+            revision,
+            changes = changes.len(),
+            left_out = applied.not_installed.len(),
+            "rules in force"
+        );
         for (rule, reason) in &applied.not_installed {
             tracing::warn!(%rule, reason, "rule left out");
         }
-        self.publish("rules", json!({"revision": revision, "source": source.name(), "changes": changes}));
+        self.publish(
+            "rules",
+            json!({"revision": revision, "source": source.name(), "changes": changes}),
+        );
         let not_installed = applied.not_installed.clone();
-        self.current.send_replace(Arc::new(Snapshot { revision, programmed: revision, applications: after, not_installed }));
-        Ok(Outline { revision, changes, applied: Some(applied) })
+        self.current.send_replace(Arc::new(Snapshot {
+            revision,
+            programmed: revision,
+            applications: after,
+            not_installed,
+        }));
+        Ok(Outline {
+            revision,
+            changes,
+            applied: Some(applied),
+        })
     }
 
     /// Gives the data path what is desired now: at the start, and to mend what came undone.
@@ -212,7 +279,11 @@ impl Store {
         let applied = self.dataplane.apply(wanted(&now.applications)).await?;
         let applied = applied.map_err(|why| Problem::new(StatusCode::INSUFFICIENT_STORAGE, why))?;
         let (programmed, not_installed) = (now.revision, applied.not_installed);
-        self.current.send_replace(Arc::new(Snapshot { programmed, not_installed, ..(*now).clone() }));
+        self.current.send_replace(Arc::new(Snapshot {
+            programmed,
+            not_installed,
+            ..(*now).clone()
+        }));
         Ok(())
     }
 }
@@ -224,7 +295,8 @@ pub(crate) fn replacement(
 ) -> Result<impl FnOnce(&mut Applications) -> Result<(), Problem> + Send + 'static, Problem> {
     let mut entries = BTreeMap::new();
     for (index, application) in wanted.into_iter().enumerate() {
-        let (id, entry) = Entry::new(source, application).map_err(|r| r.below(&format!("/applications/{index}")))?;
+        let (id, entry) = Entry::new(source, application)
+            .map_err(|r| r.below(&format!("/applications/{index}")))?;
         if entries.insert(id.clone(), Arc::new(entry)).is_some() {
             let pointer = format!("/applications/{index}/appInstanceId");
             return Err(crate::mec::Refusal::new(pointer, format!("`{id}` is there twice")).into());
@@ -241,11 +313,16 @@ pub(crate) fn replacement(
 }
 
 /// Refuses to touch an application that another source said.
-pub(crate) fn owned(applications: &Applications, id: &AppInstanceId, source: Source) -> Result<(), Problem> {
+pub(crate) fn owned(
+    applications: &Applications,
+    id: &AppInstanceId,
+    source: Source,
+) -> Result<(), Problem> {
     match applications.get(id) {
         Some(entry) if entry.source != source => {
             let owner = entry.source.name();
-            let detail = format!("application `{id}` comes from the source `{owner}`; change it there");
+            let detail =
+                format!("application `{id}` comes from the source `{owner}`; change it there");
             Err(Problem::new(StatusCode::CONFLICT, detail))
         }
         Some(_) | None => Ok(()),
@@ -256,15 +333,28 @@ pub(crate) fn owned(applications: &Applications, id: &AppInstanceId, source: Sou
 fn wanted(applications: &Applications) -> RuleSet {
     let active = applications.values().flat_map(|entry| entry.rules());
     let active = active.filter(|(_, wire, _)| wire.state == Activity::Active);
-    active.filter_map(|(_, _, outcome)| if let Outcome::Enforceable(rule) = outcome { Some(rule.clone()) } else { None }).collect()
+    active
+        .filter_map(|(_, _, outcome)| {
+            if let Outcome::Enforceable(rule) = outcome {
+                Some(rule.clone())
+            } else {
+                None
+            }
+        })
+        .collect()
 }
 
 fn changes(before: &Applications, after: &Applications) -> Vec<Change> {
-    let index = |applications: &Applications, other: &Applications| -> BTreeMap<RuleId, (Value, String)> {
-        let touched = applications.iter().filter(|(id, entry)| other.get(*id).is_none_or(|o| !Arc::ptr_eq(o, entry)));
-        let rules = touched.flat_map(|(_, entry)| entry.rules());
-        rules.map(|(id, wire, outcome)| (id, (json!(wire), entry::line(wire, outcome)))).collect()
-    };
+    let index =
+        |applications: &Applications, other: &Applications| -> BTreeMap<RuleId, (Value, String)> {
+            let touched = applications
+                .iter()
+                .filter(|(id, entry)| other.get(*id).is_none_or(|o| !Arc::ptr_eq(o, entry)));
+            let rules = touched.flat_map(|(_, entry)| entry.rules());
+            rules
+                .map(|(id, wire, outcome)| (id, (json!(wire), entry::line(wire, outcome))))
+                .collect()
+        };
     let (old, new) = (index(before, after), index(after, before));
     let mut changes = Vec::new();
     for (id, (wire, text)) in &new {
@@ -274,10 +364,18 @@ fn changes(before: &Applications, after: &Applications) -> Vec<Change> {
             Some((_, was)) if was != text => ChangeKind::Changed,
             Some(_) => continue,
         };
-        changes.push(Change { kind, rule: id.to_string(), text: text.clone() });
+        changes.push(Change {
+            kind,
+            rule: id.to_string(),
+            text: text.clone(),
+        });
     }
     let removed = old.iter().filter(|(id, _)| !new.contains_key(id));
-    changes.extend(removed.map(|(id, (_, text))| Change { kind: ChangeKind::Removed, rule: id.to_string(), text: text.clone() }));
+    changes.extend(removed.map(|(id, (_, text))| Change {
+        kind: ChangeKind::Removed,
+        rule: id.to_string(),
+        text: text.clone(),
+    }));
     changes
 }
 

@@ -11,7 +11,10 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    dataplane::{Count, Explanation, Flow, Observation, Port, PortCounter, Pressure, Request, RuleCounter, Status},
+    dataplane::{
+        Count, Explanation, Flow, Observation, Port, PortCounter, Pressure, Request, RuleCounter,
+        Status,
+    },
     mec::read,
 };
 
@@ -39,9 +42,19 @@ fn answer(request: Request, script: &Lock<Script>) {
     let mut script = script.lock().unwrap();
     match request {
         Request::Apply(rules, answer) => {
-            let unknown = rules.iter().filter(|rule| rule.to_string().contains("via nowhere"));
-            let not_installed = unknown.map(|rule| (rule.id.clone(), "there is no port `nowhere`".to_owned())).collect();
-            let result = script.fail.clone().map_or(Ok(Applied { not_installed, ..Applied::default() }), Err);
+            let unknown = rules
+                .iter()
+                .filter(|rule| rule.to_string().contains("via nowhere"));
+            let not_installed = unknown
+                .map(|rule| (rule.id.clone(), "there is no port `nowhere`".to_owned()))
+                .collect();
+            let result = script.fail.clone().map_or(
+                Ok(Applied {
+                    not_installed,
+                    ..Applied::default()
+                }),
+                Err,
+            );
             if result.is_ok() {
                 script.applied.push(*rules);
             }
@@ -49,24 +62,59 @@ fn answer(request: Request, script: &Lock<Script>) {
         }
         Request::Observe(answer) => answer.send(observation()).unwrap(),
         Request::Flows(answer) => answer.send((1..=5).map(flow).collect()).unwrap(),
-        Request::Explain { port, frame, answer } => {
+        Request::Explain {
+            port,
+            frame,
+            answer,
+        } => {
             let reason = Reason::ALL[0];
             let (reason, meaning) = (reason.name(), reason.doc());
             let target_port = Some(port);
-            let explanation = Explanation { reason, meaning, rule: None, flow: None, action: "pass".into(), target_port, frame };
+            let explanation = Explanation {
+                reason,
+                meaning,
+                rule: None,
+                flow: None,
+                action: "pass".into(),
+                target_port,
+                frame,
+            };
             answer.send(Ok(explanation)).unwrap();
         }
-        Request::Refresh | Request::Expire => {}
+        Request::Refresh(answer) => answer.send(Ok(Vec::new())).unwrap(),
+        Request::Expire => {}
     }
 }
 
 fn observation() -> Observation {
-    let port = Port { name: "ran0".into(), interface: "eth1".into(), mode: "native".into(), mac: Some("02:00:00:00:00:09".into()), ..Port::default() };
-    let counter = PortCounter { port: "ran0".into(), reason: Reason::ALL[0], packets: 3, bytes: 300 };
+    let port = Port {
+        name: "ran0".into(),
+        interface: "eth1".into(),
+        mode: "native".into(),
+        mac: Some("02:00:00:00:00:09".into()),
+        ..Port::default()
+    };
+    let counter = PortCounter {
+        port: "ran0".into(),
+        reason: Reason::ALL[0],
+        packets: 3,
+        bytes: 300,
+    };
     let hit = UNIX_EPOCH + Duration::from_secs(1);
-    let rule = RuleCounter { packets: 2, bytes: 200, last_hit: Some(hit) };
+    let rule = RuleCounter {
+        packets: 2,
+        bytes: 200,
+        last_hit: Some(hit),
+    };
     Observation {
-        status: Status { pressure: vec![Pressure { name: "flows".into(), used: 5, max: 10 }], ..Status::default() },
+        status: Status {
+            pressure: vec![Pressure {
+                name: "flows".into(),
+                used: 5,
+                max: 10,
+            }],
+            ..Status::default()
+        },
         ports: vec![port],
         port_counters: vec![counter],
         rule_counters: [("video/r1".parse().unwrap(), rule)].into(),
@@ -75,7 +123,11 @@ fn observation() -> Observation {
 }
 
 fn flow(number: u8) -> Flow {
-    let count = |packets| Count { packets, bytes: packets * 100, wire_bytes: packets * 114 };
+    let count = |packets| Count {
+        packets,
+        bytes: packets * 100,
+        wire_bytes: packets * 114,
+    };
     Flow {
         source: IpAddr::from([10, 45, 0, number]),
         source_port: 5000,
@@ -83,7 +135,11 @@ fn flow(number: u8) -> Flow {
         destination_port: 443,
         protocol: 17,
         zone: 0,
-        rule: Some(if number == 1 { "other/r1" } else { "video/r1" }.parse().unwrap()),
+        rule: Some(
+            if number == 1 { "other/r1" } else { "video/r1" }
+                .parse()
+                .unwrap(),
+        ),
         ingress: "ran0".into(),
         target: Some("app0".into()),
         upstream: count(u64::from(number)),
@@ -106,7 +162,10 @@ pub(crate) fn application(id: &str, rules: &[&str]) -> Application {
 }
 
 fn all(applications: &[Application]) -> BTreeMap<AppInstanceId, Application> {
-    applications.iter().map(|a| (a.app_instance_id.parse().unwrap(), a.clone())).collect()
+    applications
+        .iter()
+        .map(|a| (a.app_instance_id.parse().unwrap(), a.clone()))
+        .collect()
 }
 
 #[tokio::test]
@@ -114,12 +173,18 @@ async fn a_change_is_applied_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
     let store = Store::open(directory.path(), dataplane.clone()).unwrap();
-    store.deliver(Source::Mp2, all(&[application("video", &["r1", "r2"])])).await.unwrap();
+    store
+        .deliver(Source::Mp2, all(&[application("video", &["r1", "r2"])]))
+        .await
+        .unwrap();
     assert_eq!(script.lock().unwrap().applied.last().unwrap().len(), 2);
 
     let again = Store::open(directory.path(), dataplane).unwrap();
     assert_eq!(again.snapshot().applications, store.snapshot().applications);
-    assert_eq!((again.snapshot().revision, again.snapshot().programmed), (1, 0));
+    assert_eq!(
+        (again.snapshot().revision, again.snapshot().programmed),
+        (1, 0)
+    );
     again.reconcile().await.unwrap();
     assert_eq!(again.snapshot().programmed, 1);
 }
@@ -129,13 +194,22 @@ async fn a_change_that_fails_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
     let store = Store::open(directory.path(), dataplane).unwrap();
-    store.deliver(Source::Mp2, all(&[application("video", &["r1"])])).await.unwrap();
+    store
+        .deliver(Source::Mp2, all(&[application("video", &["r1"])]))
+        .await
+        .unwrap();
     script.lock().unwrap().fail = Some("the table of filters is full".into());
-    let problem = store.deliver(Source::Mp2, all(&[application("video", &["r2"])])).await.unwrap_err();
+    let problem = store
+        .deliver(Source::Mp2, all(&[application("video", &["r2"])]))
+        .await
+        .unwrap_err();
     assert_eq!(problem.status, 507);
     assert!(problem.detail.contains("the table of filters is full"));
     assert_eq!(store.snapshot().revision, 1);
-    assert_eq!(file::read(&directory.path().join("state.json")).unwrap().1, store.snapshot().applications);
+    assert_eq!(
+        file::read(&directory.path().join("state.json")).unwrap().1,
+        store.snapshot().applications
+    );
 }
 
 #[tokio::test]
@@ -145,7 +219,10 @@ async fn a_disk_that_fails_undoes_the_change() {
     let store = Store::open(directory.path(), dataplane).unwrap();
     // A directory cannot be replaced by a file.
     std::fs::create_dir(directory.path().join("state.new")).unwrap();
-    let problem = store.deliver(Source::Mp2, all(&[application("video", &["r1"])])).await.unwrap_err();
+    let problem = store
+        .deliver(Source::Mp2, all(&[application("video", &["r1"])]))
+        .await
+        .unwrap_err();
     assert!(problem.detail.contains("undone"), "{problem}");
     assert_eq!(script.lock().unwrap().applied.last().unwrap().len(), 0);
     assert!(store.snapshot().applications.is_empty());
@@ -156,12 +233,33 @@ async fn sources_do_not_touch_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
     let store = Store::open(directory.path(), dataplane).unwrap();
-    store.deliver(Source::Files, all(&[application("a", &["r1"]), application("b", &[])])).await.unwrap();
-    let refused = store.deliver(Source::Mep, all(&[application("b", &["r1"]), application("c", &[])])).await.unwrap();
-    assert_eq!(refused.keys().map(ToString::to_string).collect::<Vec<_>>(), ["b"]);
+    store
+        .deliver(
+            Source::Files,
+            all(&[application("a", &["r1"]), application("b", &[])]),
+        )
+        .await
+        .unwrap();
+    let refused = store
+        .deliver(
+            Source::Mep,
+            all(&[application("b", &["r1"]), application("c", &[])]),
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        refused.keys().map(ToString::to_string).collect::<Vec<_>>(),
+        ["b"]
+    );
     store.deliver(Source::Files, BTreeMap::new()).await.unwrap();
     let left = store.snapshot();
-    assert_eq!(left.applications.keys().map(ToString::to_string).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(
+        left.applications
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>(),
+        ["c"]
+    );
 }
 
 #[tokio::test]
@@ -169,10 +267,22 @@ async fn what_is_refused_stays_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
     let store = Store::open(directory.path(), dataplane).unwrap();
-    store.deliver(Source::Files, all(&[application("a", &["r1"])])).await.unwrap();
+    store
+        .deliver(Source::Files, all(&[application("a", &["r1"])]))
+        .await
+        .unwrap();
     let before = store.snapshot();
-    let refused = store.deliver(Source::Files, all(&[application("a", &["r1", "r1"])])).await.unwrap();
-    assert!(refused.values().next().unwrap().contains("/trafficRules/1/trafficRuleId"));
+    let refused = store
+        .deliver(Source::Files, all(&[application("a", &["r1", "r1"])]))
+        .await
+        .unwrap();
+    assert!(
+        refused
+            .values()
+            .next()
+            .unwrap()
+            .contains("/trafficRules/1/trafficRuleId")
+    );
     assert_eq!(store.snapshot().applications, before.applications);
 }
 

@@ -1,0 +1,365 @@
+//! The command line. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+#![expect(
+    clippy::print_stdout,
+    reason = "a command line answers on standard output"
+)]
+
+mod check;
+mod client;
+mod pcap;
+mod table;
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use axum::http::Method;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use serde_json::{Value, json};
+
+use self::client::Client;
+use crate::{
+    api::percent,
+    config::{Config, SOCKET},
+    dataplane::hex,
+    doctor, run,
+};
+
+/// Steers traffic of mobile users to applications at the edge: an XDP data plane for ETSI MEC
+#[derive(Debug, Parser)]
+#[command(name = "edgesteer", version, max_term_width = 100)]
+struct Cli {
+    /// Where the daemon is: unix:PATH or http://HOST:PORT
+    #[arg(long, global = true, value_name = "URL", default_value_t = format!("unix:{SOCKET}"))]
+    server: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run(Configured),
+    /// Check configurations (.toml) and rules (.json, .yaml), without privileges and without a daemon
+    Check {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Make the pushed rules what files say; shows the difference first
+    Apply {
+        /// A file with applications, or a directory of such files
+        #[arg(short, long, value_name = "FILE|DIR")]
+        file: PathBuf,
+        /// Only show the difference
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show what there is
+    Get {
+        kind: Kind,
+        /// Only this one
+        id: Option<String>,
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Remove an application and its rules
+    Delete {
+        #[arg(value_parser = ["application", "applications"])]
+        kind: String,
+        id: String,
+    },
+    /// Say what would become of a packet, and why, by running the real program on it
+    Explain(Explain),
+    /// Find what would stop steering on this host, and its cure
+    Doctor(Configured),
+    /// Remove programs and pinned tables: steering stops
+    Detach {
+        #[command(flatten)]
+        configured: Configured,
+        /// Yes, stop steering
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Print a script that completes commands in a shell
+    Completions { shell: Shell },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Args)]
+struct Configured {
+    /// The configuration
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/etc/edgesteer/edgesteer.toml"
+    )]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// The port that the packet enters by
+    #[arg(long = "in", value_name = "PORT")]
+    port: String,
+    #[command(flatten)]
+    packet: Packet,
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Packet {
+    /// The first packet of a flow, like "udp 10.45.0.7:5000 > 203.0.113.9:443"
+    #[arg(long)]
+    flow: Option<String>,
+    /// The frame in hex
+    #[arg(long, value_name = "BYTES")]
+    hex: Option<String>,
+    /// Every frame of a capture
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    #[value(alias = "application")]
+    Applications,
+    #[value(alias = "rule")]
+    Rules,
+    #[value(alias = "port")]
+    Ports,
+    #[value(alias = "flow")]
+    Flows,
+    #[value(alias = "reason")]
+    Reasons,
+    Status,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+}
+
+/// Does what the arguments say.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match perform(cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // A closed pipe, as of `| head`, is nobody's mistake.
+            let broken = error.chain().any(|cause| {
+                cause
+                    .downcast_ref::<std::io::Error>()
+                    .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+            });
+            if !broken {
+                eprintln!("edgesteer: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all is well.
+fn perform(cli: Cli) -> Result<bool> {
+    let client = || Client::new(&cli.server);
+    match cli.command {
+        Command::Run(Configured { config }) => run::run(&Config::load(&config)?).map(|()| true),
+        Command::Check { files } => Ok(check::check(&files)),
+        Command::Apply { file, dry_run } => apply(&client()?, &file, dry_run),
+        Command::Get { kind, id, output } => get(&client()?, kind, id.as_deref(), output),
+        Command::Delete { id, .. } => {
+            let outline = client()?.send(
+                Method::DELETE,
+                &format!("/mp2/v1/applications/{}", percent(&id)),
+                None,
+            )?;
+            print(&table::changes(&outline))
+        }
+        Command::Explain(question) => explain(&client()?, &question),
+        Command::Doctor(Configured { config }) => {
+            let report = doctor::examine(&plan(&Config::load(&config)?));
+            print(&report.to_string())?;
+            Ok(!report.failed())
+        }
+        Command::Detach { configured, yes } => detach(&configured.config, yes),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "edgesteer", &mut script);
+            print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&String::from_utf8_lossy(&page))
+        }
+    }
+}
+
+fn print(text: &str) -> Result<bool> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') && !text.is_empty() {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+fn apply(client: &Client, path: &Path, dry_run: bool) -> Result<bool> {
+    let body = json!({"applications": check::applications(path)?});
+    let rehearsed = client.send(
+        Method::PUT,
+        "/mp2/v1/configuration?dryRun=true",
+        Some(&body),
+    )?;
+    print(&table::changes(&rehearsed))?;
+    if dry_run || rehearsed["changes"].as_array().is_none_or(Vec::is_empty) {
+        return Ok(true);
+    }
+    let outline = client.send(Method::PUT, "/mp2/v1/configuration", Some(&body))?;
+    print(&format!("in force, revision {}", outline["revision"]))
+}
+
+fn get(client: &Client, kind: Kind, id: Option<&str>, output: Output) -> Result<bool> {
+    let value = match (kind, id) {
+        (Kind::Applications, Some(id)) => {
+            client.get(&format!("/mp2/v1/applications/{}", percent(id)))?
+        }
+        (Kind::Applications, None) => client.get("/mp2/v1/applications")?,
+        (Kind::Rules, id) => only(
+            client.get("/mp2/v1/rules")?,
+            id,
+            &["trafficRuleId", "appInstanceId"],
+        )?,
+        (Kind::Ports, id) => only(client.get("/mp2/v1/ports")?, id, &["name"])?,
+        (Kind::Reasons, id) => only(client.get("/mp2/v1/reasons")?, id, &["reason"])?,
+        (Kind::Flows, id) => flows(client, id)?,
+        (Kind::Status, _) => client.get("/mp2/v1/status")?,
+    };
+    print(&match output {
+        Output::Json => serde_json::to_string_pretty(&value)?,
+        Output::Yaml => serde_yaml_ng::to_string(&value)?,
+        Output::Table => table::render(kind, &value, false),
+        Output::Wide => table::render(kind, &value, true),
+    })
+}
+
+/// All flows, or those of a UE.
+fn flows(client: &Client, ue: Option<&str>) -> Result<Value> {
+    let filter = ue
+        .map(|ue| format!("&ue={}", percent(ue)))
+        .unwrap_or_default();
+    let mut flows = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let mut page = client.get(&format!("/mp2/v1/flows?limit=1000{filter}{cursor}"))?;
+        if let Value::Array(more) = page["flows"].take() {
+            flows.extend(more);
+        }
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return Ok(flows.into()),
+        }
+    }
+}
+
+/// The items of which a member is `id`; some, if one is asked for.
+fn only(items: Value, id: Option<&str>, members: &[&str]) -> Result<Value> {
+    let Some(id) = id else { return Ok(items) };
+    let matches = |item: &Value| {
+        let whole = format!(
+            "{}/{}",
+            item["appInstanceId"].as_str().unwrap_or_default(),
+            item["trafficRuleId"].as_str().unwrap_or_default()
+        );
+        whole == id || members.iter().any(|member| item[*member] == id)
+    };
+    let found: Vec<_> = items
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|item| matches(item))
+        .cloned()
+        .collect();
+    ensure!(
+        !found.is_empty(),
+        "there is no `{id}`; without it, all are shown"
+    );
+    Ok(found.into())
+}
+
+fn explain(client: &Client, question: &Explain) -> Result<bool> {
+    let packets = match &question.packet {
+        Packet {
+            flow: Some(flow), ..
+        } => vec![json!({"in": question.port, "flow": flow})],
+        Packet {
+            hex: Some(digits), ..
+        } => vec![json!({"in": question.port, "hex": digits})],
+        Packet {
+            pcap: Some(path), ..
+        } => {
+            let file =
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let frames = pcap::frames(&file)
+                .with_context(|| format!("{} is not a capture", path.display()))?;
+            frames
+                .iter()
+                .map(|frame| json!({"in": question.port, "hex": hex(frame)}))
+                .collect()
+        }
+        Packet { .. } => bail!("say which packet: --flow, --hex or --pcap"),
+    };
+    for packet in packets {
+        let answer = client.send(Method::POST, "/mp2/v1/explain", Some(&packet))?;
+        print(&match question.output {
+            Output::Json => serde_json::to_string_pretty(&answer)?,
+            Output::Yaml => serde_yaml_ng::to_string(&answer)?,
+            Output::Table | Output::Wide => table::explanation(&packet, &answer),
+        })?;
+    }
+    Ok(true)
+}
+
+fn plan(config: &Config) -> doctor::Plan {
+    let port = |port: &crate::config::Port| doctor::Port {
+        name: port.name.clone(),
+        interface: port.interface.clone(),
+        pair: port.pair.clone(),
+        allow_generic: port.allow_generic,
+    };
+    doctor::Plan {
+        ports: config.ports.iter().map(port).collect(),
+        pin_directory: config.node.pin_directory.clone(),
+    }
+}
+
+fn detach(config: &Path, yes: bool) -> Result<bool> {
+    let pins = Config::load(config)?.node.pin_directory;
+    ensure!(
+        yes,
+        "this stops steering on every port and forgets all flows and counters under {}; add --yes if you mean it",
+        pins.display()
+    );
+    let removed = run::detach(&pins)?;
+    print(&if removed.is_empty() {
+        "nothing was attached".to_owned()
+    } else {
+        removed.join("\n")
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! Tables for people. `-o json` is for programs.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::Kind;
+
+pub(super) fn render(kind: Kind, value: &Value, wide: bool) -> String {
+    match kind {
+        Kind::Applications => applications(value),
+        Kind::Rules => rules(value, wide),
+        Kind::Ports => ports(value, wide),
+        Kind::Flows => flows(value, wide),
+        Kind::Reasons => reasons(value, wide),
+        Kind::Status => status(value),
+    }
+}
+
+/// A difference, with what it will do to each rule.
+pub(super) fn changes(outline: &Value) -> String {
+    let changes: Vec<_> = items(&outline["changes"]).collect();
+    if changes.is_empty() {
+        return "no rule changes".to_owned();
+    }
+    let sign = |change: &Value| match change["kind"].as_str() {
+        Some("added") => '+',
+        Some("removed") => '-',
+        _ => '~',
+    };
+    changes
+        .iter()
+        .map(|change| format!("{} {}\n", sign(change), text(&change["text"])))
+        .collect()
+}
+
+pub(super) fn explanation(question: &Value, answer: &Value) -> String {
+    let mut out = String::new();
+    let packet = if question["flow"].is_null() {
+        format!("{} bytes", text(&question["hex"]).len() / 2)
+    } else {
+        text(&question["flow"])
+    };
+    let reason = format!("{} ({})", text(&answer["reason"]), text(&answer["meaning"]));
+    for (name, value) in [
+        (
+            "packet",
+            format!("{packet}, entering by {}", text(&question["in"])),
+        ),
+        ("action", text(&answer["action"])),
+        ("reason", reason),
+        ("rule", text(&answer["rule"])),
+        ("leaves by", text(&answer["targetPort"])),
+        (
+            "flow",
+            if answer["flow"].is_null() {
+                "-".to_owned()
+            } else {
+                ends(&answer["flow"]).join(" > ")
+            },
+        ),
+        ("frame", text(&answer["frame"])),
+    ] {
+        let _ = writeln!(out, "{name:10} {value}");
+    }
+    out
+}
+
+fn applications(value: &Value) -> String {
+    let one = std::slice::from_ref(value);
+    let applications = value.as_array().map_or(one, Vec::as_slice);
+    let rows = applications.iter().map(|app| {
+        let active = items(&app["trafficRules"])
+            .filter(|rule| rule["state"] == "ACTIVE")
+            .count();
+        let rules = format!("{active}/{}", items(&app["trafficRules"]).count());
+        let addresses: Vec<_> = items(&app["interface"]["ipAddresses"]).map(text).collect();
+        let addresses = if addresses.is_empty() {
+            "-".to_owned()
+        } else {
+            addresses.join(",")
+        };
+        vec![
+            text(&app["appInstanceId"]),
+            text(&app["appName"]),
+            text(&app["source"]),
+            rules,
+            text(&app["interface"]["port"]),
+            addresses,
+        ]
+    });
+    align(
+        &[
+            "APPLICATION",
+            "NAME",
+            "SOURCE",
+            "ACTIVE RULES",
+            "PORT",
+            "ADDRESSES",
+        ],
+        rows,
+    )
+}
+
+fn rules(value: &Value, wide: bool) -> String {
+    let rows = items(value).map(|rule| {
+        let status = &rule["status"];
+        let installed = if status["installed"] == true {
+            "yes".to_owned()
+        } else {
+            "no".to_owned()
+        };
+        let mut row = vec![
+            format!(
+                "{}/{}",
+                text(&rule["appInstanceId"]),
+                text(&rule["trafficRuleId"])
+            ),
+            text(&rule["priority"]),
+            text(&rule["filterType"]),
+            text(&rule["action"]),
+            text(&rule["state"]),
+            installed,
+            text(&status["packets"]),
+            bytes(&status["bytes"]),
+            text(&status["reason"]),
+        ];
+        if wide {
+            row.push(text(&rule["source"]));
+            row.push(text(&rule["text"]));
+        }
+        row
+    });
+    let columns = [
+        "RULE",
+        "PRIO",
+        "TYPE",
+        "ACTION",
+        "STATE",
+        "INSTALLED",
+        "PACKETS",
+        "BYTES",
+        "WHY NOT",
+        "SOURCE",
+        "TEXT",
+    ];
+    align(&columns[..if wide { 11 } else { 9 }], rows)
+}
+
+fn ports(value: &Value, wide: bool) -> String {
+    let rows = items(value).map(|port| {
+        let packets: u64 = items(&port["counters"])
+            .filter_map(|counter| counter["packets"].as_u64())
+            .sum();
+        let mut row = vec![
+            text(&port["name"]),
+            text(&port["interface"]),
+            text(&port["role"]),
+            text(&port["mode"]),
+            text(&port["pair"]),
+            packets.to_string(),
+            text(&port["reason"]),
+        ];
+        if wide {
+            row.extend(["ifindex", "mac", "mtu", "zone"].map(|member| text(&port[member])));
+        }
+        row
+    });
+    let columns = [
+        "PORT",
+        "INTERFACE",
+        "ROLE",
+        "XDP",
+        "PAIR",
+        "PACKETS IN",
+        "WHY NOT",
+        "IFINDEX",
+        "MAC",
+        "MTU",
+        "ZONE",
+    ];
+    align(&columns[..if wide { 11 } else { 7 }], rows)
+}
+
+fn flows(value: &Value, wide: bool) -> String {
+    let rows = items(value).map(|flow| {
+        let [source, destination] = ends(flow);
+        let (up, down) = (&flow["upstream"], &flow["downstream"]);
+        let mut row = vec![
+            text(&flow["protocol"]),
+            source,
+            destination,
+            text(&flow["rule"]),
+            format!("{} > {}", text(&flow["ingress"]), text(&flow["target"])),
+            text(&up["packets"]),
+            bytes(&up["bytes"]),
+            text(&down["packets"]),
+            bytes(&down["bytes"]),
+        ];
+        if wide {
+            row.extend([
+                text(&flow["zone"]),
+                bytes(&up["wireBytes"]),
+                bytes(&down["wireBytes"]),
+            ]);
+        }
+        row
+    });
+    let columns = [
+        "PROTO",
+        "SOURCE",
+        "DESTINATION",
+        "RULE",
+        "PORTS",
+        "UP PKTS",
+        "UP BYTES",
+        "DOWN PKTS",
+        "DOWN BYTES",
+        "ZONE",
+        "UP WIRE",
+        "DOWN WIRE",
+    ];
+    align(&columns[..if wide { 12 } else { 9 }], rows)
+}
+
+/// Reasons that occurred, those that occurred most first; all of them when wide.
+fn reasons(value: &Value, wide: bool) -> String {
+    let mut reasons: Vec<_> = items(value)
+        .filter(|reason| wide || reason["packets"] != 0)
+        .collect();
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason["packets"].as_u64()));
+    let rows = reasons.iter().map(|r| {
+        vec![
+            text(&r["reason"]),
+            text(&r["packets"]),
+            bytes(&r["bytes"]),
+            text(&r["meaning"]),
+        ]
+    });
+    align(&["REASON", "PACKETS", "BYTES", "MEANING"], rows)
+}
+
+fn status(value: &Value) -> String {
+    let mut out = String::new();
+    let (revision, rules, data) = (&value["revision"], &value["rules"], &value["dataPath"]);
+    let adopted = if data["adopted"] == true {
+        ", adopted from an earlier run"
+    } else {
+        ""
+    };
+    for (name, what) in [
+        (
+            "node",
+            format!(
+                "{}, edgesteer {}",
+                text(&value["node"]),
+                text(&value["version"])
+            ),
+        ),
+        (
+            "revision",
+            format!(
+                "{} desired, {} in the data path",
+                revision["desired"], revision["programmed"]
+            ),
+        ),
+        (
+            "rules",
+            format!(
+                "{} desired, {} installed, of {} applications",
+                rules["desired"], rules["programmed"], value["applications"]
+            ),
+        ),
+        ("data path", format!("epoch {}{adopted}", data["epoch"])),
+        (
+            "program",
+            format!(
+                "{} instructions verified, {}",
+                data["programInstructions"],
+                bytes(&data["programBytes"])
+            ),
+        ),
+    ] {
+        let _ = writeln!(out, "{name:10} {what}");
+    }
+    for source in items(&value["sources"]) {
+        let (name, rules) = (text(&source["source"]), text(&source["rules"]));
+        let _ = writeln!(
+            out,
+            "{:10} {name}: {} applications, {rules} rules",
+            "source", source["applications"]
+        );
+        for failure in items(&source["failures"]) {
+            let _ = writeln!(out, "{:10} {}", "  problem", text(failure));
+        }
+    }
+    for hop in items(&value["nextHops"]) {
+        let answer = hop["resolvedMac"].as_str().map_or_else(
+            || "NOT RESOLVED".to_owned(),
+            |mac| format!("{mac} on {}", text(&hop["resolvedPort"])),
+        );
+        let _ = writeln!(
+            out,
+            "{:10} {} is {answer}",
+            "next hop",
+            text(&hop["address"])
+        );
+    }
+    let rows = items(&data["pressure"])
+        .map(|map| vec![text(&map["name"]), text(&map["used"]), text(&map["max"])]);
+    out + "\n" + &align(&["TABLE", "USED", "MAXIMUM"], rows)
+}
+
+/// The ends of a flow, with ports where there are some.
+fn ends(flow: &Value) -> [String; 2] {
+    [("source", "sourcePort"), ("destination", "destinationPort")].map(|(address, port)| {
+        let address = text(&flow[address]);
+        match flow[port].as_u64() {
+            None | Some(0) => address,
+            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
+            Some(port) => format!("{address}:{port}"),
+        }
+    })
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Bytes as people say them.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn bytes(value: &Value) -> String {
+    let mut amount = value.as_u64().unwrap_or_default() as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    for next in units {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" {
+        format!("{amount} B")
+    } else {
+        format!("{amount:.1} {unit}")
+    }
+}
+
+/// Columns as wide as what is in them. A column of which every cell is `-` is left out.
+fn align(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<_> = (0..columns.len())
+        .filter(|&column| rows.iter().any(|row| row[column] != "-"))
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(columns[column].len())
+    };
+    let line = |cell: &dyn Fn(usize) -> String| {
+        let cells: Vec<_> = shown
+            .iter()
+            .map(|&column| format!("{:1$}", cell(column), width(column)))
+            .collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    let mut out = line(&|column| columns[column].to_owned());
+    for row in &rows {
+        out += &line(&|column| row[column].clone());
+    }
+    out
+}

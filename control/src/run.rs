@@ -1,0 +1,214 @@
+//! The daemon: opens the data path, brings back the state, starts the sources, serves, and leaves the traffic steered
+//! when it ends.
+
+use std::{path::Path, sync::Arc, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use dataplane_user::netlink::Monitor;
+use serde_json::json;
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    api::{self, Context},
+    config::{Config, Mep, MepApplication},
+    dataplane::{Dataplane, Request},
+    source,
+    store::{Source, Store},
+    worker,
+};
+
+/// How often links and neighbors are read again without an event.
+const REFRESH: Duration = Duration::from_secs(5);
+/// How long answers under way may take when the daemon ends.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs until SIGTERM or SIGINT. On SIGHUP the sources look at once.
+pub(crate) fn run(config: &Config) -> Result<()> {
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(daemon(config));
+    // A source may be in the middle of a request; nobody has to wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// Removes the programs and everything pinned; says what was there.
+pub(crate) fn detach(pins: &Path) -> Result<Vec<String>> {
+    worker::detach(pins)
+}
+
+async fn daemon(config: &Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (dataplane, requests) = Dataplane::new();
+    let mut worker = worker::start(config, requests).await?;
+    let store = Store::open(&config.node.state_directory, dataplane)?;
+    if let Err(problem) = store.reconcile().await {
+        tracing::error!(
+            reason = problem.detail,
+            "the rules of the last run are not in force"
+        );
+    }
+    let context = Context::new(&config.node.id, Arc::clone(&store), &config.metrics.flows);
+    let sources = sources(config, &store, &context).await?;
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = api::serve(config, context, stopped).await?;
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&store), events()?));
+    // Not being run by systemd is no error.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(node = config.node.id, socket = %config.api.socket.display(), "serving");
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            _ = hangup.recv() => sources.iter().for_each(source::Worker::look),
+            _ = &mut worker => break Err(anyhow::anyhow!("the thread of the data path ended; see the log above")),
+        }
+    };
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping; traffic stays steered");
+    upkeep.abort();
+    drop(sources);
+    stop.send_replace(true);
+    // Whoever listens to events would listen for ever.
+    let _ = timeout(GRACE, async {
+        while servers.join_next().await.is_some() {}
+    })
+    .await;
+    std::fs::remove_file(&config.api.socket).or_else(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    ended
+}
+
+/// Starts the sources of rules. They block, so they start outside of the runtime.
+async fn sources(
+    config: &Config,
+    store: &Arc<Store>,
+    context: &Context,
+) -> Result<Vec<source::Worker>> {
+    let metrics = source::Metrics::register(&context.sources)?;
+    let (sources, store, runtime) = (config.source.clone(), Arc::clone(store), Handle::current());
+    let shown = Arc::clone(&context.status);
+    tokio::task::spawn_blocking(move || {
+        let mut workers = Vec::new();
+        let mut records = Vec::new();
+        let mut parts = |source| {
+            let deliver = source::into_store(Arc::clone(&store), source, runtime.clone());
+            let status = Arc::new(source::Status::new(source, metrics.clone()));
+            records.push(Arc::clone(&status));
+            (source::held(&store, source), deliver, status)
+        };
+        if let Some(files) = sources.files {
+            let (before, deliver, status) = parts(Source::Files);
+            workers.push(
+                source::watch(files.directory, before, deliver, status)
+                    .context("cannot watch rule files")?,
+            );
+        }
+        if let Some(mep) = sources.mep {
+            let (before, deliver, status) = parts(Source::Mep);
+            workers.push(source::poll(platform(mep)?, before, deliver, status)?);
+        }
+        // It is empty until now: this is the only place that sets it.
+        let _ = shown.set(records);
+        Ok(workers)
+    })
+    .await?
+}
+
+fn platform(mep: Mep) -> Result<source::Platform> {
+    let applications = mep.applications.into_iter().map(|application| {
+        let (id, interface) = match application {
+            MepApplication::Id(id) => (id, crate::mec::Interface::default()),
+            MepApplication::Located { id, interface } => (id, interface),
+        };
+        Ok((
+            id.parse()
+                .with_context(|| format!("[source.mep] applications: `{id}`"))?,
+            interface,
+        ))
+    });
+    Ok(source::Platform {
+        url: mep.url,
+        applications: applications.collect::<Result<_>>()?,
+        interval: Duration::from_secs(mep.interval),
+        timeout: Duration::from_secs(mep.timeout),
+        authority: mep.authority,
+    })
+}
+
+/// Rings when links, neighbors or routes change. Events that are not taken in time are one.
+fn events() -> Result<mpsc::Receiver<()>> {
+    let monitor = Monitor::open().context("cannot listen to the kernel's events")?;
+    let (sender, receiver) = mpsc::channel(1);
+    thread::Builder::new().name("netlink".to_owned()).spawn(move || {
+        while !sender.is_closed() {
+            match monitor.wait(REFRESH) {
+                Ok(changes) if changes.any() => _ = sender.try_send(()),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot listen to the kernel's events; links and neighbors are read now and then");
+                    return;
+                }
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// What has to be done again and again.
+async fn upkeep(store: Arc<Store>, mut events: mpsc::Receiver<()>) {
+    let mut second = interval(Duration::from_secs(1));
+    let mut refresh = interval(REFRESH);
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = second.tick() => {
+                if store.dataplane().tell(Request::Expire).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            _ = refresh.tick() => {}
+            Some(()) = events.recv() => {}
+        }
+        match store.dataplane().refresh().await {
+            Ok(Ok(changes)) => {
+                for change in &changes {
+                    tracing::info!(change, "ports or neighbors changed");
+                }
+                if !changes.is_empty() {
+                    store.publish("ports", json!({"changes": changes}));
+                }
+            }
+            Ok(Err(reason)) => tracing::warn!(reason, "cannot follow links and neighbors"),
+            Err(_) => return,
+        }
+        mend(&store).await;
+    }
+}
+
+/// Offers the data path again what it did not take.
+async fn mend(store: &Store) {
+    let now = store.snapshot();
+    if now.programmed == now.revision && now.not_installed.is_empty() {
+        return;
+    }
+    if let Err(problem) = store.reconcile().await {
+        tracing::debug!(reason = problem.detail, "the rules are not in force");
+    }
+}

@@ -1,0 +1,262 @@
+//! The thread that owns the data path, and its answers in the terms of the daemon.
+
+use std::{error::Error, fmt::Write as _, path::Path, thread, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use dataplane_user as user;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    config::{Config, Role},
+    dataplane::{
+        Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
+        Request, RuleCounter, Status,
+    },
+};
+
+/// Opens the data path and serves requests until the last handle is gone. What is returned ends with the thread.
+pub(crate) async fn start(
+    config: &Config,
+    requests: mpsc::Receiver<Request>,
+) -> Result<oneshot::Receiver<()>> {
+    let options = options(config);
+    let (opened, open) = oneshot::channel();
+    let (alive, ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("dataplane".to_owned())
+        .spawn(move || {
+            let _alive: oneshot::Sender<()> = alive;
+            match user::Dataplane::open(options) {
+                Ok(dataplane) => {
+                    if opened.send(Ok(())).is_ok() {
+                        serve(dataplane, requests);
+                    }
+                }
+                // Nobody waiting for it any more is no reason to complain.
+                Err(error) => _ = opened.send(Err(sentence(&error))),
+            }
+        })?;
+    let result = open.await.context("the thread of the data path died")?;
+    result.map_err(|why| anyhow!("cannot open the data path: {why}"))?;
+    Ok(ended)
+}
+
+/// Removes the programs and everything pinned; says what was there.
+pub(crate) fn detach(pins: &Path) -> Result<Vec<String>> {
+    user::Dataplane::detach(pins).map_err(|error| anyhow!("cannot detach: {}", sentence(&error)))
+}
+
+fn options(config: &Config) -> user::Options {
+    let mut limits = user::Limits::default();
+    for (limit, wanted) in [
+        (&mut limits.flows, config.limits.flows),
+        (&mut limits.filters, config.limits.filters),
+        (&mut limits.rules, config.limits.rules),
+        (&mut limits.fragments, config.limits.fragments),
+    ] {
+        *limit = wanted.unwrap_or(*limit);
+    }
+    let mut timeouts = user::Timeouts::default();
+    for (time, wanted) in [
+        (
+            &mut timeouts.tcp_established,
+            config.timeouts.tcp_established,
+        ),
+        (&mut timeouts.tcp_transitory, config.timeouts.tcp_transitory),
+        (&mut timeouts.tcp_closing, config.timeouts.tcp_closing),
+        (&mut timeouts.udp, config.timeouts.udp),
+        (&mut timeouts.icmp, config.timeouts.icmp),
+        (&mut timeouts.other, config.timeouts.other),
+    ] {
+        *time = wanted.map_or(*time, Duration::from_secs);
+    }
+    let ports = config.ports.iter().map(|port| user::PortConfig {
+        name: port.name.clone(),
+        interface: port.interface.clone(),
+        role: match port.role {
+            Role::Access => user::Role::Access,
+            Role::Core => user::Role::Core,
+            Role::App => user::Role::App,
+            Role::Peer => user::Role::Peer,
+        },
+        pair: port.pair.clone(),
+        zone: port.zone,
+        allow_generic: port.allow_generic,
+    });
+    user::Options {
+        pin_directory: config.node.pin_directory.clone(),
+        ports: ports.collect(),
+        limits,
+        timeouts,
+    }
+}
+
+/// Answers until the last handle is gone. A question whose asker went away needs no answer.
+fn serve(mut dataplane: user::Dataplane, mut requests: mpsc::Receiver<Request>) {
+    while let Some(request) = requests.blocking_recv() {
+        match request {
+            Request::Apply(rules, answer) => _ = answer.send(apply(&mut dataplane, &rules)),
+            Request::Observe(answer) => _ = answer.send(observe(&dataplane)),
+            Request::Flows(answer) => {
+                _ = answer.send(dataplane.flows().into_iter().map(flow).collect())
+            }
+            Request::Explain {
+                port,
+                frame,
+                answer,
+            } => _ = answer.send(explain(&dataplane, &port, &frame)),
+            Request::Refresh(answer) => _ = answer.send(refresh(&mut dataplane)),
+            Request::Expire => drop(dataplane.expire()),
+        }
+    }
+}
+
+fn apply(dataplane: &mut user::Dataplane, rules: &user::rule::RuleSet) -> Result<Applied, String> {
+    let user::Applied {
+        epoch,
+        added,
+        changed,
+        removed,
+        not_installed,
+        ..
+    } = dataplane.apply(rules).map_err(|error| sentence(&error))?;
+    Ok(Applied {
+        epoch,
+        added,
+        changed,
+        removed,
+        not_installed,
+    })
+}
+
+fn refresh(dataplane: &mut user::Dataplane) -> Result<Vec<String>, String> {
+    let changes = dataplane.refresh().map_err(|error| sentence(&error))?;
+    Ok(changes.iter().map(ToString::to_string).collect())
+}
+
+fn observe(dataplane: &user::Dataplane) -> Observation {
+    let status = dataplane.status();
+    let pressure = status.pressure.into_iter().map(|map| Pressure {
+        name: map.name.to_string(),
+        used: map.used.into(),
+        max: map.max.into(),
+    });
+    let port_counters = dataplane
+        .port_counters()
+        .into_iter()
+        .map(|counter| PortCounter {
+            port: counter.port,
+            reason: counter.reason,
+            packets: counter.packets,
+            bytes: counter.bytes,
+        });
+    let rule_counters = dataplane.rule_counters().into_iter().map(|counter| {
+        let value = RuleCounter {
+            packets: counter.packets,
+            bytes: counter.bytes,
+            last_hit: counter.last_hit,
+        };
+        (counter.id, value)
+    });
+    let next_hops = dataplane.next_hops().into_iter().map(|hop| {
+        let (resolved_port, resolved_mac) = hop
+            .resolved
+            .map(|(port, mac)| (port, mac.to_string()))
+            .unzip();
+        NextHop {
+            address: hop.address,
+            port: hop.port,
+            resolved_port,
+            resolved_mac,
+        }
+    });
+    Observation {
+        status: Status {
+            epoch: status.epoch,
+            adopted: status.adopted,
+            pressure: pressure.collect(),
+            program_instructions: status.program.verified_instructions,
+            program_bytes: status.program.size,
+        },
+        ports: dataplane.ports().into_iter().map(port).collect(),
+        port_counters: port_counters.collect(),
+        rule_counters: rule_counters.collect(),
+        next_hops: next_hops.collect(),
+    }
+}
+
+fn port(status: user::PortStatus) -> Port {
+    Port {
+        name: status.name,
+        interface: status.interface,
+        ifindex: status.ifindex,
+        role: match status.role {
+            user::Role::Access => "access",
+            user::Role::Core => "core",
+            user::Role::App => "app",
+            user::Role::Peer => "peer",
+        }
+        .to_owned(),
+        mode: match status.mode {
+            user::Mode::Native => "native",
+            user::Mode::Generic => "generic",
+            user::Mode::Down => "down",
+        }
+        .to_owned(),
+        pair: status.pair,
+        zone: status.zone,
+        mac: Some(status.mac.to_string()),
+        mtu: status.mtu,
+        reason: status.reason,
+    }
+}
+
+fn flow(flow: user::Flow) -> Flow {
+    let count = |count: user::Count| Count {
+        packets: count.packets,
+        bytes: count.bytes,
+        wire_bytes: count.wire_bytes,
+    };
+    Flow {
+        source: flow.source,
+        source_port: flow.source_port,
+        destination: flow.destination,
+        destination_port: flow.destination_port,
+        protocol: flow.protocol,
+        zone: flow.zone,
+        rule: flow.rule,
+        ingress: flow.ingress,
+        target: flow.target,
+        upstream: count(flow.upstream),
+        downstream: count(flow.downstream),
+        first_seen: flow.first_seen,
+        last_seen: flow.last_seen,
+        tcp_flags: flow.tcp_flags,
+    }
+}
+
+fn explain(dataplane: &user::Dataplane, port: &str, frame: &[u8]) -> Result<Explanation, String> {
+    let explanation = dataplane
+        .explain(port, frame)
+        .map_err(|error| sentence(&error))?;
+    Ok(Explanation {
+        reason: explanation.reason.name(),
+        meaning: explanation.reason.doc(),
+        rule: explanation.rule,
+        flow: explanation.flow.map(flow),
+        action: explanation.action,
+        target_port: explanation.target_port,
+        frame: explanation.frame_out,
+    })
+}
+
+/// An error with its causes, on one line.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
