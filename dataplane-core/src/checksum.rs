@@ -28,7 +28,8 @@ impl Delta {
 }
 
 /// The sum of the four 16-bit words in `bits`.
-const fn halves(bits: u64) -> u32 {
+#[must_use]
+pub const fn halves(bits: u64) -> u32 {
     (bits >> 48) as u32
         + (bits >> 32 & 0xffff) as u32
         + (bits >> 16 & 0xffff) as u32

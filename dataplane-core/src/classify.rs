@@ -6,14 +6,15 @@
 use crate::{
     flow::FlowKey,
     parse::has_ports,
-    table::{Action, Filter, Image, Index, STEPS, Split, Tables, field, kind, verb},
+    table::{RuleAction, Filter, Image, Index, STEPS, Split, Tables, field, kind, verb},
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.
 pub const NO_PORTS: u32 = 0x1_0000;
 
 /// What is asked: the facts that filters look at.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
 pub struct Query {
     /// Source address.
     pub source: [u64; 2],
@@ -29,6 +30,8 @@ pub struct Query {
     pub zone: u16,
     /// Protocol.
     pub protocol: u8,
+    /// Where to begin: [`Image::root`](crate::table::Image::root).
+    pub root: u32,
     /// Any of [`kind`].
     pub kinds: u8,
     /// The slot of the port that the packet came by: rules that lead there do not apply.
@@ -38,7 +41,7 @@ pub struct Query {
 impl Query {
     /// Asks about packets with `key`.
     #[must_use]
-    pub const fn new(key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Self {
+    pub const fn new(image: Image, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Self {
         let (source_port, destination_port) = if has_ports(key.protocol) {
             (key.source_port as u32, key.destination_port as u32)
         } else {
@@ -52,11 +55,14 @@ impl Query {
             tos,
             zone: key.zone,
             protocol: key.protocol,
+            root: image.root.0,
             kinds,
             from,
         }
     }
 
+    /// Out of line, as the next, so that the verifier forgets which comparison decided.
+    #[inline(never)]
     const fn is_low(&self, split: &Split) -> bool {
         match split.field {
             field::DESTINATION => below(self.destination, split.threshold),
@@ -69,6 +75,7 @@ impl Query {
     }
 
     /// Whether `filter` matches, but for the DSCP or traffic class.
+    #[inline(never)]
     const fn meets(&self, filter: &Filter) -> bool {
         filter.kind & self.kinds != 0
             && within(self.destination, &filter.destination)
@@ -82,30 +89,79 @@ impl Query {
             && filter.zone[0] <= self.zone
             && self.zone <= filter.zone[1]
     }
+
+    /// Whether `filter` would treat a packet of the same family differently for its class alone.
+    const fn minds_class(&self, filter: &Filter) -> bool {
+        let (first, last) = if self.tos < 256 { (0, 63) } else { (256, 511) };
+        filter.tos[0] > first || filter.tos[1] < last
+    }
 }
 
 /// The answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// The action of the first rule that matches.
-    pub action: Option<u32>,
-    /// Whether another DSCP or traffic class could have made a PACKET rule match instead.
-    pub sensitive: bool,
+    /// The action of the first rule that matches, plus 1; 0 when there is none.
+    action: u32,
+    state: u32,
 }
 
-/// Finds the first rule that matches. `None`: the rule set could not be followed to its end.
-pub fn first_match<T: Tables>(tables: &T, image: Image, query: &Query) -> Option<Answer> {
-    let mut at = image.root;
-    let mut sensitive = false;
+impl From<Answer> for u64 {
+    fn from(answer: Answer) -> Self {
+        Self::from(answer.state) << 32 | Self::from(answer.action)
+    }
+}
+
+impl From<u64> for Answer {
+    fn from(word: u64) -> Self {
+        Self {
+            action: word as u32,
+            state: (word >> 32) as u32,
+        }
+    }
+}
+
+impl Answer {
+    const SENSITIVE: u32 = 1;
+    const BROKEN: u32 = 2;
+
+    /// The action of the first rule that matches.
+    #[must_use]
+    pub const fn action(self) -> Option<u32> {
+        if self.action == 0 {
+            None
+        } else {
+            Some(self.action - 1)
+        }
+    }
+
+    /// Whether a PACKET rule matched, or did not, for the DSCP or traffic class of the packet.
+    #[must_use]
+    pub const fn is_sensitive(self) -> bool {
+        self.state & Self::SENSITIVE != 0
+    }
+
+    /// Whether the rule set could not be followed to its end.
+    #[must_use]
+    pub const fn is_broken(self) -> bool {
+        self.state & Self::BROKEN != 0
+    }
+}
+
+/// Finds the first rule that matches.
+pub fn first_match<T: Tables>(tables: &T, query: &Query) -> Answer {
+    let mut answer = Answer {
+        action: 0,
+        state: 0,
+    };
+    let mut at = Index(query.root);
     for _ in 0..STEPS {
         if at == Index::END {
-            return Some(Answer {
-                action: None,
-                sensitive,
-            });
+            return answer;
         }
         if !at.is_filter() {
-            let split = tables.split(at.cell())?;
+            let Some(split) = tables.split(at.cell()) else {
+                break;
+            };
             at = if query.is_low(split) {
                 split.low
             } else {
@@ -113,26 +169,31 @@ pub fn first_match<T: Tables>(tables: &T, image: Image, query: &Query) -> Option
             };
             continue;
         }
-        let filter = tables.filter(at.cell())?;
+        let Some(filter) = tables.filter(at.cell()) else {
+            break;
+        };
         if query.meets(filter) {
+            if filter.kind == kind::PACKET && query.minds_class(filter) {
+                answer.state |= Answer::SENSITIVE;
+            }
             if filter.tos[0] <= query.tos && query.tos <= filter.tos[1] {
-                if !leads_back(tables, tables.action(filter.action)?, query.from) {
-                    return Some(Answer {
-                        action: Some(filter.action),
-                        sensitive,
-                    });
+                let Some(action) = tables.action(filter.action) else {
+                    break;
+                };
+                if !leads_back(tables, action, query.from) {
+                    answer.action = filter.action + 1;
+                    return answer;
                 }
-            } else if filter.kind == kind::PACKET {
-                sensitive = true;
             }
         }
         at = filter.next;
     }
-    None
+    answer.state |= Answer::BROKEN;
+    answer
 }
 
 /// Whether `action` sends packets out of the port in slot `from`.
-fn leads_back<T: Tables>(tables: &T, action: &Action, from: u16) -> bool {
+fn leads_back<T: Tables>(tables: &T, action: &RuleAction, from: u16) -> bool {
     matches!(action.verb, verb::FORWARD | verb::DUPLICATE)
         && tables.hop(action.first).is_some_and(|hop| hop.slot == from)
 }

@@ -1,6 +1,6 @@
 //! Flows: their key, and the record of both directions.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::{
     parse::Link,
@@ -43,30 +43,39 @@ impl FlowKey {
         }
     }
 
-    /// As words; they can be compared and stored one by one.
+    /// As words, which can be compared and stored one by one.
     #[must_use]
-    pub const fn words(&self) -> [u64; 5] {
-        let rest = (self.source_port as u64) << 48
-            | (self.destination_port as u64) << 32
-            | (self.zone as u64) << 16
-            | self.protocol as u64;
-        let [a, b] = self.source;
-        let [c, d] = self.destination;
-        [a, b, c, d, rest]
+    pub const fn words(self) -> [u64; 5] {
+        transmute!(self)
+    }
+}
+
+/// A key in a record, which packets on other CPUs and user space may read meanwhile.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(transparent)]
+pub struct SharedKey([Word; 5]);
+
+impl SharedKey {
+    /// The key.
+    #[must_use]
+    pub fn get(&self) -> FlowKey {
+        let [a, b, c, d, rest] = &self.0;
+        transmute!([a.get(), b.get(), c.get(), d.get(), rest.get()])
     }
 
-    /// The key of which these are the words.
-    #[must_use]
-    pub const fn of_words([a, b, c, d, rest]: [u64; 5]) -> Self {
-        Self {
-            source: [a, b],
-            destination: [c, d],
-            source_port: (rest >> 48) as u16,
-            destination_port: (rest >> 32) as u16,
-            zone: (rest >> 16) as u16,
-            protocol: rest as u8,
-            padding: 0,
+    /// Sets the key.
+    pub fn set(&self, key: &FlowKey) {
+        for (cell, word) in self.0.iter().zip(key.words()) {
+            cell.set(word);
         }
+    }
+
+    /// The destination address.
+    #[must_use]
+    pub fn destination(&self) -> [u64; 2] {
+        let [_, _, high, low, _] = &self.0;
+        [high.get(), low.get()]
     }
 }
 
@@ -89,14 +98,14 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, 
     for way in [first, second] {
         if way.holds(&words) {
             let flow = FlowRef::from(way.flow.get());
-            let record = tables.record(flow.id)?;
-            if record.generation.get() as u32 == flow.generation {
+            let record = tables.record(flow.id())?;
+            if record.generation.get() as u32 == flow.generation() {
                 return Some((record, flow));
             }
         }
     }
     let flow = tables.flow(key)?;
-    let record = tables.record(flow.id)?;
+    let record = tables.record(flow.id())?;
     if !tables.read_only() {
         second.replace_by(first);
         first.set(&words, flow);
@@ -230,9 +239,9 @@ pub struct Record {
     /// Upstream and downstream.
     pub halves: [Half; 2],
     /// The key of upstream packets.
-    pub key: [Word; 5],
+    pub key: SharedKey,
     /// The key of downstream packets.
-    pub reply: [Word; 5],
+    pub reply: SharedKey,
 }
 
 impl Record {
@@ -251,25 +260,6 @@ impl Record {
         match direction {
             Direction::Upstream => &self.decided[0],
             Direction::Downstream => &self.decided[1],
-        }
-    }
-
-    /// The key of upstream packets.
-    #[must_use]
-    pub fn upstream_key(&self) -> FlowKey {
-        FlowKey::of_words(load(&self.key))
-    }
-
-    /// The key of downstream packets.
-    #[must_use]
-    pub fn reply_key(&self) -> FlowKey {
-        FlowKey::of_words(load(&self.reply))
-    }
-
-    /// Sets one of the keys.
-    pub fn set_key(cells: &[Word; 5], key: &FlowKey) {
-        for (cell, word) in cells.iter().zip(key.words()) {
-            cell.set(word);
         }
     }
 
@@ -328,15 +318,4 @@ impl Half {
             self.last_seen.set(now);
         }
     }
-}
-
-fn load(cells: &[Word; 5]) -> [u64; 5] {
-    let [a, b, c, d, rest] = cells;
-    [
-        a.get(),
-        b.get(),
-        c.get(),
-        d.get(),
-        rest.get(),
-    ]
 }

@@ -6,7 +6,7 @@
 use zerocopy::network_endian::{U16, U32, U64};
 
 use crate::{
-    checksum::fold,
+    checksum::{fold, halves},
     packet::Packet,
     parse::Facts,
     rewrite,
@@ -17,9 +17,8 @@ use crate::{
     },
 };
 
-/// Octets of the packet that are quoted, in chunks. Whatever is too long for an MTU is longer.
+/// Octets of the packet that are quoted. Whatever is too long for an MTU is longer.
 const QUOTE: usize = 256;
-const CHUNK: usize = 64;
 
 /// Turns the packet into the answer to it. `false`: the driver had no room for it.
 #[must_use]
@@ -59,13 +58,14 @@ fn message<P: Packet>(packet: &mut P, facts: &Facts, at: usize, mtu: u32) -> boo
     if facts.ip.v6 {
         let [a, b] = facts.key.source;
         let [c, d] = facts.key.destination;
-        sum += words([a, b, c, d]) + u32::from(ICMPV6) + (Icmp::LEN + QUOTE) as u32;
+        sum += halves(a) + halves(b) + halves(c) + halves(d);
+        sum += u32::from(ICMPV6) + (Icmp::LEN + QUOTE) as u32;
     }
-    for chunk in 0..QUOTE / CHUNK {
-        let Some(quote) = packet.get::<[U64; CHUNK / 8]>(at + Icmp::LEN + chunk * CHUNK) else {
+    for word in 0..QUOTE / 8 {
+        let Some(quoted) = packet.get::<U64>(at + Icmp::LEN + word * 8) else {
             return false;
         };
-        sum += words(quote.map(|word| word.get()));
+        sum += halves(quoted.get());
     }
     let Some(icmp) = packet.get_mut::<Icmp>(at) else {
         return false;
@@ -89,12 +89,11 @@ fn ipv4<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
     ip.checksum = U16::ZERO;
     ip.source = U32::new(facts.key.destination[1] as u32);
     ip.destination = U32::new(facts.key.source[1] as u32);
-    let sum = words([
-        0x45c0_0000_0000_0000 | u64::from(ip.total_length.get()) << 32,
-        0x4000 | u64::from(ICMP),
-        facts.key.destination[1] & 0xffff_ffff,
-        facts.key.source[1] & 0xffff_ffff,
-    ]);
+    let sum = 0x45c0
+        + u32::from(ip.total_length.get())
+        + u32::from(u16::from_be_bytes([ip.ttl, ip.protocol]))
+        + halves(facts.key.destination[1] & 0xffff_ffff)
+        + halves(facts.key.source[1] & 0xffff_ffff);
     ip.checksum = U16::new(!fold(sum));
     true
 }
@@ -110,16 +109,4 @@ fn ipv6<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
     ip.source = facts.key.destination.map(U64::new);
     ip.destination = facts.key.source.map(U64::new);
     true
-}
-
-/// The sum of the 16-bit words.
-fn words<const N: usize>(bits: [u64; N]) -> u32 {
-    let mut sum = 0;
-    for word in bits {
-        sum += (word >> 48) as u32
-            + (word >> 32 & 0xffff) as u32
-            + (word >> 16 & 0xffff) as u32
-            + (word & 0xffff) as u32;
-    }
-    sum
 }

@@ -108,6 +108,7 @@ impl Facts {
 /// # Errors
 ///
 /// The reason why there is nothing to steer.
+#[inline(never)]
 pub fn frame<P: Packet, T: Tables>(
     packet: &P,
     zone: u16,
@@ -132,29 +133,32 @@ pub fn frame<P: Packet, T: Tables>(
     Ok(())
 }
 
-/// The key of the packet that an ICMP error quotes, as far as it tells, and where it is.
-pub fn quoted<P: Packet>(packet: &P, facts: &Facts) -> Option<(FlowKey, Ip)> {
+/// Parses the packet that an ICMP error quotes, as far as it tells: `false` when that is too little.
+#[inline(never)]
+pub fn quoted<P: Packet>(packet: &P, facts: &Facts, key: &mut FlowKey, ip: &mut Ip) -> bool {
     let offset = facts.ip.payload + Icmp::LEN as u16;
-    let (mut key, mut ip) = (FlowKey::default(), Ip::default());
-    if facts.ip.v6 {
-        quoted_ipv6(packet, offset, &mut key, &mut ip)?;
+    let header = if facts.ip.v6 {
+        quoted_ipv6(packet, offset, key, ip)
     } else {
-        quoted_ipv4(packet, offset, &mut key, &mut ip)?;
-    }
-    if ip.is_later_fragment() {
-        return None;
+        quoted_ipv4(packet, offset, key, ip)
+    };
+    if header.is_none() || ip.is_later_fragment() {
+        return false;
     }
     key.zone = facts.key.zone;
     if has_ports(ip.protocol) {
-        key.set_ports(packet.get::<Ports>(ip.payload.into())?);
+        let Some(ports) = packet.get::<Ports>(ip.payload.into()) else {
+            return false;
+        };
+        key.set_ports(ports);
     } else if is_icmp(ip.protocol) {
-        let icmp = packet.get::<Icmp>(ip.payload.into())?;
-        if !icmp.is_echo(ip.protocol) {
-            return None;
-        }
+        let Some(icmp) = packet.get::<Icmp>(ip.payload.into()) else {
+            return false;
+        };
         key.set_identifier(icmp);
+        return icmp.is_echo(ip.protocol);
     }
-    Some((key, ip))
+    true
 }
 
 /// Parses the link layer.

@@ -1,18 +1,22 @@
 //! Which rule a packet comes under, and making a flow of it.
 
 use crate::{
-    classify::{self, Answer, Query},
+    classify::{Answer, Query},
     flow::{self, Decision, FlowKey, Record},
     steer::Steering,
-    table::{Action, Direction, FlowRef, Inserted, NO_PORT, Tables, flag, kind, verb},
+    table::{RuleAction, Direction, FlowRef, Inserted, NO_PORT, Tables, flag, kind, verb},
     verdict::Reason,
 };
 
 impl<'a, T: Tables> Steering<'a, T> {
     /// The first rule of `kinds` that matches the packet.
-    pub(crate) fn classify(&self, kinds: u8) -> Option<Answer> {
-        let query = Query::new(&self.facts.key, self.facts.ip.tos, kinds, self.port.slot);
-        classify::first_match(self.tables, self.image, &query)
+    pub(crate) fn classify(&self, kinds: u8) -> Answer {
+        self.ask(&self.facts.key, self.facts.ip.tos, kinds, self.port.slot)
+    }
+
+    fn ask(&self, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Answer {
+        self.query.set(Query::new(self.image, key, tos, kinds, from));
+        self.tables.classify(self.query)
     }
 
     /// The action for a packet of a flow. An ICMP error is not what the flow's decision was taken for.
@@ -38,19 +42,22 @@ impl<'a, T: Tables> Steering<'a, T> {
         icmp_error: bool,
     ) -> Result<Option<u32>, Reason> {
         let context = self.context(record)?;
-        let own = self.classify(kind::PACKET).ok_or(Reason::RuleSetBroken)?;
+        let own = self.classify(kind::PACKET);
+        if own.is_broken() {
+            return Err(Reason::RuleSetBroken);
+        }
         let mut decision = Decision {
             epoch: self.image.epoch,
             action: context,
-            sensitive: own.sensitive,
+            sensitive: own.is_sensitive(),
         };
-        if let Some(action) = own.action.and_then(|cell| self.tables.action(cell)) {
+        if let Some(action) = own.action().and_then(|cell| self.tables.action(cell)) {
             let first = match context.and_then(|cell| self.tables.action(cell)) {
                 Some(context) => action.rank < context.rank,
                 None => true,
             };
             if first {
-                decision.action = own.action;
+                decision.action = own.action();
             }
             // Whether it applies depends on where the packet comes from.
             decision.sensitive |= matches!(action.verb, verb::FORWARD | verb::DUPLICATE);
@@ -67,50 +74,70 @@ impl<'a, T: Tables> Steering<'a, T> {
         if context.epoch == self.image.epoch {
             return Ok(context.action);
         }
-        let key = record.upstream_key();
+        let key = record.key.get();
         let tos = record.tos.get() as u16;
         let slot = record.way_back().ue.get() as u16;
-        let query = Query::new(&key, tos, kind::FLOW, slot);
-        let answer = classify::first_match(self.tables, self.image, &query)
-            .ok_or(Reason::RuleSetBroken)?;
-        if self.tables.read_only() {
-            return Ok(answer.action);
+        let answer = self.ask(&key, tos, kind::FLOW, slot);
+        if answer.is_broken() {
+            return Err(Reason::RuleSetBroken);
         }
-        if let Some(action) = answer.action.and_then(|cell| self.tables.action(cell)) {
-            let old = record.reply_key();
-            let new = self.reply_key(&key, action)?;
-            if new != old {
-                let flow = self.tables.flow(&old).ok_or(Reason::ReplyConflict)?;
-                match self.tables.insert(&new, flow) {
-                    Inserted::Done => {}
-                    Inserted::Exists => return Err(Reason::ReplyConflict),
-                    Inserted::Full => return Err(Reason::FlowTableFull),
-                }
-                Record::set_key(&record.reply, &new);
-                self.tables.remove(&old);
-            }
+        if self.tables.read_only() {
+            return Ok(answer.action());
+        }
+        if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
+            self.rekey(record, action)?;
         }
         let decision = Decision {
             epoch: self.image.epoch,
-            action: answer.action,
+            action: answer.action(),
             sensitive: false,
         };
         record.context.set(decision.into());
-        Ok(answer.action)
+        Ok(answer.action())
     }
 
-    /// Makes a flow that comes under the action in `cell`.
+    /// Follows a change of where the answers come from.
+    #[inline(never)]
+    fn rekey(&self, record: &Record, action: &RuleAction) -> Result<(), Reason> {
+        let tables = self.tables;
+        let (old, new) = (record.reply.get(), self.reply_key(&record.key.get(), action)?);
+        if new == old {
+            return Ok(());
+        }
+        let flow = tables.flow(&old).ok_or(Reason::ReplyConflict)?;
+        record.reply.set(&new);
+        match tables.insert(&record.reply, flow) {
+            Inserted::Done => {
+                tables.remove(&old);
+                Ok(())
+            }
+            refused => {
+                record.reply.set(&old);
+                Err(refused.reason())
+            }
+        }
+    }
+
+    /// Makes a flow that comes under the action in `cell`, or notes why it cannot be made. (A result
+    /// of both would pass the record through memory, where the verifier loses it.)
+    #[inline(never)]
     pub(crate) fn remember(
         &self,
-        action: &Action,
+        action: &RuleAction,
         cell: u32,
         sensitive: bool,
-    ) -> Result<&'a Record, Reason> {
+    ) -> Option<&'a Record> {
         let tables = self.tables;
-        let key = &self.facts.key;
-        let reply = self.reply_key(key, action)?;
-        let id = tables.allocate().ok_or(Reason::FlowTableFull)?;
-        let record = tables.record(id).ok_or(Reason::FlowTableFull)?;
+        let reply = match self.reply_key(&self.facts.key, action) {
+            Ok(reply) => reply,
+            Err(reason) => {
+                self.refusal.set(reason);
+                return None;
+            }
+        };
+        self.refusal.set(Reason::FlowTableFull);
+        let id = tables.allocate()?;
+        let record = tables.record(id)?;
         let mut decision = Decision {
             epoch: self.image.epoch,
             action: Some(cell),
@@ -121,45 +148,34 @@ impl<'a, T: Tables> Steering<'a, T> {
         let [upstream, downstream] = &record.decided;
         upstream.set(decision.into());
         downstream.set(0);
-        Record::set_key(&record.key, key);
-        Record::set_key(&record.reply, &reply);
+        record.key.set(&self.facts.key);
+        record.reply.set(&reply);
         record.tos.set(self.facts.ip.tos.into());
         record.first_seen.set(tables.now());
         record.follow(&self.facts.link, self.port.slot);
-        let mut flow = FlowRef {
-            id,
-            generation: record.generation.get() as u32,
-            direction: Direction::Downstream,
-        };
+        let generation = record.generation.get() as u32;
+        let flow = |direction| FlowRef::new(id, generation, direction);
         // The reply's key first: while nothing leads to the record, it can be given back.
-        match tables.insert(&reply, flow) {
-            Inserted::Done => record.live.set(1),
-            refused => {
-                tables.release(id);
-                return match (refused, flow::find(tables, key)) {
-                    // Another CPU made the flow at the same time.
-                    (_, Some((record, _))) => Ok(record),
-                    (Inserted::Exists, None) => Err(Reason::ReplyConflict),
-                    _ => Err(Reason::FlowTableFull),
-                };
+        let mut inserted = tables.insert(&record.reply, flow(Direction::Downstream));
+        if inserted == Inserted::Done {
+            record.live.set(1);
+            inserted = tables.insert(&record.key, flow(Direction::Upstream));
+            if inserted == Inserted::Done {
+                return Some(record);
             }
+            // Somebody may hold the record by now: it stays until it expires.
+            tables.remove(&reply);
+        } else {
+            tables.release(id);
         }
-        flow.direction = Direction::Upstream;
-        match tables.insert(key, flow) {
-            Inserted::Done => Ok(record),
-            refused => {
-                // Somebody may hold the record by now: it stays until it expires.
-                tables.remove(&reply);
-                match (refused, flow::find(tables, key)) {
-                    (_, Some((record, _))) => Ok(record),
-                    _ => Err(Reason::FlowTableFull),
-                }
-            }
-        }
+        // Another CPU may have made the flow at the same time.
+        self.refusal.set(inserted.reason());
+        let (record, _) = flow::find(tables, &self.facts.key)?;
+        Some(record)
     }
 
     /// The key of the answers to packets with `key`, once they have been through `action`.
-    fn reply_key(&self, key: &FlowKey, action: &Action) -> Result<FlowKey, Reason> {
+    fn reply_key(&self, key: &FlowKey, action: &RuleAction) -> Result<FlowKey, Reason> {
         let mut reply = key.reversed();
         if action.verb == verb::FORWARD && action.flags & flag::INLINE == 0 {
             let hop = self.tables.hop(action.first).ok_or(Reason::NextHopUnresolved)?;
@@ -173,7 +189,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Whether answers find their way without an entry in the flow table: the kernel routes them.
-    pub(crate) const fn works_without_flow(&self, action: &Action) -> bool {
+    pub(crate) fn works_without_flow(&self, action: &RuleAction) -> bool {
+        if !matches!(self.refusal.get(), Reason::FlowTableFull) {
+            return false;
+        }
         match action.verb {
             verb::PASSTHROUGH => true,
             verb::FORWARD => {
@@ -185,19 +204,25 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// Whether the packet, which an application sends, answers the copy of a packet.
     pub(crate) fn answers_copy(&self) -> bool {
-        let query = Query::new(
-            &self.facts.key.reversed(),
-            self.facts.ip.tos,
-            kind::PACKET,
-            NO_PORT,
-        );
-        classify::first_match(self.tables, self.image, &query)
-            .and_then(|answer| self.tables.action(answer.action?))
+        let key = self.facts.key.reversed();
+        self.ask(&key, self.facts.ip.tos, kind::PACKET, NO_PORT)
+            .action()
+            .and_then(|cell| self.tables.action(cell))
             .is_some_and(|action| {
                 action.verb == verb::DUPLICATE
                     && [action.first, action.second]
                         .into_iter()
                         .any(|hop| self.tables.hop(hop).is_some_and(|hop| hop.slot == self.port.slot))
             })
+    }
+}
+
+impl Inserted {
+    /// Why a flow could not be made.
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Exists => Reason::ReplyConflict,
+            Self::Done | Self::Full => Reason::FlowTableFull,
+        }
     }
 }

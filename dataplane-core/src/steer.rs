@@ -4,28 +4,58 @@
 //! Functions that packets of known flows have no need for are kept out of line: the kernel's verifier
 //! then looks at them once, and they do not share the little stack there is.
 
+use core::cell::Cell;
+
 use crate::{
-    flow::{self, Record},
+    classify::Query,
+    flow::{self, FlowKey, Record},
     icmp,
     packet::Packet,
-    parse::{self, Facts},
+    parse::{self, Facts, Ip},
     rewrite::{self, Address},
-    table::{Action, Direction, FlowRef, Image, NO_PORT, Port, Tables, Trace, flag, kind, verb},
+    table::{RuleAction, Direction, FlowRef, Image, NO_PORT, Port, Tables, Trace, flag, kind, verb},
     verdict::{self, Reason, Verdict},
 };
 
+/// Where the facts of a packet are kept while it is on its way.
+///
+/// In the kernel it is in a map. The verifier knows nothing of what is in there, so whatever was found
+/// out about a packet, the code that follows is looked at once and not again for each case.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Scratch {
+    facts: Facts,
+    query: Cell<Query>,
+    send: Cell<Send>,
+    refusal: Cell<Reason>,
+}
+
 /// Takes a packet that came from the interface `ifindex` to its verdict, and counts it.
-pub fn packet<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T) -> Verdict {
+pub fn packet<P: Packet, T: Tables>(
+    packet: &mut P,
+    ifindex: u32,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Verdict {
     let Some(port) = tables.port(ifindex) else {
         return Verdict::pass(Reason::UnknownPort);
     };
-    let mut facts = Facts::default();
-    let (verdict, bytes) = match parse::frame(packet, port.zone, tables, &mut facts) {
+    let Scratch {
+        facts,
+        query,
+        send,
+        refusal,
+    } = scratch;
+    *facts = Facts::default();
+    let (verdict, bytes) = match parse::frame(packet, port.zone, tables, facts) {
         Ok(()) => {
             let steering = Steering {
                 tables,
                 port,
-                facts: &facts,
+                facts,
+                query,
+                send,
+                refusal,
                 image: tables.image(),
             };
             (steering.packet(packet), facts.wire_len())
@@ -50,27 +80,33 @@ fn unsteered(port: &Port, reason: Reason) -> Verdict {
 }
 
 /// What to do with a packet.
+///
+/// The tag comes first, here and in everything that functions out of line pass on: the kernel refuses
+/// debug information about a type that keeps its tag anywhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 enum Plan {
     /// Nothing is changed.
     Leave(Verdict),
-    /// It leaves by a port, with a link-layer header of its own.
-    Send(Send),
+    /// It is sent as noted.
+    Send,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a packet leaves: by a port, with a link-layer header of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Send {
+    destination: u64,
+    source: u64,
+    tags: u64,
+    address: [u64; 2],
+    /// Which address is replaced, if any.
+    nat: Option<Address>,
     reason: Reason,
     slot: u16,
     /// Whether it is given to the kernel, addressed to the port in `slot`, instead of leaving.
     local: bool,
     /// Whether TTL or hop limit is decremented.
     routed: bool,
-    nat: Option<Address>,
-    address: [u64; 2],
-    destination: u64,
-    source: u64,
-    tags: u64,
 }
 
 /// One packet on its way.
@@ -78,6 +114,10 @@ pub(crate) struct Steering<'a, T> {
     pub(crate) tables: &'a T,
     pub(crate) port: &'a Port,
     pub(crate) facts: &'a Facts,
+    pub(crate) query: &'a Cell<Query>,
+    send: &'a Cell<Send>,
+    /// Why no flow was made.
+    pub(crate) refusal: &'a Cell<Reason>,
     pub(crate) image: Image,
 }
 
@@ -95,20 +135,21 @@ impl<'a, T: Tables> Steering<'a, T> {
         };
         match plan {
             Plan::Leave(verdict) => verdict,
-            Plan::Send(send) => self.send(packet, &send, quoted),
+            Plan::Send => self.send(packet, quoted),
         }
     }
 
     /// The flow of the packet that an ICMP error quotes: that of the packets it answers.
     #[inline(never)]
     fn quoted_flow<P: Packet>(&self, packet: &P) -> Option<(&'a Record, FlowRef)> {
-        let (quoted, _) = parse::quoted(packet, self.facts)?;
-        flow::find(self.tables, &quoted.reversed())
+        let (mut key, mut ip) = (FlowKey::default(), Ip::default());
+        parse::quoted(packet, self.facts, &mut key, &mut ip).then_some(())?;
+        flow::find(self.tables, &key.reversed())
     }
 
     /// A packet of a flow that has a record.
     fn known(&self, record: &Record, flow: FlowRef, quoted: bool) -> Plan {
-        let decision = self.decision(record, flow.direction, quoted);
+        let decision = self.decision(record, flow.direction(), quoted);
         self.explain(decision.ok().flatten(), Some(flow));
         let action = match decision {
             Ok(Some(cell)) => self.tables.action(cell),
@@ -122,12 +163,12 @@ impl<'a, T: Tables> Steering<'a, T> {
             self.account_rule(action);
             return self.act(action, Reason::Steered);
         }
-        match flow.direction {
+        match flow.direction() {
             Direction::Upstream if self.port.is_upstream() => {
                 if !quoted {
                     self.follow(record);
                 }
-                self.account(record, flow.direction);
+                self.account(record, flow.direction());
                 self.account_rule(action);
                 self.act(action, Reason::Steered)
             }
@@ -147,11 +188,12 @@ impl<'a, T: Tables> Steering<'a, T> {
         } else {
             kind::PACKET
         };
-        let Some(answer) = self.classify(kinds) else {
+        let answer = self.classify(kinds);
+        if answer.is_broken() {
             return self.leave(Reason::RuleSetBroken);
-        };
-        self.explain(answer.action, None);
-        let Some(cell) = answer.action else {
+        }
+        self.explain(answer.action(), None);
+        let Some(cell) = answer.action() else {
             return self.leave(Reason::NoRule);
         };
         let Some(action) = self.tables.action(cell) else {
@@ -159,12 +201,10 @@ impl<'a, T: Tables> Steering<'a, T> {
         };
         let mut reason = Reason::Steered;
         if action.kind == kind::FLOW && action.verb != verb::DROP && !self.tables.read_only() {
-            match self.remember(action, cell, answer.sensitive) {
-                Ok(record) => self.account(record, Direction::Upstream),
-                Err(Reason::FlowTableFull) if self.works_without_flow(action) => {
-                    reason = Reason::SteeredStateless;
-                }
-                Err(reason) => return self.leave(reason),
+            match self.remember(action, cell, answer.is_sensitive()) {
+                Some(record) => self.account(record, Direction::Upstream),
+                None if self.works_without_flow(action) => reason = Reason::SteeredStateless,
+                None => return self.leave(self.refusal.get()),
             }
         }
         self.account_rule(action);
@@ -172,7 +212,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// What `action` says of a packet on its way in.
-    fn act(&self, action: &Action, reason: Reason) -> Plan {
+    fn act(&self, action: &RuleAction, reason: Reason) -> Plan {
         match action.verb {
             verb::DROP => Plan::Leave(Verdict::discard(Reason::RuleDrop)),
             verb::PASSTHROUGH => self.leave(Reason::Passthrough),
@@ -183,7 +223,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// A packet of the UE's that is not from the UE's side: one that an inline application gives back.
-    fn given_back(&self, action: &Action, record: &Record) -> Plan {
+    fn given_back(&self, action: &RuleAction, record: &Record) -> Plan {
         if !self.port.is_app() {
             return self.leave(Reason::WrongSide);
         }
@@ -209,10 +249,10 @@ impl<'a, T: Tables> Steering<'a, T> {
             tags: path.tags.get(),
         };
         if access.pair != NO_PORT {
-            return Plan::Send(send);
+            return self.plan(send);
         }
         // The kernel routes it, if it is addressed to the port that it comes from.
-        Plan::Send(Send {
+        self.plan(Send {
             slot: self.port.slot,
             local: true,
             destination: self.port.mac,
@@ -222,7 +262,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// A packet towards the UE.
-    fn downstream(&self, action: &Action, record: &Record) -> Plan {
+    fn downstream(&self, action: &RuleAction, record: &Record) -> Plan {
         let from_app = self.port.is_app();
         let inline = action.flags & flag::INLINE != 0;
         match (action.verb, from_app) {
@@ -242,17 +282,17 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// To the UE, by the way that the flow came in.
-    fn back(&self, action: &Action, record: &Record) -> Plan {
+    fn back(&self, action: &RuleAction, record: &Record) -> Plan {
         let path = record.way_back();
         let ue = path.ue.get();
         let nat = action.flags & flag::NAT != 0;
-        Plan::Send(Send {
+        self.plan(Send {
             reason: Reason::Replied,
             slot: ue as u16,
             local: false,
             routed: action.flags & flag::ROUTE != 0,
             nat: nat.then_some(Address::Source),
-            address: [record.key[2].get(), record.key[3].get()],
+            address: record.key.destination(),
             destination: ue >> 16,
             source: path.core.get(),
             tags: path.tags.get(),
@@ -260,7 +300,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// To a next hop.
-    fn forward(&self, action: &Action, hop: u32, reason: Reason) -> Plan {
+    fn forward(&self, action: &RuleAction, hop: u32, reason: Reason) -> Plan {
         let Some(hop) = self.tables.hop(hop) else {
             return self.leave(Reason::NextHopUnresolved);
         };
@@ -271,7 +311,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             return self.leave(Reason::PortDown);
         };
         let nat = action.flags & flag::NAT != 0;
-        Plan::Send(Send {
+        self.plan(Send {
             reason,
             slot: hop.slot,
             local: false,
@@ -284,12 +324,19 @@ impl<'a, T: Tables> Steering<'a, T> {
         })
     }
 
+    fn plan(&self, send: Send) -> Plan {
+        self.send.set(send);
+        Plan::Send
+    }
+
     fn leave(&self, reason: Reason) -> Plan {
         Plan::Leave(unsteered(self.port, reason))
     }
 
     /// Sends a packet out, changed as it has to be.
-    fn send<P: Packet>(&self, packet: &mut P, send: &Send, quoted: bool) -> Verdict {
+    #[inline(never)]
+    fn send<P: Packet>(&self, packet: &mut P, quoted: bool) -> Verdict {
+        let send = self.send.get();
         let (link, ip) = (&self.facts.link, &self.facts.ip);
         let Some(port) = self.tables.port_in(send.slot) else {
             return unsteered(self.port, Reason::PortDown);
@@ -325,9 +372,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// in the error itself, unless that comes from a router on the way.
     #[inline(never)]
     fn translate_error<P: Packet>(&self, packet: &mut P, which: Address, new: [u64; 2]) -> bool {
-        let Some((key, ip)) = parse::quoted(packet, self.facts) else {
+        let (mut key, mut ip) = (FlowKey::default(), Ip::default());
+        if !parse::quoted(packet, self.facts, &mut key, &mut ip) {
             return false;
-        };
+        }
         let (own, old, other) = match which {
             Address::Source => (self.facts.key.source, key.destination, Address::Destination),
             Address::Destination => (self.facts.key.destination, key.source, Address::Source),
@@ -379,7 +427,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Counts the packet for its rule.
-    fn account_rule(&self, action: &Action) {
+    fn account_rule(&self, action: &RuleAction) {
         if self.tables.read_only() {
             return;
         }

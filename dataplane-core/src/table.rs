@@ -4,10 +4,13 @@
 //! while packets flow is atomic; everything else is immutable for as long as packets can reach it.
 //! (zerocopy knows no atomics where the compiler has no compare-and-swap, hence `cfg_attr` on those.)
 
+use core::cell::Cell;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    flow::{FlowKey, Record},
+    classify::{Answer, Query},
+    flow::{FlowKey, Record, SharedKey},
     verdict::Reason,
     word::Word,
 };
@@ -209,7 +212,7 @@ pub mod kind {
 /// What a rule does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
-pub struct Action {
+pub struct RuleAction {
     /// Place in the order of all rules: lower comes first.
     pub rank: u64,
     /// New destination address, when [`flag::NAT`] is set.
@@ -230,7 +233,7 @@ pub struct Action {
     pub padding: u8,
 }
 
-/// What [`Action::verb`] can be; see `action` in ETSI GS MEC 011, 7.1.2.2.
+/// What [`RuleAction::verb`] can be; see `action` in ETSI GS MEC 011, 7.1.2.2.
 pub mod verb {
     /// Discard.
     pub const DROP: u8 = 0;
@@ -242,7 +245,7 @@ pub mod verb {
     pub const DUPLICATE: u8 = 3;
 }
 
-/// What [`Action::flags`] can hold.
+/// What [`RuleAction::flags`] can hold.
 pub mod flag {
     /// The destination address is rewritten, and restored in replies.
     pub const NAT: u8 = 1;
@@ -312,15 +315,51 @@ pub struct RuleCount {
     pub last_hit: Word,
 }
 
-/// A flow in the flow table: which record, which direction, and the record's generation, in one word.
+/// A flow in the flow table: which record, which direction, and the record's generation, which
+/// changes when the record is freed, so that a stale reference is known as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowRef {
+pub struct FlowRef(u64);
+
+impl FlowRef {
+    /// The flow of packets that go in `direction` in the record `id`.
+    #[must_use]
+    pub const fn new(id: u32, generation: u32, direction: Direction) -> Self {
+        Self((generation as u64) << 32 | (direction as u64) << 31 | id as u64)
+    }
+
     /// Index of the record.
-    pub id: u32,
-    /// Changes when the record is freed, so that a stale reference is known as such.
-    pub generation: u32,
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        self.0 as u32 & 0x7fff_ffff
+    }
+
+    /// Generation of the record.
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     /// The direction of packets with this key.
-    pub direction: Direction,
+    #[must_use]
+    pub const fn direction(self) -> Direction {
+        if self.0 & 0x8000_0000 == 0 {
+            Direction::Upstream
+        } else {
+            Direction::Downstream
+        }
+    }
+}
+
+impl From<u64> for FlowRef {
+    fn from(word: u64) -> Self {
+        Self(word)
+    }
+}
+
+impl From<FlowRef> for u64 {
+    fn from(flow: FlowRef) -> Self {
+        flow.0
+    }
 }
 
 /// Direction of a packet in its flow.
@@ -330,26 +369,6 @@ pub enum Direction {
     Upstream = 0,
     /// To the UE.
     Downstream = 1,
-}
-
-impl From<u64> for FlowRef {
-    fn from(word: u64) -> Self {
-        Self {
-            id: word as u32 & 0x7fff_ffff,
-            generation: (word >> 32) as u32,
-            direction: if word & 0x8000_0000 == 0 {
-                Direction::Upstream
-            } else {
-                Direction::Downstream
-            },
-        }
-    }
-}
-
-impl From<FlowRef> for u64 {
-    fn from(flow: FlowRef) -> Self {
-        Self::from(flow.generation) << 32 | (flow.direction as Self) << 31 | Self::from(flow.id)
-    }
 }
 
 /// One way of a set of the flow cache.
@@ -420,7 +439,9 @@ pub trait Tables {
     /// A cell of it.
     fn filter(&self, cell: u32) -> Option<&Filter>;
     /// A cell of it.
-    fn action(&self, cell: u32) -> Option<&Action>;
+    fn action(&self, cell: u32) -> Option<&RuleAction>;
+    /// The first rule that matches. (In the kernel a function that is verified on its own.)
+    fn classify(&self, query: &Cell<Query>) -> Answer;
     /// A next hop, if it is resolved.
     fn hop(&self, index: u32) -> Option<Hop>;
 
@@ -429,7 +450,7 @@ pub trait Tables {
     /// What the flow table has for `key`.
     fn flow(&self, key: &FlowKey) -> Option<FlowRef>;
     /// Adds `key` to the flow table.
-    fn insert(&self, key: &FlowKey, flow: FlowRef) -> Inserted;
+    fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted;
     /// Removes `key` from the flow table.
     fn remove(&self, key: &FlowKey);
     /// Takes a free record.

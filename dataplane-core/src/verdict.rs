@@ -151,6 +151,13 @@ reasons! {
     MappedAddress = "mapped_address",
 }
 
+impl Default for Reason {
+    /// The first; the value that memory of zeros has.
+    fn default() -> Self {
+        Self::Steered
+    }
+}
+
 impl Reason {
     /// Whether the packet contradicts itself, so that it is discarded wherever it came from.
     #[must_use]

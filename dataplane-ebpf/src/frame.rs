@@ -1,5 +1,7 @@
 //! The packet in the driver's memory. The only place that touches it.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
@@ -20,6 +22,10 @@ impl Frame {
     }
 
     fn at<T: Header>(&self, offset: usize) -> Option<*mut T> {
+        let mut offset = offset;
+        // SAFETY: changes nothing. The compiler may not know where the offset comes from, or it
+        // compares one sum and adds another, and the verifier does not see that they belong together.
+        unsafe { asm!("{0} = {0}", inout(reg) offset) };
         if offset >= Self::REACH {
             return None;
         }

@@ -20,8 +20,10 @@ use crate::{frame::Frame, maps::Maps};
 #[xdp(frags)]
 pub fn steer(ctx: XdpContext) -> u32 {
     let ifindex = ctx.ingress_ifindex() as u32;
-    let mut frame = Frame::new(ctx);
-    let verdict = steer::packet(&mut frame, ifindex, &Maps);
+    let Some(scratch) = maps::scratch() else {
+        return xdp_action::XDP_PASS;
+    };
+    let verdict = steer::packet(&mut Frame::new(ctx), ifindex, &Maps, scratch);
     match verdict.action {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Discard => xdp_action::XDP_DROP,

@@ -1,6 +1,6 @@
 //! The maps, and looking things up in them.
 
-use core::arch::asm;
+use core::{arch::asm, cell::Cell, ptr};
 
 use aya_ebpf::{
     Global,
@@ -11,9 +11,11 @@ use aya_ebpf::{
 };
 use dataplane_core::{
     Reason, Word,
-    flow::{FlowKey, Record},
+    classify::{self, Answer, Query},
+    flow::{FlowKey, Record, SharedKey},
+    steer::Scratch,
     table::{
-        Action, CacheSet, Count, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image,
+        RuleAction, CacheSet, Count, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image,
         Inserted, PORTS, Port, RuleCount, Split, State, Tables, Trace,
     },
 };
@@ -57,7 +59,7 @@ static SPLITS: Array<Split, 1, MMAPABLE> = Array::new();
 static FILTERS: Array<Filter, 1, MMAPABLE> = Array::new();
 /// Cells of the rule set.
 #[btf_map]
-static ACTIONS: Array<Action, 1, MMAPABLE> = Array::new();
+static ACTIONS: Array<RuleAction, 1, MMAPABLE> = Array::new();
 /// Next hops, a word each.
 #[btf_map]
 static HOPS: Array<Word, 1, MMAPABLE> = Array::new();
@@ -94,6 +96,10 @@ static TOLD: Array<Word, 1> = Array::new();
 #[btf_map]
 static EXPLANATION: Array<Explanation, 1, MMAPABLE> = Array::new();
 
+/// Where each CPU keeps the facts of the packet in hand.
+#[btf_map]
+static SCRATCH: Array<Scratch, 1> = Array::new();
+
 /// The maps of this program.
 pub(crate) struct Maps;
 
@@ -104,9 +110,28 @@ pub(crate) fn redirect(slot: u16) -> u32 {
     }
 }
 
+/// This CPU's scratch.
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    let scratch = SCRATCH.get_ptr_mut(cpu())?;
+    // SAFETY: it is this CPU's alone, which handles one packet at a time; zeros make a `Scratch`.
+    Some(unsafe { &mut *scratch })
+}
+
 fn cpu() -> u32 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_smp_processor_id() }
+}
+
+/// Finds the first rule that matches; an [`Answer`] as a word. A function with a symbol of its own is
+/// verified once, for any argument, instead of at each call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn classify(query: *const Query) -> u64 {
+    if query.is_null() {
+        return 0;
+    }
+    // SAFETY: it is not null, so the verifier holds every caller to it being a whole `Query`.
+    classify::first_match(&Maps, unsafe { &*query }).into()
 }
 
 impl Tables for Maps {
@@ -137,8 +162,12 @@ impl Tables for Maps {
         FILTERS.get(cell)
     }
 
-    fn action(&self, cell: u32) -> Option<&Action> {
+    fn action(&self, cell: u32) -> Option<&RuleAction> {
         ACTIONS.get(cell)
+    }
+
+    fn classify(&self, query: &Cell<Query>) -> Answer {
+        classify(query.as_ptr()).into()
     }
 
     fn hop(&self, index: u32) -> Option<Hop> {
@@ -156,7 +185,9 @@ impl Tables for Maps {
         Some((*word).into())
     }
 
-    fn insert(&self, key: &FlowKey, flow: FlowRef) -> Inserted {
+    fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {
+        // SAFETY: it is a key in shared memory; the helper makes a copy of it.
+        let key = unsafe { &*ptr::from_ref(key).cast::<FlowKey>() };
         match FLOWS.insert(key, u64::from(flow), BPF_NOEXIST.into()) {
             Ok(()) => Inserted::Done,
             Err(EEXIST) => Inserted::Exists,
