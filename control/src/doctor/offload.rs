@@ -7,16 +7,16 @@ pub(super) fn findings(port: &Subject<'_>, features: &Features) -> Vec<Finding> 
     let at = port.at();
     let mut findings = Vec::new();
     if features.any(&["rx-lro", "rx-gro-hw"]) {
-        findings.push(Finding::error(
+        findings.push(Finding::warning(
             "receive-offload",
             &at,
-            "the NIC merges packets: native mode is refused",
+            "the NIC merges packets: many drivers then refuse native mode",
             format!("ethtool -K {name} lro off rx-gro-hw off"),
         ));
     }
     let nic = port.link.kind.as_deref() != Some("veth");
     if nic && features.any(&["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"]) {
-        findings.push(Finding::error(
+        findings.push(Finding::warning(
             "vlan-offload",
             &at,
             "the NIC takes VLAN tags off before XDP sees the frame",

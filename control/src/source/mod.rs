@@ -23,7 +23,7 @@ pub(crate) use self::{
     files::watch,
     mep::{Platform, poll},
     sink::{held, into_store},
-    status::{Failure, Metrics, Reason, Snapshot, Status},
+    status::{Failure, Metrics, Reason, Status},
 };
 
 /// All applications of a source.

@@ -14,7 +14,7 @@ use prometheus::Registry;
 
 use super::{
     super::{
-        super::{Applications, Metrics, Snapshot, Status, Worker},
+        super::{Applications, Metrics, Status, Worker, status::Snapshot},
         watch,
     },
     application,
