@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use self::client::Client;
 use crate::{
     api::percent,
-    config::{Config, SOCKET},
+    config::{Config, Role, SOCKET},
     dataplane::hex,
     doctor, run,
 };
@@ -338,6 +338,7 @@ fn plan(config: &Config) -> doctor::Plan {
         name: port.name.clone(),
         interface: port.interface.clone(),
         pair: port.pair.clone(),
+        routed: port.pair.is_none() && matches!(port.role, Role::Access | Role::Core),
         allow_generic: port.allow_generic,
     };
     doctor::Plan {

@@ -24,7 +24,7 @@ pub(super) fn findings(plan: &Plan) -> Vec<Finding> {
         file_system(&plan.pin_directory),
     ];
     findings.extend(compiler());
-    if plan.ports.iter().any(|port| port.pair.is_none()) {
+    if plan.ports.iter().any(|port| port.routed) {
         findings.push(forwarding("ip-forward", "net/ipv4/ip_forward", "IPv4"));
         if uses_ipv6() {
             findings.push(forwarding(
@@ -168,7 +168,9 @@ fn forwarding(check: &'static str, key: &str, family: &str) -> Finding {
     Finding::error(
         check,
         HOST,
-        format_args!("{family} is not forwarded: ports without a pair lose what is not steered"),
+        format_args!(
+            "{family} is not forwarded: what is not steered is lost at ports without a pair"
+        ),
         format!("sysctl -w {key}=1"),
     )
 }

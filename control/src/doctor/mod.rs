@@ -31,8 +31,10 @@ pub(crate) struct Port {
     pub(crate) name: String,
     /// The interface it is.
     pub(crate) interface: String,
-    /// The name of the port at the other end of the wire; none if the host routes.
+    /// The name of the port at the other end of the wire.
     pub(crate) pair: Option<String>,
+    /// Whether the host routes what is not steered: so on the way of UEs where there is no wire.
+    pub(crate) routed: bool,
     /// Whether the slow generic mode is accepted.
     pub(crate) allow_generic: bool,
 }

@@ -213,7 +213,7 @@ fn pair(port: &Subject<'_>, plan: &Plan, links: &[Link]) -> Option<Finding> {
 /// but what the host routes.
 fn reverse_path(port: &Subject<'_>) -> Option<Finding> {
     const CHECK: &str = "reverse-path";
-    if port.port.pair.is_some() {
+    if !port.port.routed {
         return None;
     }
     let name = &port.link.name;

@@ -97,7 +97,7 @@ fn different_mtus() {
         name: "core".to_owned(),
         interface: "core".to_owned(),
         pair: Some("access".to_owned()),
-        allow_generic: false,
+        ..Port::default()
     });
     lab.cured("pair-mtu", Level::Warning);
 }
@@ -171,6 +171,11 @@ fn a_host_that_does_not_forward() {
     lab.cured("ipv6-forward", Level::Error);
     lab.near("sysctl -qw net/ipv4/conf/near/rp_filter=1");
     lab.cured("reverse-path", Level::Warning);
+
+    let mut wire = Lab::prepared();
+    wire.near("sysctl -qw net/ipv4/ip_forward=0");
+    wire.plan.ports[0].routed = false;
+    assert_eq!(wire.examine().level(), Level::Ok, "a wire needs no routes");
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn queues(near: &Subject<'_>, far: &FarEnd) -> Finding {
     };
     let needed = far.channels.transmit;
     if here.receive >= needed {
-        let what = format_args!("{} receive queues for {needed}", here.receive);
+        let what = format_args!("receives on {}, is sent from {needed}", here.receive);
         return Finding::ok(CHECK, near.at(), what);
     }
     let name = &far.link.name;

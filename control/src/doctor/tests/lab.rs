@@ -40,6 +40,7 @@ impl Lab {
                 ports: vec![Port {
                     name: "access".to_owned(),
                     interface: "near".to_owned(),
+                    routed: true,
                     ..Port::default()
                 }],
                 pin_directory: "/sys/fs/bpf/edgesteer".into(),
