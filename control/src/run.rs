@@ -1,7 +1,7 @@
 //! The daemon: opens the data path, brings back the state, starts the sources, serves, and leaves the traffic steered
 //! when it ends.
 
-use std::{path::Path, sync::Arc, thread, time::Duration};
+use std::{io::IsTerminal as _, path::Path, sync::Arc, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
 use dataplane_user::netlink::Monitor;
@@ -34,6 +34,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(daemon(config));
@@ -51,6 +52,8 @@ async fn daemon(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    // Two daemons must not have one data path.
+    api::alone(&config.api.socket)?;
     let (dataplane, requests) = Dataplane::new();
     let mut worker = worker::start(config, requests).await?;
     let store = Store::open(&config.node.state_directory, dataplane)?;
@@ -86,10 +89,9 @@ async fn daemon(config: &Config) -> Result<()> {
         while servers.join_next().await.is_some() {}
     })
     .await;
-    std::fs::remove_file(&config.api.socket).or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
+    if config.api.socket.exists() {
+        std::fs::remove_file(&config.api.socket)?;
+    }
     ended
 }
 

@@ -20,7 +20,7 @@ use crate::{config::FlowMetrics, metrics, problem::Problem, source, store::Store
 
 pub(crate) use mp2::percent;
 pub(crate) use node::rule_counts;
-pub(crate) use serve::serve;
+pub(crate) use serve::{alone, serve};
 
 /// What handlers work with.
 #[derive(Clone)]

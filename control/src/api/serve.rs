@@ -49,11 +49,20 @@ fn report(result: std::io::Result<()>) {
     }
 }
 
+/// Refuses to start beside another daemon.
+pub(crate) fn alone(socket: &Path) -> Result<()> {
+    if UnixStream::connect(socket).is_ok() {
+        bail!(
+            "another edgesteer serves {}: stop it first",
+            socket.display()
+        );
+    }
+    Ok(())
+}
+
 /// Takes over a socket that nobody serves any more.
 fn unix(path: &Path) -> Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        bail!("another edgesteer serves {}: stop it first", path.display());
-    }
+    alone(path)?;
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;

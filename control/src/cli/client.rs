@@ -68,10 +68,10 @@ impl Client {
         match &self.server {
             Server::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(|error| {
-                    let hint = match error.kind() {
-                        ErrorKind::NotFound | ErrorKind::ConnectionRefused => "the daemon does not run; start it with `edgesteer run`, or name another with --server",
-                        ErrorKind::PermissionDenied => "only root and the group of the socket may; try sudo",
-                        _ => "--server names another daemon",
+                    let hint = if error.kind() == ErrorKind::PermissionDenied {
+                        "only root and the group of the socket may; try sudo"
+                    } else {
+                        "the daemon does not run; start it with `edgesteer run`, or name another with --server"
                     };
                     anyhow!("cannot reach the daemon at {}: {error}: {hint}", path.display())
                 })?;

@@ -69,3 +69,70 @@ fn captures_are_read() {
     assert!(pcap::frames(&file).is_err());
     assert!(pcap::frames(b"no").is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_talks_to_the_daemon_over_its_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("run/api.sock");
+    let text = format!(
+        "[[port]]\nname = \"ran0\"\ninterface = \"eth1\"\nrole = \"access\"\n[api]\nsocket = {socket:?}"
+    );
+    let config = Config::parse(&text).unwrap();
+    let (dataplane, _) = crate::store::tests::scripted();
+    let store = crate::store::Store::open(directory.path(), dataplane).unwrap();
+    let context = crate::api::Context::new("test", store, &config.metrics.flows);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let mut servers = crate::api::serve(&config, context.clone(), stopped.clone())
+        .await
+        .unwrap();
+    let second = crate::api::serve(&config, context.clone(), stopped.clone())
+        .await
+        .unwrap_err();
+    assert!(second.to_string().contains("another edgesteer"), "{second}");
+
+    let file = directory.path().join("rules.yaml");
+    let rules = "appInstanceId: a/b\ntrafficRules:\n- {trafficRuleId: r, filterType: FLOW, priority: 1, state: ACTIVE, action: DROP, trafficFilter: [{}]}";
+    std::fs::write(&file, rules).unwrap();
+    let server = format!("unix:{}", socket.display());
+    tokio::task::spawn_blocking(move || {
+        let client = Client::new(&server).unwrap();
+        assert!(apply(&client, &file, true).unwrap());
+        assert!(
+            client
+                .get("/mp2/v1/rules")
+                .unwrap()
+                .as_array()
+                .unwrap()
+                .is_empty()
+        );
+        assert!(apply(&client, &file, false).unwrap());
+        assert!(get(&client, Kind::Rules, Some("a%2Fb/r"), Output::Wide).is_err());
+        for (kind, id) in [
+            (Kind::Rules, Some("r")),
+            (Kind::Applications, Some("a/b")),
+            (Kind::Flows, None),
+            (Kind::Status, None),
+        ] {
+            assert!(get(&client, kind, id, Output::Table).unwrap());
+        }
+        assert_eq!(flows(&client, None).unwrap().as_array().unwrap().len(), 5);
+        let refused = client
+            .send(
+                Method::PUT,
+                "/mp2/v1/applications/x",
+                Some(&json!({"interface": 1})),
+            )
+            .unwrap_err();
+        assert!(refused.to_string().contains("/interface"), "{refused}");
+    })
+    .await
+    .unwrap();
+
+    stop.send_replace(true);
+    while servers.join_next().await.is_some() {}
+    assert!(
+        socket.exists(),
+        "it is stale now, and the next daemon takes it over"
+    );
+    crate::api::serve(&config, context, stopped).await.unwrap();
+}

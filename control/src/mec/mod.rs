@@ -53,6 +53,8 @@ fn read_any<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
     })
 }
 
+const MISPLACED: &str = "a list is where an object should be";
+
 /// Refuses lists in the place of objects, which serde would take as the values of the members in their order: an empty
 /// list as a filter would match everything.
 fn shape(value: &Value) -> Result<(), Refusal> {
@@ -60,24 +62,19 @@ fn shape(value: &Value) -> Result<(), Refusal> {
         shape(value).map_err(|refusal| refusal.below(&format!("/{}", escape(member))))
     };
     match value {
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, item)| match item {
-                Value::Array(_) => Err(Refusal::new(
-                    format!("/{index}"),
-                    "a list is where an object should be",
-                )),
-                _ => below(&index.to_string(), item),
-            }),
+        Value::Array(items) => items.iter().enumerate().try_for_each(|(index, item)| {
+            if item.is_array() {
+                return Err(Refusal::new(format!("/{index}"), MISPLACED));
+            }
+            below(&index.to_string(), item)
+        }),
         Value::Object(members) => {
             members
                 .iter()
                 .try_for_each(|(member, value)| match member.as_str() {
-                    "interface" | "tunnelInfo" if value.is_array() => Err(Refusal::new(
-                        format!("/{member}"),
-                        "a list is where an object should be",
-                    )),
+                    "interface" | "tunnelInfo" if value.is_array() => {
+                        Err(Refusal::new(format!("/{member}"), MISPLACED))
+                    }
                     "tunnelSpecificData" => Ok(()),
                     _ => below(member, value),
                 })
@@ -102,14 +99,14 @@ pub(crate) fn escape(member: &str) -> String {
 
 /// The document inside a wrapper with one member of that name, as generated clients send it.
 pub(crate) fn unwrap(value: Value, member: &str) -> Value {
-    match value {
-        Value::Object(mut map)
-            if map.len() == 1 && map.get(member).is_some_and(Value::is_object) =>
-        {
-            map.remove(member).unwrap_or_default()
-        }
-        other => other,
-    }
+    let wrapped = value
+        .as_object()
+        .filter(|map| map.len() == 1)
+        .and_then(|map| map.get(member));
+    wrapped
+        .filter(|inner| inner.is_object())
+        .cloned()
+        .unwrap_or(value)
 }
 
 /// 7.1.2.2
@@ -303,10 +300,12 @@ impl Configuration {
                 applications: vec![read(value)?],
             }),
             Value::Object(_) => read(value),
-            _ => Err(Refusal::new(
-                "",
-                "an application, a list of them or {\"applications\": [..]} is expected",
-            )),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                Err(Refusal::new(
+                    "",
+                    "an application, a list of them or {\"applications\": [..]} is expected",
+                ))
+            }
         }
     }
 }

@@ -14,13 +14,8 @@ fn base() -> Value {
 fn with(pointer: &str, value: Value) -> Value {
     let mut rule = base();
     let (parent, member) = pointer.rsplit_once('/').unwrap();
-    match rule.pointer_mut(parent).unwrap() {
-        Value::Object(map) => {
-            map.insert(member.to_owned(), value);
-        }
-        Value::Array(list) => list[member.parse::<usize>().unwrap()] = value,
-        other => panic!("{other}"),
-    }
+    let parent = rule.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    parent.insert(member.to_owned(), value);
     rule
 }
 

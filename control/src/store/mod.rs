@@ -3,6 +3,7 @@
 //! A change is a transaction: validate, apply to the data path, persist, publish. Whatever fails leaves the state from
 //! before, and the error says why. Writers go one after the other; readers take a snapshot and never wait.
 
+mod difference;
 mod entry;
 mod file;
 
@@ -11,16 +12,17 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 use axum::http::StatusCode;
 use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, broadcast, watch};
 
+use self::difference::{changes, same};
 use crate::{
-    dataplane::{Applied, Dataplane},
+    dataplane::Dataplane,
     mec::{Application, Outcome, State as Activity},
     problem::Problem,
 };
 
+pub(crate) use difference::Outline;
 pub(crate) use entry::{Entry, Source};
 
 /// The applications by id; cheap to copy.
@@ -36,32 +38,6 @@ pub(crate) struct Snapshot {
     pub(crate) applications: Applications,
     /// Rules that the data path left out.
     pub(crate) not_installed: BTreeMap<RuleId, String>,
-}
-
-/// What a change did, or would do.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Outline {
-    pub(crate) revision: u64,
-    pub(crate) changes: Vec<Change>,
-    #[serde(flatten)]
-    pub(crate) applied: Option<Applied>,
-}
-
-/// One rule that a change adds, alters or removes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Change {
-    pub(crate) kind: ChangeKind,
-    pub(crate) rule: String,
-    /// The rule on one line, after the change or, if removed, before.
-    pub(crate) text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ChangeKind {
-    Added,
-    Changed,
-    Removed,
 }
 
 /// Something that happened, for `/events`.
@@ -202,7 +178,7 @@ impl Store {
         after: Applications,
         source: Source,
     ) -> Result<Outline, Problem> {
-        if before.applications == after && before.programmed == before.revision {
+        if same(&before.applications, &after) && before.programmed == before.revision {
             return Ok(Outline {
                 revision: before.revision,
                 ..Outline::default()
@@ -342,41 +318,6 @@ fn wanted(applications: &Applications) -> RuleSet {
             }
         })
         .collect()
-}
-
-fn changes(before: &Applications, after: &Applications) -> Vec<Change> {
-    let index =
-        |applications: &Applications, other: &Applications| -> BTreeMap<RuleId, (Value, String)> {
-            let touched = applications
-                .iter()
-                .filter(|(id, entry)| other.get(*id).is_none_or(|o| !Arc::ptr_eq(o, entry)));
-            let rules = touched.flat_map(|(_, entry)| entry.rules());
-            rules
-                .map(|(id, wire, outcome)| (id, (json!(wire), entry::line(wire, outcome))))
-                .collect()
-        };
-    let (old, new) = (index(before, after), index(after, before));
-    let mut changes = Vec::new();
-    for (id, (wire, text)) in &new {
-        let kind = match old.get(id) {
-            None => ChangeKind::Added,
-            Some((was, _)) if was != wire => ChangeKind::Changed,
-            Some((_, was)) if was != text => ChangeKind::Changed,
-            Some(_) => continue,
-        };
-        changes.push(Change {
-            kind,
-            rule: id.to_string(),
-            text: text.clone(),
-        });
-    }
-    let removed = old.iter().filter(|(id, _)| !new.contains_key(id));
-    changes.extend(removed.map(|(id, (_, text))| Change {
-        kind: ChangeKind::Removed,
-        rule: id.to_string(),
-        text: text.clone(),
-    }));
-    changes
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     dataplane::{
-        Count, Explanation, Flow, Observation, Port, PortCounter, Pressure, Request, RuleCounter,
-        Status,
+        Applied, Count, Explanation, Flow, Observation, Port, PortCounter, Pressure, Request,
+        RuleCounter, Status,
     },
     mec::read,
 };
@@ -48,11 +48,13 @@ fn answer(request: Request, script: &Lock<Script>) {
             let not_installed = unknown
                 .map(|rule| (rule.id.clone(), "there is no port `nowhere`".to_owned()))
                 .collect();
-            let result = script.fail.clone().map_or(
-                Ok(Applied {
-                    not_installed,
-                    ..Applied::default()
-                }),
+            let result = script.fail.clone().map_or_else(
+                || {
+                    Ok(Applied {
+                        not_installed,
+                        ..Applied::default()
+                    })
+                },
                 Err,
             );
             if result.is_ok() {

@@ -1,0 +1,107 @@
+use super::*;
+
+const GOOD: &str = r#"
+        [node]
+        id = "mec-host-1"
+        [[port]]
+        name = "ran0"
+        interface = "eth1"
+        role = "access"
+        pair = "core0"
+        [[port]]
+        name = "core0"
+        interface = "eth2"
+        role = "core"
+        pair = "ran0"
+        [api]
+        listen = "127.0.0.1:8080"
+        [source.files]
+        directory = "/etc/edgesteer/rules.d"
+        [source.mep]
+        url = "http://mep/mec_app_support/v2"
+        applications = ["a", { id = "b", interface = { port = "core0" } }]
+        [metrics]
+        listen = "[::1]:9464"
+        flows = { top = 10 }
+        [limits]
+        flows = 1000
+        [timeouts]
+        udp = 30
+    "#;
+
+#[test]
+fn a_full_configuration() {
+    let config = Config::parse(GOOD).unwrap();
+    assert_eq!(config.ports.len(), 2);
+    assert_eq!(config.metrics.flows.top, 10);
+    assert_eq!(config.api.socket, PathBuf::from(SOCKET));
+}
+
+#[test]
+fn refusals_say_what_and_where() {
+    for (from, to, words) in [
+        (
+            "interface = \"eth1\"",
+            "interfaces = \"eth1\"",
+            &["line 6", "interfaces", "did you mean `interface`?"][..],
+        ),
+        (
+            "role = \"access\"",
+            "role = \"acces\"",
+            &["line 7", "did you mean `access`?"],
+        ),
+        (
+            "[limits]",
+            "[limitz]",
+            &["limitz", "did you mean `limits`?"],
+        ),
+        (
+            "pair = \"core0\"",
+            "pair = \"core1\"",
+            &["core1", "not a port"],
+        ),
+        ("pair = \"ran0\"", "", &["core0", "needs pair = \"ran0\""]),
+        ("pair = \"core0\"", "pair = \"ran0\"", &["itself"]),
+        (
+            "name = \"core0\"",
+            "name = \"ran0\"",
+            &["two ports", "ran0"],
+        ),
+        (
+            "interface = \"eth2\"",
+            "interface = \"eth1\"",
+            &["same interface", "eth1"],
+        ),
+        (
+            "name = \"core0\"",
+            "name = \"core 0\"",
+            &["core 0", "letters"],
+        ),
+        (
+            "interface = \"eth2\"",
+            "interface = \"averylonginterface\"",
+            &["averylonginterface", "15"],
+        ),
+        (
+            "127.0.0.1:8080",
+            "0.0.0.0:8080",
+            &["[api]", "loopback", "TLS"],
+        ),
+        ("[::1]:9464", "192.0.2.1:9464", &["[metrics]", "loopback"]),
+        ("http://mep", "ftp://mep", &["http://"]),
+        ("flows = 1000", "flows = \"many\"", &["line", "flows"]),
+    ] {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD);
+        let error = Config::parse(&text).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{word} in: {error}");
+        }
+    }
+    assert!(
+        Config::parse("")
+            .unwrap_err()
+            .to_string()
+            .contains("[[port]]")
+    );
+}
