@@ -103,6 +103,9 @@ pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
 }
 
 /// Replaces an address of the packet itself.
+// Inlined: as a call of its own it makes the deepest chain of calls overflow the stack of Linux 6.1,
+// which rounds each frame up to 32 octets.
+#[inline(always)]
 #[must_use]
 pub fn address<P: Packet>(packet: &mut P, facts: &Facts, which: Address, new: [u64; 2]) -> bool {
     let Some(delta) = replace(packet, &facts.ip, which, new) else {
