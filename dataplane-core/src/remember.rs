@@ -41,7 +41,8 @@ impl<'a, T: Tables> Steering<'a, T> {
         direction: Direction,
         icmp_error: bool,
     ) -> Result<Option<u32>, Reason> {
-        let context = self.context(record)?;
+        let mut refused = None;
+        let context = self.context(record, &mut refused)?;
         let own = self.classify(kind::PACKET);
         if own.is_broken() {
             return Err(Reason::RuleSetBroken);
@@ -51,8 +52,9 @@ impl<'a, T: Tables> Steering<'a, T> {
             action: context,
             sensitive: own.is_sensitive(),
         };
+        let mut first = false;
         if let Some(action) = own.action().and_then(|cell| self.tables.action(cell)) {
-            let first = match context.and_then(|cell| self.tables.action(cell)) {
+            first = match context.and_then(|cell| self.tables.action(cell)) {
                 Some(context) => action.rank < context.rank,
                 None => true,
             };
@@ -62,14 +64,24 @@ impl<'a, T: Tables> Steering<'a, T> {
             // Whether it applies depends on where the packet comes from.
             decision.sensitive |= matches!(action.verb, verb::FORWARD | verb::DUPLICATE);
         }
+        if let Some(reason) = refused
+            && !first
+        {
+            return Err(reason);
+        }
         if !icmp_error && !self.tables.read_only() {
             record.decision(direction).set(decision.into());
         }
         Ok(decision.action)
     }
 
-    /// The action of the flow's own rule in this epoch, found as if its first packet came now.
-    fn context(&self, record: &Record) -> Result<Option<u32>, Reason> {
+    /// The action of the flow's own rule in this epoch, found as if its first packet came now; and why
+    /// it cannot be taken now, if so.
+    fn context(
+        &self,
+        record: &Record,
+        refused: &mut Option<Reason>,
+    ) -> Result<Option<u32>, Reason> {
         let context = Decision::from(record.context.get());
         if context.epoch == self.image.epoch {
             return Ok(context.action);
@@ -84,8 +96,11 @@ impl<'a, T: Tables> Steering<'a, T> {
         if self.tables.read_only() {
             return Ok(answer.action());
         }
-        if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
-            self.rekey(record, action)?;
+        if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell))
+            && let Err(reason) = self.rekey(record, action)
+        {
+            *refused = Some(reason);
+            return Ok(answer.action());
         }
         let decision = Decision {
             epoch: self.image.epoch,
