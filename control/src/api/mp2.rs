@@ -143,10 +143,8 @@ pub(super) async fn put_configuration(
     let Query(Rehearsal { dry_run }) = rehearsal.map_err(query)?;
     let precondition = Precondition::of(&headers);
     precondition.check(Some(&pushed(&context.store.snapshot().applications)))?;
-    let replace = replacement(
-        Source::Mp2,
-        Configuration::read(json(&headers, body)?)?.applications,
-    )?;
+    let wanted: Configuration = read(json(&headers, body)?)?;
+    let replace = replacement(Source::Mp2, wanted.applications)?;
     let edit = move |applications: &mut Applications| {
         precondition.check(Some(&pushed(applications)))?;
         replace(applications)

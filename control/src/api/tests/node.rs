@@ -1,0 +1,161 @@
+use super::*;
+
+#[tokio::test]
+async fn rules_say_whether_they_are_installed_and_why_not() {
+    let client = Client::new();
+    let mut rules = vec![rule(), rule(), rule(), rule()];
+    for (index, rule) in rules.iter_mut().enumerate() {
+        rule["trafficRuleId"] = format!("r{}", index + 1).into();
+    }
+    rules[1]["state"] = "INACTIVE".into();
+    rules[2]["trafficFilter"] = json!([{"qCI": 1}]);
+    rules[3]["dstInterface"]["x-port"] = "nowhere".into();
+    client.put(APP, &json!({"trafficRules": rules})).await;
+    let answer = client.get("/mp2/v1/rules?app=video").await.json();
+    assert_eq!(
+        answer[0]["status"],
+        json!({"installed": true, "packets": 2, "bytes": 200, "lastHit": 1.0})
+    );
+    for (index, word) in [(1, "INACTIVE"), (2, "qCI"), (3, "nowhere")] {
+        assert_eq!(answer[index]["status"]["installed"], false);
+        assert!(
+            answer[index]["status"]["reason"]
+                .as_str()
+                .unwrap()
+                .contains(word)
+        );
+    }
+    assert_eq!(client.get("/mp2/v1/rules?app=none").await.json(), json!([]));
+    let status = client.get("/mp2/v1/status").await.json();
+    assert_eq!(status["rules"], json!({"desired": 3, "programmed": 1}));
+    assert_eq!(status["revision"], json!({"desired": 1, "programmed": 1}));
+}
+
+#[tokio::test]
+async fn flows_come_in_pages() {
+    let client = Client::new();
+    let mut seen = Vec::new();
+    let mut path = "/mp2/v1/flows?limit=2".to_owned();
+    loop {
+        let page = client.get(&path).await.json();
+        assert_eq!(page["total"], 5);
+        seen.extend(
+            page["flows"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|flow| flow["source"].as_str().unwrap().to_owned()),
+        );
+        let Some(cursor) = page["nextCursor"].as_str() else {
+            break;
+        };
+        path = format!("/mp2/v1/flows?limit=2&cursor={cursor}");
+    }
+    assert_eq!(
+        seen,
+        [
+            "10.45.0.1",
+            "10.45.0.2",
+            "10.45.0.3",
+            "10.45.0.4",
+            "10.45.0.5"
+        ]
+    );
+    assert_eq!(
+        client.get("/mp2/v1/flows?ue=10.45.0.3").await.json()["total"],
+        1
+    );
+    assert_eq!(
+        client.get("/mp2/v1/flows?app=video").await.json()["total"],
+        4
+    );
+    assert_eq!(
+        client.get("/mp2/v1/flows?rule=other/r1").await.json()["total"],
+        1
+    );
+    client.get("/mp2/v1/flows?ue=x").await.problem(400);
+}
+
+#[tokio::test]
+async fn explain_refuses_what_it_cannot_build() {
+    let client = Client::new();
+    let ask = async |body: Value| {
+        client
+            .send("POST", "/mp2/v1/explain", &[], body.to_string())
+            .await
+    };
+    let flow = "udp 10.45.0.7:5000 > 203.0.113.9:443";
+    let answer = ask(json!({"in": "ran0", "flow": flow})).await;
+    assert!(
+        answer.json()["frame"]
+            .as_str()
+            .unwrap()
+            .starts_with("020000000009020000000001")
+    );
+    assert_eq!(
+        ask(json!({"in": "ran0", "hex": "01 02:03"})).await.json()["frame"],
+        "010203"
+    );
+    for (body, pointer) in [
+        (json!({"in": "none", "flow": flow}), "/in"),
+        (json!({"in": "ran0", "flow": "x"}), "/flow"),
+        (json!({"in": "ran0", "hex": "0"}), "/hex"),
+        (json!({"in": "ran0"}), ""),
+        (json!({"in": "ran0", "flows": flow}), "/flows"),
+    ] {
+        assert_eq!(ask(body).await.problem(400).as_deref(), Some(pointer));
+    }
+}
+
+#[tokio::test]
+async fn ports_and_reasons_are_counted() {
+    let client = Client::new();
+    assert_eq!(
+        client.get("/mp2/v1/ports").await.json()[0]["counters"][0]["packets"],
+        3
+    );
+    let reasons = client.get("/mp2/v1/reasons").await.json();
+    assert_eq!(
+        reasons.as_array().unwrap().len(),
+        dataplane_core::Reason::ALL.len()
+    );
+    assert_eq!(reasons[0]["bytes"], 300);
+}
+
+#[tokio::test]
+async fn metrics_have_the_right_type_and_the_top_flows_only() {
+    let client = with_application().await;
+    let metrics = client.get("/metrics").await;
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4");
+    let text = String::from_utf8(metrics.body).unwrap();
+    for line in [
+        "edgesteer_rule_packets_total{app=\"video\",rule=\"r1\"} 2",
+        "edgesteer_rules_desired 1",
+        "edgesteer_flow_table_max_entries 10",
+        "edgesteer_xdp_mode{interface=\"eth1\",mode=\"native\",port=\"ran0\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    let text = String::from_utf8(client.get("/metrics/flows").await.body).unwrap();
+    assert_eq!(text.matches("edgesteer_flow_bytes_total{").count(), 4);
+    assert!(text.contains("edgesteer_flows_dropped_from_export_total 3"));
+}
+
+#[tokio::test]
+async fn events_tell_of_changes() {
+    let client = Client::new();
+    let mut events = client.store.events();
+    client.put(APP, &application()).await;
+    let event = events.recv().await.unwrap();
+    assert_eq!(
+        (event.kind, event.data["revision"].clone()),
+        ("rules", json!(1))
+    );
+    let response = client
+        .router
+        .clone()
+        .oneshot(Request::get("/mp2/v1/events").body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+}
