@@ -7,6 +7,7 @@ mod ethtool;
 mod far_end;
 mod host;
 mod offload;
+mod pins;
 mod port;
 mod veth;
 
@@ -92,6 +93,7 @@ pub(crate) fn examine(plan: &Plan) -> Report {
     let mut findings = host::findings(plan);
     match netlink::links() {
         Ok(links) => {
+            findings.extend(pins::findings(plan, &links));
             for port in &plan.ports {
                 findings.extend(port::findings(port, plan, &links));
             }

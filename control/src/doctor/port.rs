@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use dataplane_user::netlink::{Link, Xdp, XdpMode};
+use dataplane_user::netlink::{Link, Program, Xdp, XdpMode};
 
 use super::{Finding, Plan, Port, Subject, ethtool::Features, offload, veth};
 
@@ -136,7 +136,7 @@ fn program(port: &Subject<'_>) -> Finding {
             format!("run as root, or: bpftool prog show id {}", xdp.program),
         );
     };
-    if program.name == PROGRAM {
+    if is_ours(&program) {
         return Finding::ok(CHECK, port.at(), format_args!("ours, {}", mode_name(xdp)));
     }
     let name = &port.link.name;
@@ -155,6 +155,10 @@ fn program(port: &Subject<'_>) -> Finding {
             option(xdp)
         ),
     )
+}
+
+pub(super) fn is_ours(program: &Program) -> bool {
+    program.name == PROGRAM
 }
 
 const fn mode_name(xdp: Xdp) -> &'static str {

@@ -189,6 +189,28 @@ fn pins_outside_of_a_bpf_file_system() {
 }
 
 #[test]
+fn pins_that_nobody_uses() {
+    let mut lab = Lab::prepared();
+    let directory = format!("/sys/fs/bpf/edgesteer-doctor-pins-{}", std::process::id());
+    fs::create_dir_all(format!("{directory}/v1")).unwrap();
+    lab.plan.pin_directory = PathBuf::from(&directory);
+    assert_eq!(lab.finding("pins").check, "none");
+    let program = Foreign::load("steer");
+    fs::rename(program.path(), format!("{directory}/v1/steer")).unwrap();
+    let finding = lab.finding("pins");
+    assert_eq!(finding.level, Level::Warning);
+    assert!(finding.what.contains("holds 1 pins"), "{}", finding.what);
+    lab.near(&format!(
+        "ip link set dev near xdpdrv pinned {directory}/v1/steer"
+    ));
+    assert_eq!(lab.finding("pins").level, Level::Ok);
+    assert_eq!(lab.finding("xdp-program").what, "ours, native");
+    fs::remove_file(format!("{directory}/v1/steer")).unwrap();
+    fs::remove_dir(format!("{directory}/v1")).unwrap();
+    fs::remove_dir(directory).unwrap();
+}
+
+#[test]
 fn a_far_end_out_of_reach_is_said() {
     let mut lab = Lab::prepared();
     lab.hide();
