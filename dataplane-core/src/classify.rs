@@ -134,7 +134,8 @@ impl Answer {
         }
     }
 
-    /// Whether a PACKET rule matched, or did not, for the DSCP or traffic class of the packet.
+    /// Whether a PACKET rule matched, or did not, for the DSCP or traffic class of the packet or for
+    /// the port that it came from.
     #[must_use]
     pub const fn is_sensitive(self) -> bool {
         self.state & Self::SENSITIVE != 0
@@ -183,6 +184,10 @@ pub fn first_match<T: Tables>(tables: &T, query: &Query) -> Answer {
                 if !leads_back(tables, action, query.from) {
                     answer.action = filter.action + 1;
                     return answer;
+                }
+                if filter.kind == kind::PACKET {
+                    // To a packet of the same flow from another port it would apply.
+                    answer.state |= Answer::SENSITIVE;
                 }
             }
         }
