@@ -56,6 +56,12 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
     print(PICTURE);
 
     title(1, "Two rules are there, both INACTIVE: edgesteer is a wire");
+    typed("edgesteer doctor");
+    let checks = stage.doctor()?;
+    seen(&format!(
+        "{} checks find nothing that would stop steering here",
+        checks.lines().count()
+    ));
     get(stage, "rules")?;
     ask(stage, WEB, NETWORK)?;
     seen("the answer comes from the data network");

@@ -6,7 +6,7 @@ use std::{
     io::ErrorKind,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ pub(crate) const DIRECTORY: &str = "/run/edgesteer-demo";
 /// Where the daemon answers.
 pub(crate) const SERVER: &str = "unix:/run/edgesteer-demo/api.sock";
 const PINS: &str = "/sys/fs/bpf/edgesteer-demo";
+const CONFIGURATION_FILE: &str = "/run/edgesteer-demo/edgesteer.toml";
 const CONFIGURATION: &str = include_str!("edgesteer.toml");
 const RULES: &str = include_str!("rules.json");
 /// How long the daemon may take for anything.
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Everything that the acts use. It is removed by [`clean`], not by dropping it.
 pub(crate) struct Stage {
     lab: Lab,
-    daemon: u32,
+    daemon: Option<Child>,
 }
 
 impl Stage {
@@ -61,8 +62,8 @@ impl Stage {
             start(&mut server, "server.log")?;
         }
         fs::create_dir_all(format!("{DIRECTORY}/rules.d"))?;
-        fs::write(format!("{DIRECTORY}/edgesteer.toml"), CONFIGURATION)?;
-        let mut stage = Self { lab, daemon: 0 };
+        fs::write(CONFIGURATION_FILE, CONFIGURATION)?;
+        let mut stage = Self { lab, daemon: None };
         stage.set_state("INACTIVE")?;
         stage.start_daemon()?;
         Ok(stage)
@@ -80,15 +81,33 @@ impl Stage {
     /// Starts the daemon on the host and waits until it answers.
     pub(crate) fn start_daemon(&mut self) -> Result<()> {
         let mut daemon = self.lab.host.command(&program()?);
-        daemon.args(["run", "--config", &format!("{DIRECTORY}/edgesteer.toml")]);
-        self.daemon = start(&mut daemon, "edgesteer.log")?;
-        self.wait("the daemon", || self.edgesteer(&["get", "ports"]).map(drop))
+        daemon.args(["run", "--config", CONFIGURATION_FILE]);
+        let mut daemon = start(&mut daemon, "edgesteer.log")?;
+        let answered = self.wait("the daemon does not answer", || {
+            let answer = self.edgesteer(&["get", "ports"]);
+            if answer.is_err() && daemon.try_wait()?.is_some() {
+                return Ok(false);
+            }
+            answer.map(|_| true)
+        })?;
+        ensure!(answered, "the daemon does not start:\n{}", log()?);
+        self.daemon = Some(daemon);
+        Ok(())
     }
 
     /// Ends the daemon without a chance to say goodbye.
-    pub(crate) fn kill_daemon(&self) -> Result<()> {
-        said(Command::new("kill").args(["-KILL", &self.daemon.to_string()]))?;
+    pub(crate) fn kill_daemon(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill()?;
+            daemon.wait()?;
+        }
         Ok(())
+    }
+
+    /// Runs edgesteer's examination of the host.
+    pub(crate) fn doctor(&self) -> Result<String> {
+        let mut command = self.lab.host.command(&program()?);
+        said(command.args(["doctor", "--config", CONFIGURATION_FILE]))
     }
 
     /// Runs the command line of edgesteer on the host.
@@ -114,8 +133,7 @@ impl Stage {
             match attempt() {
                 Ok(value) => return Ok(value),
                 Err(error) if Instant::now() > deadline => {
-                    let log = fs::read_to_string(format!("{DIRECTORY}/edgesteer.log"))?;
-                    return Err(error.context(format!("{what}; the daemon's log:\n{log}")));
+                    return Err(error.context(format!("{what}; its log:\n{}", log()?)));
                 }
                 Err(_) => sleep(Duration::from_millis(50)),
             }
@@ -148,21 +166,25 @@ pub(crate) fn clean() -> Result<()> {
     Ok(())
 }
 
+/// What the daemon wrote.
+fn log() -> Result<String> {
+    Ok(fs::read_to_string(format!("{DIRECTORY}/edgesteer.log"))?)
+}
+
 /// Starts a program that outlives the demo and does not hear its Ctrl-C.
-fn start(command: &mut Command, log: &str) -> Result<u32> {
+fn start(command: &mut Command, log: &str) -> Result<Child> {
     fs::create_dir_all(DIRECTORY)?;
     let log = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(Path::new(DIRECTORY).join(log))?;
-    let child = command
+    command
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    Ok(child.id())
+        .with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// Runs a program to its end and returns what it printed.
