@@ -22,15 +22,14 @@ pub(super) fn check(paths: &[PathBuf]) -> bool {
     let mut well = true;
     for path in paths {
         let result = match extension(path) {
-            Some("toml") => {
-                Config::load(path).map(|config| format!("{} ports", config.ports.len()))
-            }
+            Some("toml") => Config::load(path).map(|config| count(config.ports.len(), "port")),
             _ => applications(path).map(|applications| {
                 let rules: usize = applications
                     .iter()
                     .map(|application| application.traffic_rules.len())
                     .sum();
-                format!("{} applications, {rules} traffic rules", applications.len())
+                let applications = count(applications.len(), "application");
+                format!("{applications}, {}", count(rules, "traffic rule"))
             }),
         };
         match result {
@@ -42,6 +41,10 @@ pub(super) fn check(paths: &[PathBuf]) -> bool {
         }
     }
     well
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// The applications in a file or in the files of a directory; every problem if there are any.
