@@ -126,7 +126,7 @@ impl<'a, T: Tables> Steering<'a, T> {
                 tables.remove(&old);
                 Ok(())
             }
-            refused => {
+            refused @ (Inserted::Exists | Inserted::Full) => {
                 record.reply.set(&old);
                 Err(refused.reason())
             }
