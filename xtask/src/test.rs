@@ -117,7 +117,9 @@ fn clippy_bpf(_: &mut Tally) -> Result<()> {
 }
 
 fn documentation(_: &mut Tally) -> Result<()> {
+    // The readers are those who work on it, so what is private is documented too.
     let mut doc = command("cargo doc --workspace --exclude dataplane-ebpf --no-deps");
+    doc.arg("--document-private-items");
     here(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
