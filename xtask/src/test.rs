@@ -120,7 +120,10 @@ fn documentation(_: &mut Tally) -> Result<()> {
     // The readers are those who work on it, so what is private is documented too.
     let mut doc = command("cargo doc --workspace --exclude dataplane-ebpf --no-deps");
     doc.arg("--document-private-items");
-    here(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    here(doc.env(
+        "RUSTDOCFLAGS",
+        "-D warnings -A rustdoc::private-intra-doc-links",
+    ))
 }
 
 /// Advisories are left out: they need a database from the network.
