@@ -6,7 +6,11 @@
 mod generate;
 mod run;
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::IpAddr,
+};
 
 use dataplane_core::Reason;
 use dataplane_user::rule::{
@@ -67,7 +71,12 @@ pub struct Oracle<'a> {
     world: &'a World,
     rules: Vec<Rule>,
     keys: HashMap<Key, (usize, Direction)>,
+    /// Keys that flows had before the rules changed: answers may still be on their way.
+    former: HashSet<Key>,
+    /// Keys that flows have since then, until a packet makes the data path notice.
+    coming: HashMap<Key, usize>,
     flows: Vec<Flow>,
+    lost: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,10 +93,11 @@ enum Direction {
     Downstream,
 }
 
-/// A flow: the place of its rule in the order, and the latest upstream packet.
+/// A flow: the place of its rule in the order, its first packet, and the latest upstream one.
 #[derive(Debug)]
 struct Flow {
-    rule: usize,
+    rule: Option<usize>,
+    first: Packet,
     latest: Packet,
     port: &'static str,
 }
@@ -95,20 +105,67 @@ struct Flow {
 impl<'a> Oracle<'a> {
     /// An interpreter of these rules that has seen nothing yet.
     pub fn new(world: &'a World, rules: &[Rule]) -> Self {
-        let mut rules = rules.to_vec();
-        rules.sort_by(|a, b| (a.priority, &a.id).cmp(&(b.priority, &b.id)));
         Self {
             world,
-            rules,
+            rules: in_order(rules),
             keys: HashMap::new(),
+            former: HashSet::new(),
+            coming: HashMap::new(),
             flows: Vec::new(),
+            lost: false,
         }
+    }
+
+    /// Whether it depends on the order of events that nobody promises what comes next.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Puts other rules in force. A flow comes under the one that its first packet would match now.
+    pub fn change(&mut self, rules: &[Rule]) {
+        self.rules = in_order(rules);
+        for index in 0..self.flows.len() {
+            let (first, port) = (self.flows[index].first.clone(), self.flows[index].port);
+            let port = self.world.port(port);
+            let rule = self.first_match(port, &first, |_, rule| {
+                rule.filter_type == FilterType::Flow
+            });
+            self.flows[index].rule = rule;
+            let reply = match rule.and_then(|rule| self.rules.get(rule)) {
+                Some(rule) => self.reply_key(&Key::of(port.zone, &first), rule),
+                None => None,
+            };
+            if let Some(reply) = reply {
+                self.move_reply_key(index, reply);
+            }
+        }
+    }
+
+    fn move_reply_key(&mut self, flow: usize, new: Key) {
+        let own = (flow, Direction::Downstream);
+        let Some(old) = self.keys.iter().find(|(_, of)| **of == own).map(|(key, _)| key.clone())
+        else {
+            return;
+        };
+        if old == new {
+            return;
+        }
+        self.lost |= self.keys.contains_key(&new) || self.is_moving(&new);
+        self.keys.remove(&old);
+        self.keys.insert(new.clone(), own);
+        self.former.insert(old);
+        self.coming.insert(new, flow);
+    }
+
+    fn is_moving(&self, key: &Key) -> bool {
+        self.former.contains(key) || self.coming.contains_key(key)
     }
 
     /// What should become of a packet that comes in by `port`. `None`: the standard and the design
     /// leave it open.
     pub fn see(&mut self, port: &Port, packet: &Packet) -> Option<Outcome> {
         let key = Key::of(port.zone, packet);
+        self.lost |= self.is_moving(&key);
         match self.keys.get(&key) {
             Some(&(flow, direction)) => self.known(port, packet, flow, direction),
             None => self.unknown(port, packet, key),
@@ -122,13 +179,17 @@ impl<'a> Oracle<'a> {
         flow: usize,
         direction: Direction,
     ) -> Option<Outcome> {
+        self.coming.retain(|_, coming| *coming != flow);
         let own = self.flows.get(flow)?.rule;
         let before = self.first_match(port, packet, |at, rule| {
-            at < own && rule.filter_type == FilterType::Packet
+            own.is_none_or(|own| at < own) && rule.filter_type == FilterType::Packet
         });
         if let Some(index) = before {
             return self.apply(port, packet, index);
         }
+        let Some(own) = own else {
+            return Some(original(Reason::NoRule));
+        };
         let rule = self.rules.get(own)?.clone();
         match direction {
             Direction::Upstream if port.role == Role::Access => {
@@ -182,22 +243,17 @@ impl<'a> Oracle<'a> {
         };
         let rule = self.rules.get(index)?;
         if rule.filter_type == FilterType::Flow && rule.action != Action::Drop {
-            let mut reply = key.reversed();
-            if let Some(endpoint) = forwarded(&rule.action) {
-                let Some((to, _)) = self.target(rule) else {
-                    return Some(original(Reason::NextHopUnresolved));
-                };
-                reply.zone = self.world.port(to).zone;
-                if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
-                    reply.addresses.0 = address;
-                }
-            }
+            let Some(reply) = self.reply_key(&key, rule) else {
+                return Some(original(Reason::NextHopUnresolved));
+            };
+            self.lost |= self.is_moving(&reply);
             if self.keys.contains_key(&reply) {
                 return Some(original(Reason::ReplyConflict));
             }
             let flow = self.flows.len();
             self.flows.push(Flow {
-                rule: index,
+                rule: Some(index),
+                first: packet.clone(),
                 latest: packet.clone(),
                 port: port.name,
             });
@@ -205,6 +261,19 @@ impl<'a> Oracle<'a> {
             self.keys.insert(reply, (flow, Direction::Downstream));
         }
         self.apply(port, packet, index)
+    }
+
+    /// The key of answers to a flow under this rule, if its next hop is resolved.
+    fn reply_key(&self, key: &Key, rule: &Rule) -> Option<Key> {
+        let mut reply = key.reversed();
+        if let Some(endpoint) = forwarded(&rule.action) {
+            let (to, _) = self.target(rule)?;
+            reply.zone = self.world.port(to).zone;
+            if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
+                reply.addresses.0 = address;
+            }
+        }
+        Some(reply)
     }
 
     /// What a rule does with a packet on its way in.
@@ -327,6 +396,12 @@ impl Key {
             ..self.clone()
         }
     }
+}
+
+fn in_order(rules: &[Rule]) -> Vec<Rule> {
+    let mut rules = rules.to_vec();
+    rules.sort_by(|a, b| (a.priority, &a.id).cmp(&(b.priority, &b.id)));
+    rules
 }
 
 fn forwarded(action: &Action) -> Option<&Endpoint> {

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv6Addr};
 use anyhow::Result;
 use dataplane_core::{
     Action,
-    flow::FlowKey,
     packet::Buffer,
     steer,
     table::{Hop, Index, NO_PORT, Port, RuleCount, Filter, RuleAction, flag, kind, verb},
@@ -51,6 +50,13 @@ impl Default for Host {
 impl Executor for Host {
     fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
         self.memory = Memory::new(ports(&self.world));
+        self.change(rules)
+    }
+
+    fn change(&mut self, rules: &RuleSet) -> Result<()> {
+        let m = &mut self.memory;
+        (m.root, m.splits, m.filters, m.actions, m.hops) = (Index::END, vec![], vec![], vec![], vec![]);
+        m.epoch += 1;
         let mut sorted: Vec<&Rule> = rules.iter().collect();
         sorted.sort_by_key(|r| (r.priority, &r.id));
         self.rules = sorted.iter().map(|r| r.id.clone()).collect();
@@ -72,7 +78,8 @@ impl Executor for Host {
         let mut bytes = vec![0; Buffer::HEADROOM];
         bytes.extend(frame);
         let mut packet = Buffer::new(&mut bytes, Buffer::HEADROOM);
-        let verdict = steer::packet(&mut packet, interface, &self.memory);
+        let mut scratch = steer::Scratch::default();
+        let verdict = steer::packet(&mut packet, interface, &self.memory, &mut scratch);
         let frame = packet.bytes().to_vec();
         let out = match verdict.action {
             Action::Discard => vec![],
@@ -97,7 +104,7 @@ impl Executor for Host {
     fn flows(&self) -> Vec<Flow> {
         let live = self.memory.records.iter().filter(|r| r.live.get() != 0);
         live.map(|r| {
-            let k = r.upstream_key();
+            let k = r.key.get();
             let half = |i: usize| {
                 let h = &r.halves[i];
                 dataplane_user::Count { packets: h.owned.packets.get() + h.others.packets.get(), bytes: h.owned.bytes.get(), wire_bytes: h.owned.wire_bytes.get() }

@@ -55,6 +55,10 @@ impl Executor for Kernel {
         self.rig.prepare(rules)
     }
 
+    fn change(&mut self, rules: &RuleSet) -> Result<()> {
+        self.rig.change(rules)
+    }
+
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {
         let before = self.rig.counters(port);
         let interface = self.rig.interface(port)?;

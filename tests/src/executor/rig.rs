@@ -67,12 +67,18 @@ impl Rig {
         let Self {
             bench, dataplane, ..
         } = self;
-        bench.host.enter(|| {
-            forget_flows(dataplane)?;
-            let applied = dataplane.apply(rules)?;
-            ensure!(applied.not_installed.is_empty(), "{:?}", applied.not_installed);
-            Ok(())
-        })
+        bench.host.enter(|| forget_flows(dataplane))?;
+        self.change(rules)
+    }
+
+    /// Puts rules in force.
+    pub fn change(&mut self, rules: &RuleSet) -> Result<()> {
+        let Self {
+            bench, dataplane, ..
+        } = self;
+        let applied = bench.host.enter(|| dataplane.apply(rules))?;
+        ensure!(applied.not_installed.is_empty(), "{:?}", applied.not_installed);
+        Ok(())
     }
 
     /// What was counted so far of packets from a port.

@@ -1,10 +1,11 @@
 //! The tables of the data path in the memory of a test.
 
-use std::{cell::RefCell, collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::{cell::{Cell, RefCell}, collections::HashMap, sync::atomic::Ordering::Relaxed};
 
 use dataplane_core::{
     Reason, Word,
-    flow::{FlowKey, Record},
+    classify::{self, Answer, Query},
+    flow::{FlowKey, Record, SharedKey},
     table::{
         CacheSet, Filter, FlowRef, FragmentKey, Hop, Image, Index, Inserted, Port, RuleAction,
         RuleCount, Split, Tables, Trace,
@@ -18,6 +19,7 @@ const CACHE: usize = 16;
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) ports: Vec<Port>,
+    pub(super) epoch: u32,
     pub(super) root: Index,
     pub(super) splits: Vec<Split>,
     pub(super) filters: Vec<Filter>,
@@ -38,6 +40,7 @@ impl Memory {
     pub(super) fn new(ports: Vec<Port>) -> Self {
         Self {
             ports,
+            epoch: 0,
             root: Index::END,
             splits: Vec::new(),
             filters: Vec::new(),
@@ -78,7 +81,7 @@ impl Tables for Memory {
     fn image(&self) -> Image {
         Image {
             root: self.root,
-            epoch: 1,
+            epoch: self.epoch,
         }
     }
 
@@ -94,6 +97,10 @@ impl Tables for Memory {
         self.actions.get(cell as usize)
     }
 
+    fn classify(&self, query: &Cell<Query>) -> Answer {
+        classify::first_match(self, &query.get())
+    }
+
     fn hop(&self, index: u32) -> Option<Hop> {
         Hop::of(*self.hops.get(index as usize)?)
     }
@@ -106,12 +113,13 @@ impl Tables for Memory {
         self.flows.borrow().get(key).copied()
     }
 
-    fn insert(&self, key: &FlowKey, flow: FlowRef) -> Inserted {
+    fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {
         let mut flows = self.flows.borrow_mut();
-        if flows.contains_key(key) {
+        let key = key.get();
+        if flows.contains_key(&key) {
             return Inserted::Exists;
         }
-        flows.insert(*key, flow);
+        flows.insert(key, flow);
         Inserted::Done
     }
 

@@ -62,6 +62,10 @@ impl Executor for Veth {
         Ok(())
     }
 
+    fn change(&mut self, rules: &RuleSet) -> Result<()> {
+        self.rig.change(rules)
+    }
+
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {
         let before = self.rig.counters(port);
         for (name, socket) in &self.far {

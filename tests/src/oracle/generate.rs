@@ -31,8 +31,10 @@ pub struct Case {
 pub enum Arrival {
     /// This one, by this port.
     Packet(&'static str, Packet),
-    /// The answer to the packet that an earlier arrival became, by the port it was sent to.
+    /// The answer to what came out of a port, this long ago, by that port.
     Reply(usize),
+    /// Not a packet: from here on, these rules are in force.
+    Rules(Vec<Rule>),
 }
 
 impl fmt::Debug for Case {
@@ -51,7 +53,11 @@ impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packet(port, packet) => write!(f, "{port}: {}", describe(&packet.bytes())),
-            Self::Reply(index) => write!(f, "reply to {index}"),
+            Self::Reply(index) => write!(f, "answer to what came out {index} before"),
+            Self::Rules(rules) => {
+                f.write_str("now the rules are")?;
+                rules.iter().try_for_each(|rule| write!(f, "\n    {rule}"))
+            }
         }
     }
 }
@@ -101,14 +107,18 @@ const PORT_RANGES: [&str; 7] = [
 
 /// Cases with up to `rules` rules and up to `arrivals` packets.
 pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
-    let rules = prop::collection::vec(rule(), 0..=rules).prop_map(|mut rules| {
+    let arrival = prop_oneof![40 => arrival(), 1 => rule_set(rules).prop_map(Arrival::Rules)];
+    let arrivals = prop::collection::vec(arrival, 1..=arrivals);
+    (rule_set(rules), arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
+}
+
+fn rule_set(most: usize) -> impl Strategy<Value = Vec<Rule>> {
+    prop::collection::vec(rule(), 0..=most).prop_map(|mut rules| {
         for (index, rule) in rules.iter_mut().enumerate() {
             rule.id = id(index);
         }
         rules
-    });
-    let arrivals = prop::collection::vec(arrival(), 1..=arrivals);
-    (rules, arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
+    })
 }
 
 /// Ids whose byte order is neither that of their numbers nor of their creation.

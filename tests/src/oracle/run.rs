@@ -16,32 +16,39 @@ pub fn run(case: &Case, executor: &mut impl Executor) -> Result<usize> {
     let world = World::new();
     executor.prepare(&case.rules.iter().cloned().collect())?;
     let mut oracle = Oracle::new(&world, &case.rules);
-    let mut answers: Vec<Option<(&'static str, Packet)>> = Vec::new();
+    let mut answers: Vec<(&'static str, Packet)> = Vec::new();
     let mut packets = 0;
     for (index, arrival) in case.arrivals.iter().enumerate() {
         let arriving = match arrival {
             Arrival::Packet(port, packet) => Some((*port, packet.clone())),
-            Arrival::Reply(to) => to.checked_rem(index).and_then(|to| answers[to].clone()),
+            Arrival::Reply(to) => {
+                let back = to.checked_rem(answers.len());
+                back.map(|back| answers[answers.len() - 1 - back].clone())
+            }
+            Arrival::Rules(rules) => {
+                executor.change(&rules.iter().cloned().collect())?;
+                oracle.change(rules);
+                None
+            }
         };
         let Some((port, packet)) = arriving else {
-            answers.push(None);
             continue;
         };
         let port = world.port(port);
         let wanted = oracle.see(port, &packet);
+        if oracle.is_lost() {
+            break;
+        }
         let seen = executor.arrive(port.name, &packet.bytes())?;
         packets += 1;
         check(port, &packet, wanted.as_ref(), &seen).with_context(|| {
             let wanted = wanted.as_ref().map_or("anything".into(), ToString::to_string);
             format!("packet {index}, {arrival:?}\n  wanted {wanted}")
         })?;
-        answers.push(match wanted.map(|outcome| outcome.fate) {
-            Some(Fate::Sent(port, sent)) => {
-                let ttl = 64;
-                Some((port, Packet { ttl, ..sent.reversed() }))
-            }
-            Some(Fate::Discarded | Fate::Original | Fate::Copied) | None => None,
-        });
+        if let Some(Fate::Sent(port, sent)) = wanted.map(|outcome| outcome.fate) {
+            let answer = Packet { ttl: 64, ..sent.reversed() };
+            answers.push((port, answer));
+        }
     }
     Ok(packets)
 }

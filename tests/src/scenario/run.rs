@@ -16,6 +16,8 @@ use crate::{
 pub trait Executor {
     /// Puts these rules in force, with empty flow tables.
     fn prepare(&mut self, rules: &RuleSet) -> Result<()>;
+    /// Puts these rules in force, and keeps the flows.
+    fn change(&mut self, rules: &RuleSet) -> Result<()>;
     /// Lets a frame arrive, and tells what became of it.
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen>;
     /// The flow table.
