@@ -58,6 +58,8 @@ impl Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(REDIRECTS)
+            // A platform may close an idle connection just when the next request is on its way.
+            .max_idle_connections(0)
             .timeout_connect(Some(CONNECT.min(timeout)))
             .timeout_global(Some(timeout))
             .tls_config(TlsConfig::builder().root_certs(roots).build())
