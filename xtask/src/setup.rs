@@ -56,6 +56,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
     bpffs()?;
     if purpose >= Purpose::Test {
         components()?;
+        // Built without optimization: that is sooner done, and they do not run for long.
         crates_io("cargo-deny", CARGO_DENY, &["--debug"])?;
         crates_io("cargo-fuzz", CARGO_FUZZ, &["--debug"])?;
     }
@@ -225,7 +226,6 @@ fn crates_io_with(
         there(name, version);
         return Ok(());
     }
-    // Debug builds of the tools install in a third of the time, and they are not run for long.
     let mut install = command(&format!(
         "cargo install {name} --version {version} --locked"
     ));
