@@ -130,7 +130,7 @@ pub(crate) struct Pressure {
 pub(crate) struct Port {
     pub(crate) name: String,
     pub(crate) interface: String,
-    pub(crate) ifindex: u32,
+    pub(crate) ifindex: Option<u32>,
     pub(crate) role: String,
     /// `native`, `generic` or `down`.
     pub(crate) mode: String,

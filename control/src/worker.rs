@@ -187,10 +187,10 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
 
 fn port(status: user::PortStatus) -> Port {
     Port {
-        name: status.name,
-        interface: status.interface,
+        name: status.config.name,
+        interface: status.config.interface,
         ifindex: status.ifindex,
-        role: match status.role {
+        role: match status.config.role {
             user::Role::Access => "access",
             user::Role::Core => "core",
             user::Role::App => "app",
@@ -203,9 +203,9 @@ fn port(status: user::PortStatus) -> Port {
             user::Mode::Down => "down",
         }
         .to_owned(),
-        pair: status.pair,
-        zone: status.zone,
-        mac: Some(status.mac.to_string()),
+        pair: status.config.pair,
+        zone: status.config.zone,
+        mac: status.mac.map(|mac| mac.to_string()),
         mtu: status.mtu,
         reason: status.reason,
     }
