@@ -313,6 +313,8 @@ pub struct RuleCount {
     pub count: Count,
     /// When the last one came, in jiffies.
     pub last_hit: Word,
+    /// On the first CPU: which rule it is, so that it is found again after a restart. Else 0.
+    pub identity: Word,
 }
 
 /// A flow in the flow table: which record, which direction, and the record's generation, which
@@ -513,6 +515,8 @@ pub struct Explanation {
     pub reason: Word,
     /// The slot of the port it would leave by, plus 1; 0 when it would not be redirected.
     pub sent: Word,
+    /// The time, in jiffies.
+    pub now: Word,
 }
 
 /// What was found on the way of a packet that is only asked about.

@@ -227,6 +227,7 @@ impl Tables for Maps {
         if self.read_only() {
             if let Some(explanation) = EXPLANATION.get(0) {
                 explanation.reason.set(reason as u64);
+                explanation.now.set(self.now());
             }
             return;
         }

@@ -1,4 +1,32 @@
 //! The user-space side of the edgesteer data path: rules in, tables out, counters back.
+//!
+//! [`Dataplane::open`] loads the program and attaches it, or takes over what an earlier process left.
+//! [`Dataplane::apply`] puts a [`rule::RuleSet`] in force: [`compile()`] each rule that is new, change the tree
+//! of filters, and show packets the new one at once. Counters and flows are read from memory that is
+//! shared with the program.
 
+mod classifier;
+mod clock;
+mod compile;
+mod dataplane;
+mod error;
+mod flows;
+mod install;
+mod memory;
 pub mod netlink;
+mod options;
+mod ports;
+mod program;
 pub mod rule;
+mod shared;
+
+pub use compile::{FILTERS_PER_RULE, compile};
+pub use dataplane::{
+    Applied, Change, Dataplane, Explanation, NextHop, PortCounter, Pressure, RuleCounter,
+    SentCounter, Status,
+};
+pub use error::Error;
+pub use flows::{Count, Flow};
+pub use options::{Limits, Options, PortConfig, Role, Timeouts};
+pub use ports::PortStatus;
+pub use program::Mode;

@@ -1,0 +1,478 @@
+//! The tree of splits and filters that packets are led through.
+//!
+//! A tree that packets can reach is never changed. A transaction copies the nodes on the way to what it
+//! changes, writes the copies into free cells, and ends in a new root; the nodes that the copies replace
+//! are free once no packet can be under way in the old tree.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use dataplane_core::table::{Filter, Index, STEPS, Split, field};
+
+use crate::{Error, compile::after, shared::Shared};
+
+/// A list longer than this is split, if a split makes both sides shorter.
+const LEAF: usize = 8;
+/// Filters looked at to find a good split of many.
+const SAMPLE: usize = 256;
+
+/// A filter, and its place in the order of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Place in the order, then among the filters of its rule.
+    pub(crate) order: (u64, u32),
+    /// What packets are compared with.
+    pub(crate) filter: Filter,
+}
+
+/// Cells of a table: which are free, and those that will be.
+#[derive(Debug)]
+struct Cells<T> {
+    memory: Shared<T>,
+    free: Vec<u32>,
+    /// Written since the last publication.
+    new: Vec<u32>,
+    /// Out of reach after the next one.
+    old: Vec<u32>,
+}
+
+impl<T: zerocopy::FromBytes> Cells<T> {
+    fn new(memory: Shared<T>, used: &BTreeSet<u32>) -> Self {
+        // Cell 0 stands for nothing.
+        let free = (1..memory.len() as u32).rev().filter(|cell| !used.contains(cell)).collect();
+        Self {
+            memory,
+            free,
+            new: Vec::new(),
+            old: Vec::new(),
+        }
+    }
+
+    fn write(&mut self, value: T) -> Option<u32> {
+        let cell = self.free.pop()?;
+        self.memory.write(cell as usize, value);
+        self.new.push(cell);
+        Some(cell)
+    }
+
+    fn publish(&mut self) {
+        self.new.clear();
+        self.free.append(&mut self.old);
+    }
+
+    fn roll_back(&mut self) {
+        self.old.clear();
+        self.free.append(&mut self.new);
+    }
+
+    const fn used(&self) -> usize {
+        self.memory.len() - 1 - self.free.len()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    kind: Kind,
+    /// Where it is written, if it is; with its list of filters.
+    cells: Option<(Index, Vec<u32>)>,
+    /// The most steps from here to the end.
+    height: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Leaf(Vec<Item>),
+    Split {
+        field: u32,
+        threshold: [u64; 2],
+        low: Arc<Node>,
+        high: Arc<Node>,
+    },
+}
+
+/// The tree in force and the cells it is written in.
+#[derive(Debug)]
+pub(crate) struct Classifier {
+    splits: Cells<Split>,
+    filters: Cells<Filter>,
+    root: Arc<Node>,
+}
+
+impl Classifier {
+    /// An empty tree, in cells of which those that lead from `root` are in use by packets until the
+    /// first publication.
+    pub(crate) fn new(splits: Shared<Split>, filters: Shared<Filter>, root: Index) -> Self {
+        let (used_splits, used_filters) = reachable(&splits, &filters, root);
+        let mut classifier = Self {
+            splits: Cells::new(splits, &used_splits),
+            filters: Cells::new(filters, &used_filters),
+            root: Arc::new(Node::leaf(Vec::new())),
+        };
+        classifier.splits.old.extend(used_splits);
+        classifier.filters.old.extend(used_filters);
+        classifier
+    }
+
+    /// Cells for filters: in use and in all.
+    pub(crate) const fn pressure(&self) -> [(&'static str, usize, usize); 2] {
+        [
+            ("filters", self.filters.used(), self.filters.memory.len() - 1),
+            ("splits", self.splits.used(), self.splits.memory.len() - 1),
+        ]
+    }
+
+    /// Writes a tree without the filters `removed` and with the items `added`. Its root takes the place
+    /// of the old one when [`Self::publish`] follows; on an error, and with [`Self::roll_back`], nothing
+    /// has changed.
+    pub(crate) fn change(&mut self, removed: &[Item], added: Vec<Item>) -> Result<Change, Error> {
+        let before = Arc::clone(&self.root);
+        let mut root = Arc::clone(&before);
+        self.remove(&mut root, removed);
+        self.insert(&mut root, added);
+        let items = root.weight();
+        if root.height > 24 + 2 * items.max(1).ilog2() {
+            // Built bit by bit, it has become lopsided: begin anew.
+            let mut all = Vec::new();
+            root.collect(&mut all);
+            all.sort_unstable_by_key(|item| item.order);
+            all.dedup_by_key(|item| item.order);
+            self.discard(&root);
+            root = Arc::new(Node::build(all));
+        }
+        let height = root.height;
+        let written = if height < STEPS {
+            self.write(&mut root)
+        } else {
+            Err(Error::TooDeep {
+                steps: height,
+                limit: STEPS - 1,
+            })
+        };
+        match written {
+            Ok(index) => {
+                self.root = root;
+                Ok(Change {
+                    root: index,
+                    before,
+                })
+            }
+            Err(error) => {
+                self.splits.roll_back();
+                self.filters.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// No packet can be under way in the old tree any more.
+    pub(crate) fn publish(&mut self) {
+        self.splits.publish();
+        self.filters.publish();
+    }
+
+    /// Undoes a change that was not published.
+    pub(crate) fn roll_back(&mut self, change: Change) {
+        self.root = change.before;
+        self.splits.roll_back();
+        self.filters.roll_back();
+    }
+
+    /// A node that may be changed: a copy, if packets can reach it.
+    fn own<'a>(&mut self, node: &'a mut Arc<Node>) -> &'a mut Node {
+        if let Some((index, list)) = &node.cells {
+            if !index.is_filter() && *index != Index::END {
+                self.splits.old.push(index.cell());
+            }
+            self.filters.old.extend(list);
+        }
+        let node = Arc::make_mut(node);
+        node.cells = None;
+        node
+    }
+
+    /// Marks all that is written of a tree as out of reach soon.
+    fn discard(&mut self, node: &Arc<Node>) {
+        if let Some((index, list)) = &node.cells {
+            if !index.is_filter() && *index != Index::END {
+                self.splits.old.push(index.cell());
+            }
+            self.filters.old.extend(list);
+        }
+        if let Kind::Split { low, high, .. } = &node.kind {
+            self.discard(low);
+            self.discard(high);
+        }
+    }
+
+    fn remove(&mut self, node: &mut Arc<Node>, items: &[Item]) {
+        if items.is_empty() {
+            return;
+        }
+        let owned = self.own(node);
+        match &mut owned.kind {
+            Kind::Leaf(list) => {
+                let orders: BTreeSet<_> = items.iter().map(|item| item.order).collect();
+                list.retain(|item| !orders.contains(&item.order));
+            }
+            Kind::Split {
+                field,
+                threshold,
+                low,
+                high,
+            } => {
+                let (left, right) = part(items, *field, *threshold);
+                self.remove(low, &left);
+                self.remove(high, &right);
+                if low.is_empty() && high.is_empty() {
+                    let (low, high) = (Arc::clone(low), Arc::clone(high));
+                    self.discard(&low);
+                    self.discard(&high);
+                    owned.kind = Kind::Leaf(Vec::new());
+                }
+            }
+        }
+        owned.measure();
+    }
+
+    fn insert(&mut self, node: &mut Arc<Node>, items: Vec<Item>) {
+        if items.is_empty() {
+            return;
+        }
+        let owned = self.own(node);
+        match &mut owned.kind {
+            Kind::Leaf(list) => {
+                list.extend(items);
+                list.sort_unstable_by_key(|item| item.order);
+                *owned = Node::build(std::mem::take(list));
+            }
+            Kind::Split {
+                field,
+                threshold,
+                low,
+                high,
+            } => {
+                let (left, right) = part(&items, *field, *threshold);
+                self.insert(low, left);
+                self.insert(high, right);
+                owned.measure();
+            }
+        }
+    }
+
+    /// Writes the nodes that are not written yet, from the leaves to the root.
+    fn write(&mut self, node: &mut Arc<Node>) -> Result<Index, Error> {
+        if let Some((index, _)) = &node.cells {
+            return Ok(*index);
+        }
+        let node = Arc::make_mut(node);
+        let mut list = Vec::new();
+        let index = match &mut node.kind {
+            Kind::Leaf(items) => {
+                let mut next = Index::END;
+                for item in items.iter().rev() {
+                    let cell = self.filters.write(Filter {
+                        next,
+                        ..item.filter
+                    });
+                    let Some(cell) = cell else {
+                        return Err(self.full());
+                    };
+                    list.push(cell);
+                    next = Index::filter(cell);
+                }
+                next
+            }
+            Kind::Split {
+                field,
+                threshold,
+                low,
+                high,
+            } => {
+                let split = Split {
+                    threshold: *threshold,
+                    field: *field,
+                    low: self.write(low)?,
+                    high: self.write(high)?,
+                    padding: 0,
+                };
+                let Some(cell) = self.splits.write(split) else {
+                    return Err(self.full());
+                };
+                Index::split(cell)
+            }
+        };
+        node.cells = Some((index, list));
+        Ok(index)
+    }
+
+    fn full(&self) -> Error {
+        let limit = self.filters.memory.len() - 1;
+        Error::TooMany {
+            what: "filters",
+            wanted: limit + 1,
+            limit,
+            option: "filters",
+        }
+    }
+}
+
+/// A tree that is written and not published.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Its root.
+    pub(crate) root: Index,
+    before: Arc<Node>,
+}
+
+impl Node {
+    const fn leaf(items: Vec<Item>) -> Self {
+        Self {
+            height: items.len() as u32,
+            kind: Kind::Leaf(items),
+            cells: None,
+        }
+    }
+
+    /// A tree of items in order.
+    fn build(items: Vec<Item>) -> Self {
+        if items.len() <= LEAF {
+            return Self::leaf(items);
+        }
+        let Some((field, threshold)) = best_split(&items) else {
+            return Self::leaf(items);
+        };
+        let (left, right) = part(&items, field, threshold);
+        // What looked good on a sample may be no good for all.
+        if left.len() == items.len() || right.len() == items.len() {
+            return Self::leaf(items);
+        }
+        let mut node = Self {
+            kind: Kind::Split {
+                field,
+                threshold,
+                low: Arc::new(Self::build(left)),
+                high: Arc::new(Self::build(right)),
+            },
+            cells: None,
+            height: 0,
+        };
+        node.measure();
+        node
+    }
+
+    fn measure(&mut self) {
+        self.height = match &self.kind {
+            Kind::Leaf(items) => items.len() as u32,
+            Kind::Split { low, high, .. } => 1 + low.height.max(high.height),
+        };
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(&self.kind, Kind::Leaf(items) if items.is_empty())
+    }
+
+    fn weight(&self) -> usize {
+        match &self.kind {
+            Kind::Leaf(items) => items.len(),
+            Kind::Split { low, high, .. } => low.weight() + high.weight(),
+        }
+    }
+
+    fn collect(&self, all: &mut Vec<Item>) {
+        match &self.kind {
+            Kind::Leaf(items) => all.extend(items),
+            Kind::Split { low, high, .. } => {
+                low.collect(all);
+                high.collect(all);
+            }
+        }
+    }
+}
+
+const FIELDS: [u32; 6] = [
+    field::DESTINATION,
+    field::SOURCE,
+    field::DESTINATION_PORT,
+    field::SOURCE_PORT,
+    field::PROTOCOL,
+    field::ZONE,
+];
+
+/// First and last value of a field that an item matches.
+fn range(item: &Item, of: u32) -> [[u64; 2]; 2] {
+    let narrow = |range: [u64; 2]| range.map(|value| [0, value]);
+    let filter = &item.filter;
+    match of {
+        field::DESTINATION => filter.destination,
+        field::SOURCE => filter.source,
+        field::DESTINATION_PORT => narrow(filter.destination_port.map(u64::from)),
+        field::SOURCE_PORT => narrow(filter.source_port.map(u64::from)),
+        field::PROTOCOL => narrow(filter.protocol.map(u64::from)),
+        _ => narrow(filter.zone.map(u64::from)),
+    }
+}
+
+/// The items on each side of a split; those that reach over it are on both.
+fn part(items: &[Item], field: u32, threshold: [u64; 2]) -> (Vec<Item>, Vec<Item>) {
+    let side = |keep: &dyn Fn([[u64; 2]; 2]) -> bool| {
+        items.iter().filter(|item| keep(range(item, field))).copied().collect()
+    };
+    (
+        side(&|[first, _]| first < threshold),
+        side(&|[_, last]| last >= threshold),
+    )
+}
+
+/// The split that leaves the least on its longer side without having too many items on both.
+fn best_split(items: &[Item]) -> Option<(u32, [u64; 2])> {
+    let step = items.len().div_ceil(SAMPLE);
+    let sample: Vec<&Item> = items.iter().step_by(step).collect();
+    let mut best: Option<((usize, usize), u32, [u64; 2])> = None;
+    for field in FIELDS {
+        let ranges: Vec<_> = sample.iter().map(|item| range(item, field)).collect();
+        let mut edges: Vec<_> = ranges.iter().flat_map(|[first, last]| [*first, after(*last)]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        // The first and the last edge leave everything on one side.
+        for at in [edges.len() / 2, edges.len() / 3, 2 * edges.len() / 3] {
+            let Some(threshold) = edges.get(at).copied() else {
+                continue;
+            };
+            let low = ranges.iter().filter(|[first, _]| *first < threshold).count();
+            let high = ranges.iter().filter(|[_, last]| *last >= threshold).count();
+            let (longer, both) = (low.max(high), low + high);
+            let worth = longer < sample.len() && both * 2 <= sample.len() * 3;
+            if worth && best.is_none_or(|(cost, ..)| (longer, both) < cost) {
+                best = Some(((longer, both), field, threshold));
+            }
+        }
+    }
+    best.map(|(_, field, threshold)| (field, threshold))
+}
+
+/// The cells that lead from `root`.
+fn reachable(
+    splits: &Shared<Split>,
+    filters: &Shared<Filter>,
+    root: Index,
+) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let (mut in_splits, mut in_filters) = (BTreeSet::new(), BTreeSet::new());
+    let mut ahead = vec![root];
+    while let Some(index) = ahead.pop() {
+        let cell = index.cell();
+        if index == Index::END {
+            continue;
+        }
+        if index.is_filter() {
+            if let Some(filter) = filters.get(cell as usize)
+                && in_filters.insert(cell)
+            {
+                ahead.push(filter.next);
+            }
+        } else if let Some(split) = splits.get(cell as usize)
+            && in_splits.insert(cell)
+        {
+            ahead.extend([split.low, split.high]);
+        }
+    }
+    (in_splits, in_filters)
+}

@@ -1,0 +1,112 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::{io, path::PathBuf};
+
+use crate::netlink;
+
+/// Why the data path could not do as it was told. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The options contradict themselves.
+    #[error("{0}")]
+    Options(String),
+    /// The pin directory is not in a BPF file system.
+    #[error("{path} is not in a BPF file system: mount -t bpf bpf /sys/fs/bpf", path = .0.display())]
+    NoBpffs(PathBuf),
+    /// What is pinned was made by another version.
+    #[error(
+        "{path} holds the state of another version of edgesteer ({what}); it keeps steering as it was told last. \
+         To start anew, forgetting flows and counters: edgesteer detach",
+        path = .path.display()
+    )]
+    OtherLayout {
+        /// The pinned map.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// The kernel refused.
+    #[error("{what}: {reason}{hint}")]
+    Kernel {
+        /// What was tried.
+        what: String,
+        /// What the kernel said.
+        reason: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The rule set does not fit.
+    #[error("{what} do not fit: {wanted} needed, {limit} allowed. Raise [limits] {option} and start anew with edgesteer detach")]
+    TooMany {
+        /// What does not fit.
+        what: &'static str,
+        /// How many there are.
+        wanted: usize,
+        /// How many there may be.
+        limit: usize,
+        /// The option that decides.
+        option: &'static str,
+    },
+    /// Rules overlap so much that a packet would have to be compared with too many filters.
+    #[error(
+        "packets would have to be compared with {steps} filters one by one, {limit} at the most: too many rules match \
+         the same addresses, ports and protocols"
+    )]
+    TooDeep {
+        /// Comparisons in the worst case.
+        steps: u32,
+        /// Comparisons allowed.
+        limit: u32,
+    },
+    /// There is no such port.
+    #[error("there is no port {0:?} with the program attached")]
+    NoPort(String),
+    /// The frame cannot be asked about.
+    #[error("a frame of {0} bytes has no Ethernet header; at least 14 are needed")]
+    ShortFrame(usize),
+    /// Interfaces and neighbors could not be read.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    /// Shared memory could not be had.
+    #[error("cannot map {name} into memory")]
+    Memory {
+        /// The map.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The kernel refused `what`.
+    pub(crate) fn kernel(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        let mut reason = error.to_string();
+        let mut errno = None;
+        let mut source = error.source();
+        while let Some(cause) = source {
+            if let Some(io) = cause.downcast_ref::<io::Error>() {
+                errno = io.raw_os_error();
+            }
+            let text = cause.to_string();
+            if !reason.contains(&text) {
+                reason = format!("{reason}: {text}");
+            }
+            source = cause.source();
+        }
+        let hint = match errno {
+            Some(libc::EPERM | libc::EACCES) => {
+                ". Run as root, or with the capabilities CAP_BPF and CAP_NET_ADMIN"
+            }
+            Some(libc::EBUSY | libc::EEXIST) => {
+                ". Another XDP program is attached: `edgesteer doctor` names it"
+            }
+            _ => "",
+        };
+        Self::Kernel {
+            what: what.into(),
+            reason,
+            hint,
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Reading flows, and forgetting those that are over.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, SystemTime},
+};
+
+use aya::maps::{HashMap, MapData, Stack};
+use dataplane_core::{
+    flow::{Decision, FlowKey, Half, Record},
+    table::FlowRef,
+    wire::{
+        icmp::{ICMP, ICMPV6},
+        transport::{TCP, Tcp, UDP},
+    },
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::{
+    Timeouts,
+    clock::Clock,
+    rule::{Rule, RuleId},
+    shared::Shared,
+};
+
+/// A flow and what was counted of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// The UE's address.
+    pub source: IpAddr,
+    /// The address that the UE sends to.
+    pub destination: IpAddr,
+    /// IP protocol.
+    pub protocol: u8,
+    /// The UE's port, or the identifier of an echo.
+    pub source_port: u16,
+    /// The port that the UE sends to, or the identifier of an echo.
+    pub destination_port: u16,
+    /// Address space of the UE.
+    pub zone: u16,
+    /// The rule it comes under, if that is still in force.
+    pub rule: Option<RuleId>,
+    /// The port that its latest upstream packet came by.
+    pub ingress: String,
+    /// The application's address, where the rule names one.
+    pub target: Option<String>,
+    /// Packets from the UE.
+    pub upstream: Count,
+    /// Packets to the UE.
+    pub downstream: Count,
+    /// When the first packet came.
+    pub first_seen: SystemTime,
+    /// When the last packet came.
+    pub last_seen: SystemTime,
+    /// TCP control bits seen upstream and downstream.
+    pub tcp_flags: [u8; 2],
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the IP packets.
+    pub bytes: u64,
+    /// Bytes of the frames, link-layer header included.
+    pub wire_bytes: u64,
+}
+
+/// Bytes as a map takes them.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Entry<T>(pub(crate) T);
+
+// SAFETY: `IntoBytes` proves that there is no padding, `FromBytes` that any bytes are a value.
+unsafe impl<T: IntoBytes + FromBytes + Copy + 'static> aya::Pod for Entry<T> {}
+
+/// The flow table as user space sees it.
+pub(crate) struct Flows {
+    records: Shared<Record>,
+    keys: HashMap<MapData, Entry<FlowKey>, u64>,
+    free: Stack<MapData, u32>,
+}
+
+/// What flows are described with.
+pub(crate) struct Context<'a> {
+    pub(crate) clock: &'a Clock,
+    /// Names of ports by slot.
+    pub(crate) ports: BTreeMap<u16, String>,
+    /// Rules by the cell of their action.
+    pub(crate) rules: BTreeMap<u32, &'a Rule>,
+}
+
+impl Flows {
+    pub(crate) const fn new(
+        records: Shared<Record>,
+        keys: HashMap<MapData, Entry<FlowKey>, u64>,
+        free: Stack<MapData, u32>,
+    ) -> Self {
+        Self {
+            records,
+            keys,
+            free,
+        }
+    }
+
+    /// Makes all records free; for tables that are new.
+    pub(crate) fn fill(&mut self) -> Result<(), aya::maps::MapError> {
+        for id in (0..self.records.len() as u32).rev() {
+            self.free.push(id, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Ends what an earlier process had begun when it was killed: freeing records.
+    pub(crate) fn recover(&mut self) {
+        let half_freed: Vec<u32> =
+            self.live().filter(|(_, record)| record.live.get() == 2).map(|(id, _)| id).collect();
+        for id in half_freed {
+            self.release(id);
+        }
+    }
+
+    /// Records in use.
+    fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
+        (0..).zip(self.records.iter()).filter(|(_, record)| record.live.get() != 0)
+    }
+
+    /// How many there are.
+    pub(crate) fn used(&self) -> usize {
+        self.live().count()
+    }
+
+    /// All flows.
+    pub(crate) fn snapshot(&self, context: &Context<'_>) -> Vec<Flow> {
+        self.live().map(|(_, record)| describe(record, context)).collect()
+    }
+
+    /// One flow.
+    pub(crate) fn get(&self, flow: FlowRef, context: &Context<'_>) -> Option<Flow> {
+        let record = self.records.get(flow.id() as usize)?;
+        Some(describe(record, context))
+    }
+
+    /// Forgets flows that are over. Answers what was counted of them, to the last packet.
+    pub(crate) fn expire(
+        &mut self,
+        timeouts: &Timeouts,
+        context: &Context<'_>,
+        settle: impl FnOnce(),
+    ) -> Vec<Flow> {
+        let now = context.clock.jiffies();
+        let over: Vec<u32> = self
+            .live()
+            .filter(|(_, record)| {
+                let idle = now.saturating_sub(last_seen(record));
+                context.clock.duration(idle) >= patience(record, timeouts)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        if over.is_empty() {
+            return Vec::new();
+        }
+        for id in &over {
+            self.close(*id);
+        }
+        // After this no packet counts in these records any more.
+        settle();
+        let flows = over
+            .iter()
+            .filter_map(|id| Some(describe(self.records.get(*id as usize)?, context)))
+            .collect();
+        for id in over {
+            self.release(id);
+        }
+        flows
+    }
+
+    /// Lets no key lead to a record any more.
+    fn close(&mut self, id: u32) {
+        let Some(record) = self.records.get(id as usize) else {
+            return;
+        };
+        record.live.set(2);
+        record.generation.set(record.generation.get().wrapping_add(1) & 0xffff_ffff);
+        for key in [record.key.get(), record.reply.get()] {
+            let key = Entry(key);
+            if self.keys.get(&key, 0).is_ok_and(|word| FlowRef::from(word).id() == id) {
+                // A packet may have removed it first.
+                let _ = self.keys.remove(&key);
+            }
+        }
+    }
+
+    /// Makes a record free that no packet can reach.
+    fn release(&mut self, id: u32) {
+        let Some(record) = self.records.get(id as usize) else {
+            return;
+        };
+        for half in &record.halves {
+            for word in [
+                &half.owned.packets,
+                &half.owned.bytes,
+                &half.owned.wire_bytes,
+                &half.others.packets,
+                &half.others.bytes,
+                &half.others.wire_bytes,
+                &half.last_seen,
+                &half.owner,
+                &half.tcp_flags,
+            ] {
+                word.set(0);
+            }
+        }
+        record.live.set(0);
+        // There is room for every record; without it, the record would only be lost.
+        let _ = self.free.push(id, 0);
+    }
+}
+
+fn last_seen(record: &Record) -> u64 {
+    let [up, down] = &record.halves;
+    up.last_seen.get().max(down.last_seen.get()).max(record.first_seen.get())
+}
+
+/// How long to wait for the next packet.
+fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
+    const OVER: u64 = (Tcp::FIN | Tcp::RST) as u64;
+    let [up, down] = &record.halves;
+    match record.key.get().protocol {
+        TCP if (up.tcp_flags.get() | down.tcp_flags.get()) & OVER != 0 => timeouts.tcp_closing,
+        TCP if up.last_seen.get() != 0 && down.last_seen.get() != 0 => timeouts.tcp_established,
+        TCP => timeouts.tcp_transitory,
+        UDP => timeouts.udp,
+        ICMP | ICMPV6 => timeouts.icmp,
+        _ => timeouts.other,
+    }
+}
+
+fn describe(record: &Record, context: &Context<'_>) -> Flow {
+    let key = record.key.get();
+    let [up, down] = &record.halves;
+    let decision = Decision::from(record.context.get());
+    let rule = decision.action.and_then(|cell| context.rules.get(&cell).copied());
+    let slot = record.way_back().ue.get() as u16;
+    let target = rule.and_then(|rule| rule.action.destination()).and_then(|it| it.endpoints().next());
+    Flow {
+        source: address(key.source),
+        destination: address(key.destination),
+        protocol: key.protocol,
+        source_port: key.source_port,
+        destination_port: key.destination_port,
+        zone: key.zone,
+        rule: rule.map(|rule| rule.id.clone()),
+        ingress: context.ports.get(&slot).cloned().unwrap_or_default(),
+        target: target.map(ToString::to_string),
+        upstream: count(up),
+        downstream: count(down),
+        first_seen: context.clock.time(record.first_seen.get()),
+        last_seen: context.clock.time(last_seen(record)),
+        tcp_flags: [up, down].map(|half| half.tcp_flags.get() as u8),
+    }
+}
+
+fn count(half: &Half) -> Count {
+    Count {
+        packets: half.owned.packets.get() + half.others.packets.get(),
+        bytes: half.owned.bytes.get() + half.others.bytes.get(),
+        wire_bytes: half.owned.wire_bytes.get() + half.others.wire_bytes.get(),
+    }
+}
+
+/// The address that the tables hold in this form.
+fn address([high, low]: [u64; 2]) -> IpAddr {
+    let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+}

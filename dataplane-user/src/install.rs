@@ -1,0 +1,587 @@
+//! Rule sets put in force, each as one transaction.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use dataplane_core::{
+    Word,
+    parse::mapped,
+    table::{Filter, Hop, Image, Index, RuleAction, RuleCount, flag, kind, verb},
+};
+
+use crate::{
+    Applied, Error, Limits,
+    classifier::{Classifier, Item},
+    compile::compile,
+    memory::Memory,
+    rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, Mac, Rule, RuleId, RuleSet},
+    shared::Shared,
+};
+
+/// The rules in force and where they are in the tables.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    classifier: Classifier,
+    installed: BTreeMap<RuleId, Installed>,
+    not_installed: BTreeMap<RuleId, String>,
+    actions: Pool,
+    hops: Pool,
+    slots: Pool,
+    /// Rules known by what identifies them, from before a restart.
+    adopted: BTreeMap<u64, u32>,
+    next_hops: BTreeMap<HopKey, NextHop>,
+    limits: Limits,
+    cpus: u32,
+}
+
+#[derive(Debug)]
+struct Installed {
+    rule: Rule,
+    rank: u64,
+    /// Where it is counted.
+    slot: u32,
+    action: u32,
+    items: Vec<Item>,
+    hops: Vec<HopKey>,
+}
+
+/// What a next hop is found by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HopKey {
+    pub(crate) address: HopAddress,
+    pub(crate) port: Option<String>,
+}
+
+/// The address of a next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HopAddress {
+    /// On the link of the port.
+    Mac(Mac),
+    /// To be resolved.
+    Ip(IpAddr),
+}
+
+#[derive(Debug)]
+struct NextHop {
+    cell: u32,
+    users: usize,
+    resolved: Option<Hop>,
+}
+
+/// Tells ports and next hops as they are now.
+pub(crate) trait Surroundings {
+    /// Why packets cannot be sent to `hop`, ever.
+    fn refuse(&self, hop: &HopKey) -> Option<String>;
+    /// Where packets for `hop` go now.
+    fn resolve(&self, hop: &HopKey) -> Option<Hop>;
+}
+
+/// Cells that are free.
+#[derive(Debug)]
+struct Pool(Vec<u32>);
+
+impl Pool {
+    fn new(len: usize, used: &BTreeSet<u32>) -> Self {
+        Self((0..len as u32).rev().filter(|cell| !used.contains(cell)).collect())
+    }
+
+    fn take(&mut self, limit: u32) -> Result<u32, Error> {
+        self.0.pop().ok_or(Error::TooMany {
+            what: "rules",
+            wanted: limit as usize + 1,
+            limit: limit as usize,
+            option: "rules",
+        })
+    }
+}
+
+impl Rules {
+    /// Takes over the tables, in which the rules of an earlier process may be in force.
+    pub(crate) fn new(memory: &mut Memory, limits: Limits, cpus: u32) -> Option<Self> {
+        let splits = memory.splits.take()?;
+        let filters = memory.filters.take()?;
+        let image = memory.image();
+        let used = actions_in_use(&filters, image.root);
+        let in_force = || used.iter().filter_map(|cell| memory.actions.get(*cell as usize));
+        let hops = in_force().flat_map(|action| [action.first, action.second]).collect();
+        let mut adopted = BTreeMap::new();
+        for slot in 0..limits.rules {
+            let identity = memory.rule_counts.get(slot as usize)?.identity.get();
+            if identity != 0 {
+                adopted.insert(identity, slot);
+            }
+        }
+        Some(Self {
+            classifier: Classifier::new(splits, filters, image.root),
+            installed: BTreeMap::new(),
+            not_installed: BTreeMap::new(),
+            actions: Pool::new(memory.actions.len(), &used),
+            hops: Pool::new(memory.hops.len(), &hops),
+            slots: Pool::new(limits.rules as usize, &adopted.values().copied().collect()),
+            adopted,
+            next_hops: BTreeMap::new(),
+            limits,
+            cpus,
+        })
+    }
+
+    /// Puts `wanted` in force, whole or not at all, but for single rules that cannot be. `settle` returns
+    /// when no packet is under way in the old rule set any more.
+    pub(crate) fn apply(
+        &mut self,
+        memory: &mut Memory,
+        wanted: &RuleSet,
+        surroundings: &impl Surroundings,
+        settle: impl FnOnce(),
+    ) -> Result<Applied, Error> {
+        let mut not_installed = BTreeMap::new();
+        let mut fresh: Vec<(&Rule, Vec<Filter>)> = Vec::new();
+        let mut kept = BTreeSet::new();
+        for rule in wanted.iter() {
+            let refused = hop_keys(rule).iter().find_map(|hop| surroundings.refuse(hop));
+            if let Some(reason) = refused.or_else(|| unsupported(rule)) {
+                not_installed.insert(rule.id.clone(), reason);
+            } else if self.installed.get(&rule.id).is_some_and(|old| old.rule == *rule) {
+                kept.insert(rule.id.clone());
+            } else {
+                match compile(rule) {
+                    Ok(filters) => fresh.push((rule, filters)),
+                    Err(reason) => {
+                        not_installed.insert(rule.id.clone(), reason);
+                    }
+                }
+            }
+        }
+        let total = kept.len() + fresh.len();
+        if total > self.limits.rules as usize {
+            return Err(Error::TooMany {
+                what: "rules",
+                wanted: total,
+                limit: self.limits.rules as usize,
+                option: "rules",
+            });
+        }
+        let gone: Vec<RuleId> =
+            self.installed.keys().filter(|id| !kept.contains(*id)).cloned().collect();
+        let changed = fresh.iter().filter(|(rule, _)| self.installed.contains_key(&rule.id)).count();
+        let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
+        if gone.is_empty() && fresh.is_empty() && !first_time {
+            self.not_installed.clone_from(&not_installed);
+            return Ok(Applied {
+                epoch: memory.image().epoch,
+                added: 0,
+                changed: 0,
+                removed: 0,
+                not_installed,
+            });
+        }
+        let Some(ranks) = self.ranks(&kept, &fresh) else {
+            // No room in the order: everything gets a new place.
+            let all: Vec<RuleId> = kept.into_iter().collect();
+            let all = all.iter().filter_map(|id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?)));
+            fresh.extend(all);
+            let ranks = even_ranks(&fresh);
+            let gone = self.installed.keys().cloned().collect();
+            return self.commit(memory, surroundings, gone, fresh, &ranks, not_installed, changed, settle);
+        };
+        self.commit(memory, surroundings, gone, fresh, &ranks, not_installed, changed, settle)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one transaction, from its only caller")]
+    fn commit(
+        &mut self,
+        memory: &mut Memory,
+        surroundings: &impl Surroundings,
+        gone: Vec<RuleId>,
+        fresh: Vec<(&Rule, Vec<Filter>)>,
+        ranks: &BTreeMap<RuleId, u64>,
+        not_installed: BTreeMap<RuleId, String>,
+        changed: usize,
+        settle: impl FnOnce(),
+    ) -> Result<Applied, Error> {
+        let mut taken = Taken::default();
+        let mut news = Vec::with_capacity(fresh.len());
+        for (rule, filters) in fresh {
+            match self.prepare(memory, surroundings, rule, filters, ranks, &mut taken) {
+                Ok(installed) => news.push(installed),
+                Err(error) => {
+                    self.give_back(memory, taken);
+                    return Err(error);
+                }
+            }
+        }
+        let removed: Vec<Item> =
+            gone.iter().flat_map(|id| self.installed[id].items.iter().copied()).collect();
+        let added = news.iter().flat_map(|new| new.items.iter().copied()).collect();
+        let change = match self.classifier.change(&removed, added) {
+            Ok(change) => change,
+            Err(error) => {
+                self.give_back(memory, taken);
+                return Err(error);
+            }
+        };
+        let epoch = memory.image().epoch.wrapping_add(1).max(1);
+        let Some(state) = memory.state.get(0) else {
+            self.classifier.roll_back(change);
+            self.give_back(memory, taken);
+            return Err(Error::Options("the state map is empty".to_owned()));
+        };
+        // From here on, packets see the new rule set.
+        state.image.set(
+            Image {
+                root: change.root,
+                epoch,
+            }
+            .into(),
+        );
+        settle();
+        self.classifier.publish();
+        let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
+        let (added, all_gone) = (news.len(), gone.len());
+        for id in gone {
+            let Some(old) = self.installed.remove(&id) else {
+                continue;
+            };
+            self.actions.0.push(old.action);
+            for hop in &old.hops {
+                self.release_hop(memory, hop);
+            }
+            if counted.insert(old.slot) {
+                self.release_slot(memory, old.slot);
+            }
+        }
+        for new in news {
+            self.installed.insert(new.rule.id.clone(), new);
+        }
+        // Rules of an earlier process that nobody wants any more.
+        let in_use: BTreeSet<u32> = self.installed.values().map(|rule| rule.slot).collect();
+        for (_, slot) in std::mem::take(&mut self.adopted) {
+            if !in_use.contains(&slot) {
+                self.release_slot(memory, slot);
+            }
+        }
+        self.not_installed.clone_from(&not_installed);
+        Ok(Applied {
+            epoch,
+            added: added - changed,
+            changed,
+            removed: all_gone - changed,
+            not_installed,
+        })
+    }
+
+    /// Finds a place for each part of a rule.
+    fn prepare(
+        &mut self,
+        memory: &mut Memory,
+        surroundings: &impl Surroundings,
+        rule: &Rule,
+        filters: Vec<Filter>,
+        ranks: &BTreeMap<RuleId, u64>,
+        taken: &mut Taken,
+    ) -> Result<Installed, Error> {
+        let rank = ranks.get(&rule.id).copied().unwrap_or_default();
+        let hops = hop_keys(rule);
+        let mut cells = [u32::MAX; 2];
+        for (cell, key) in cells.iter_mut().zip(&hops) {
+            *cell = self.take_hop(memory, surroundings, key)?;
+            taken.hops.push(key.clone());
+        }
+        let slot = match self.installed.get(&rule.id) {
+            Some(old) => old.slot,
+            None => self.take_slot(memory, &rule.id, taken)?,
+        };
+        let action = self.actions.take(self.limits.rules)?;
+        taken.actions.push(action);
+        memory.actions.write(action as usize, rule_action(rule, rank, slot, cells));
+        let items = filters.into_iter().zip(0..).map(|(filter, place)| Item {
+            order: (rank, place),
+            filter: Filter { action, ..filter },
+        });
+        Ok(Installed {
+            rule: rule.clone(),
+            rank,
+            slot,
+            action,
+            items: items.collect(),
+            hops,
+        })
+    }
+
+    /// Undoes what was taken for a transaction that failed.
+    fn give_back(&mut self, memory: &Memory, taken: Taken) {
+        self.actions.0.extend(taken.actions);
+        for hop in &taken.hops {
+            self.release_hop(memory, hop);
+        }
+        for slot in taken.slots {
+            self.release_slot(memory, slot);
+        }
+    }
+
+    fn take_hop(
+        &mut self,
+        memory: &Memory,
+        surroundings: &impl Surroundings,
+        key: &HopKey,
+    ) -> Result<u32, Error> {
+        if let Some(hop) = self.next_hops.get_mut(key) {
+            hop.users += 1;
+            return Ok(hop.cell);
+        }
+        let cell = self.hops.take(self.limits.rules)?;
+        let resolved = surroundings.resolve(key);
+        set_hop(&memory.hops, cell, resolved);
+        self.next_hops.insert(
+            key.clone(),
+            NextHop {
+                cell,
+                users: 1,
+                resolved,
+            },
+        );
+        Ok(cell)
+    }
+
+    fn release_hop(&mut self, memory: &Memory, key: &HopKey) {
+        let Some(hop) = self.next_hops.get_mut(key) else {
+            return;
+        };
+        hop.users -= 1;
+        if hop.users == 0 {
+            set_hop(&memory.hops, hop.cell, None);
+            self.hops.0.push(hop.cell);
+            self.next_hops.remove(key);
+        }
+    }
+
+    /// A counter for a rule: the one it had before a restart, or a new one.
+    fn take_slot(&mut self, memory: &Memory, id: &RuleId, taken: &mut Taken) -> Result<u32, Error> {
+        let identity = identity(id);
+        if let Some(slot) = self.adopted.get(&identity) {
+            return Ok(*slot);
+        }
+        let slot = self.slots.take(self.limits.rules)?;
+        taken.slots.push(slot);
+        for count in self.counts(memory, slot) {
+            count.count.packets.set(0);
+            count.count.bytes.set(0);
+            count.last_hit.set(0);
+        }
+        if let Some(first) = memory.rule_counts.get(slot as usize) {
+            first.identity.set(identity);
+        }
+        Ok(slot)
+    }
+
+    fn release_slot(&mut self, memory: &Memory, slot: u32) {
+        if let Some(first) = memory.rule_counts.get(slot as usize) {
+            first.identity.set(0);
+        }
+        self.slots.0.push(slot);
+    }
+
+    /// The counters in `slot`, one for each CPU.
+    fn counts<'a>(&self, memory: &'a Memory, slot: u32) -> impl Iterator<Item = &'a RuleCount> {
+        let stride = self.limits.rules as usize;
+        (0..self.cpus as usize).filter_map(move |cpu| memory.rule_counts.get(cpu * stride + slot as usize))
+    }
+
+    /// Looks again for every next hop. Answers those that changed.
+    pub(crate) fn resolve(&mut self, memory: &Memory, surroundings: &impl Surroundings) -> Vec<HopKey> {
+        let mut changed = Vec::new();
+        for (key, hop) in &mut self.next_hops {
+            let resolved = surroundings.resolve(key);
+            if resolved != hop.resolved {
+                hop.resolved = resolved;
+                set_hop(&memory.hops, hop.cell, resolved);
+                changed.push(key.clone());
+            }
+        }
+        changed
+    }
+
+    /// Next hops, and where they are.
+    pub(crate) fn next_hops(&self) -> impl Iterator<Item = (&HopKey, Option<Hop>)> {
+        self.next_hops.iter().map(|(key, hop)| (key, hop.resolved))
+    }
+
+    /// Rules, with packets, bytes, and the jiffy of the last packet.
+    pub(crate) fn counters<'a>(
+        &'a self,
+        memory: &'a Memory,
+    ) -> impl Iterator<Item = (&'a RuleId, u64, u64, u64)> {
+        self.installed.iter().map(|(id, rule)| {
+            let mut sum = (id, 0, 0, 0);
+            for count in self.counts(memory, rule.slot) {
+                sum.1 += count.count.packets.get();
+                sum.2 += count.count.bytes.get();
+                sum.3 = count.last_hit.get().max(sum.3);
+            }
+            sum
+        })
+    }
+
+    /// Rules by the cell of their action.
+    pub(crate) fn actions(&self) -> BTreeMap<u32, &Rule> {
+        self.installed.values().map(|rule| (rule.action, &rule.rule)).collect()
+    }
+
+    /// How full the tables are: in use and in all.
+    pub(crate) fn pressure(&self) -> Vec<(&'static str, usize, usize)> {
+        let mut pressure = self.classifier.pressure().to_vec();
+        pressure.push(("rules", self.installed.len(), self.limits.rules as usize));
+        pressure
+    }
+
+    /// A place in the order for each new rule; `None` when there is no room between two.
+    fn ranks(
+        &self,
+        kept: &BTreeSet<RuleId>,
+        fresh: &[(&Rule, Vec<Filter>)],
+    ) -> Option<BTreeMap<RuleId, u64>> {
+        let mut order: Vec<(u8, &RuleId, Option<u64>)> =
+            fresh.iter().map(|(rule, _)| (rule.priority, &rule.id, None)).collect();
+        for id in kept {
+            let old = self.installed.get(id)?;
+            order.push((old.rule.priority, &old.rule.id, Some(old.rank)));
+        }
+        order.sort_unstable_by_key(|(priority, id, _)| (*priority, *id));
+        let mut ranks = BTreeMap::new();
+        let mut waiting: Vec<&RuleId> = Vec::new();
+        let mut below = 0;
+        for (_, id, rank) in order {
+            match rank {
+                None => waiting.push(id),
+                Some(above) => {
+                    spread(&mut ranks, &mut waiting, below, above)?;
+                    below = above;
+                }
+            }
+        }
+        spread(&mut ranks, &mut waiting, below, u64::MAX)?;
+        Some(ranks)
+    }
+}
+
+/// Gives the rules that wait places between two others.
+fn spread(
+    ranks: &mut BTreeMap<RuleId, u64>,
+    waiting: &mut Vec<&RuleId>,
+    below: u64,
+    above: u64,
+) -> Option<()> {
+    let step = (above - below) / (waiting.len() as u64 + 1);
+    if step == 0 && !waiting.is_empty() {
+        return None;
+    }
+    for (place, id) in (1..).zip(waiting.drain(..)) {
+        ranks.insert(id.clone(), below + step * place);
+    }
+    Some(())
+}
+
+/// Places for all rules, as far from one another as can be.
+fn even_ranks(rules: &[(&Rule, Vec<Filter>)]) -> BTreeMap<RuleId, u64> {
+    let mut order: Vec<_> = rules.iter().map(|(rule, _)| (rule.priority, &rule.id)).collect();
+    order.sort_unstable();
+    let step = u64::MAX / (order.len() as u64 + 1);
+    (1..).zip(order).map(|(place, (_, id))| (id.clone(), step * place)).collect()
+}
+
+/// Why the data path cannot do what the rule asks.
+fn unsupported(rule: &Rule) -> Option<String> {
+    matches!(rule.action, Action::Duplicate { .. })
+        .then(|| "this release does not make copies of packets (DUPLICATE_*)".to_owned())
+}
+
+/// What a transaction has taken so far.
+#[derive(Debug, Default)]
+struct Taken {
+    actions: Vec<u32>,
+    hops: Vec<HopKey>,
+    slots: Vec<u32>,
+}
+
+fn set_hop(hops: &Shared<Word>, cell: u32, resolved: Option<Hop>) {
+    if let Some(word) = hops.get(cell as usize) {
+        word.set(resolved.map_or(0, Hop::word));
+    }
+}
+
+/// The cells of actions that packets can reach from `root`: those of all filters that are not free.
+fn actions_in_use(filters: &Shared<Filter>, root: Index) -> BTreeSet<u32> {
+    if root == Index::END {
+        return BTreeSet::new();
+    }
+    // Free cells may still name an action; keeping that costs a cell until the next start at most.
+    filters.iter().filter(|filter| filter.kind != 0).map(|filter| filter.action).collect()
+}
+
+fn hop_keys(rule: &Rule) -> Vec<HopKey> {
+    let key = |endpoint: &Endpoint| HopKey {
+        address: match endpoint.address {
+            EndpointAddress::Mac(mac) => HopAddress::Mac(mac),
+            EndpointAddress::Ip { address, .. } => HopAddress::Ip(address),
+        },
+        port: endpoint.port.clone(),
+    };
+    rule.action.destination().map_or_else(Vec::new, |it| it.endpoints().map(key).collect())
+}
+
+fn rule_action(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -> RuleAction {
+    let mut action = RuleAction {
+        rank,
+        nat: [0; 2],
+        rule: slot,
+        first,
+        second,
+        verb: match &rule.action {
+            Action::Drop => verb::DROP,
+            Action::Passthrough => verb::PASSTHROUGH,
+            Action::Forward { .. } => verb::FORWARD,
+            Action::Duplicate { .. } => verb::DUPLICATE,
+        },
+        flags: 0,
+        kind: match rule.filter_type {
+            FilterType::Flow => kind::FLOW,
+            FilterType::Packet => kind::PACKET,
+        },
+        padding: 0,
+    };
+    match rule.action.destination() {
+        Some(Destination::Inline { .. }) => action.flags |= flag::INLINE,
+        Some(Destination::One(endpoint)) => {
+            if let EndpointAddress::Ip { address, nat } = endpoint.address {
+                action.flags |= flag::ROUTE;
+                if nat {
+                    action.flags |= flag::NAT;
+                    action.nat = words(address);
+                }
+            }
+        }
+        None => {}
+    }
+    action
+}
+
+fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => mapped(address.into()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
+    }
+}
+
+/// A number that tells rules apart, the same in every process: FNV-1a of the ids, apart by a zero.
+fn identity(id: &RuleId) -> u64 {
+    let bytes = id.app.as_ref().bytes().chain([0]).chain(id.rule.as_ref().bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    hash.max(1)
+}

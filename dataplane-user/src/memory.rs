@@ -1,0 +1,112 @@
+//! All tables that are shared with the program, mapped into this process.
+
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
+use dataplane_core::{
+    Reason, Word,
+    flow::Record,
+    table::{Count, Explanation, Filter, Image, PORTS, RuleAction, RuleCount, Split, State},
+};
+use std::os::fd::AsFd as _;
+use zerocopy::FromBytes;
+
+use crate::{Error, Limits, shared::Shared};
+
+/// Splits that there is room for, for each filter.
+const SPLITS_PER_FILTER: f64 = 0.5;
+/// Sets of the flow cache for each CPU; a power of two.
+pub(crate) const CACHE_SETS: u32 = 4096;
+
+/// The tables.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) state: Shared<State>,
+    pub(crate) splits: Option<Shared<Split>>,
+    pub(crate) filters: Option<Shared<Filter>>,
+    pub(crate) actions: Shared<RuleAction>,
+    pub(crate) hops: Shared<Word>,
+    pub(crate) records: Option<Shared<Record>>,
+    pub(crate) counts: Shared<Count>,
+    pub(crate) sent: Shared<Count>,
+    pub(crate) rule_counts: Shared<RuleCount>,
+    pub(crate) explanation: Shared<Explanation>,
+}
+
+/// The number of entries of each map whose size is decided at load.
+pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
+    let reasons = Reason::ALL.len() as u32;
+    // Twice as many cells as rules: a changed rule needs a new one before the old one is free.
+    let actions = limits.rules * 2 + 1;
+    vec![
+        ("SPLITS", (f64::from(limits.filters) * SPLITS_PER_FILTER) as u32 + 2),
+        ("FILTERS", limits.filters + 1),
+        ("ACTIONS", actions),
+        ("HOPS", actions),
+        ("CACHE", CACHE_SETS * cpus),
+        ("FLOWS", limits.flows * 2),
+        ("RECORDS", limits.flows),
+        ("FREE", limits.flows),
+        ("FRAGMENTS", limits.fragments),
+        ("COUNTS", cpus * PORTS * reasons),
+        ("SENT", cpus * PORTS),
+        ("RULE_COUNTS", cpus * limits.rules),
+        ("TOLD", cpus),
+        ("SCRATCH", cpus),
+    ]
+}
+
+impl Memory {
+    pub(crate) fn map(ebpf: &Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            state: table(ebpf, "STATE")?,
+            splits: Some(table(ebpf, "SPLITS")?),
+            filters: Some(table(ebpf, "FILTERS")?),
+            actions: table(ebpf, "ACTIONS")?,
+            hops: table(ebpf, "HOPS")?,
+            records: Some(table(ebpf, "RECORDS")?),
+            counts: table(ebpf, "COUNTS")?,
+            sent: table(ebpf, "SENT")?,
+            rule_counts: table(ebpf, "RULE_COUNTS")?,
+            explanation: table(ebpf, "EXPLANATION")?,
+        })
+    }
+}
+
+impl Memory {
+    /// The rule set in force.
+    pub(crate) fn image(&self) -> Image {
+        self.state.get(0).map_or(0, |state| state.image.get()).into()
+    }
+
+    /// The packets and bytes of all CPUs; `at` tells where a CPU counts them.
+    pub(crate) fn sum(
+        &self,
+        counts: &Shared<Count>,
+        cpus: u32,
+        at: impl Fn(usize) -> usize,
+    ) -> (u64, u64) {
+        let cells = (0..cpus as usize).filter_map(|cpu| counts.get(at(cpu)));
+        cells.fold((0, 0), |sum, cell| (sum.0 + cell.packets.get(), sum.1 + cell.bytes.get()))
+    }
+}
+
+/// The map `name`, as data.
+pub(crate) fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> {
+    let missing = || Error::Kernel {
+        what: format!("cannot find the map {name}"),
+        reason: "the program has none of that name".to_owned(),
+        hint: "",
+    };
+    match ebpf.map(name).ok_or_else(missing)? {
+        Map::Array(data) | Map::HashMap(data) | Map::Stack(data) | Map::DevMap(data) => Ok(data),
+        _ => Err(missing()),
+    }
+}
+
+fn table<T: FromBytes>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, Error> {
+    let map = data(ebpf, name)?;
+    let info = map.info().map_err(|error| Error::kernel(format!("cannot look at the map {name}"), &error))?;
+    Shared::map(name, map.fd().as_fd(), info.max_entries() as usize)
+}

@@ -1,0 +1,102 @@
+//! What an operator decides about the data path.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+pub use dataplane_core::table::Role;
+
+/// Everything there is to decide.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where programs and maps are pinned: a directory of a bpffs, used by nothing else.
+    pub pin_directory: PathBuf,
+    /// The ports.
+    pub ports: Vec<PortConfig>,
+    /// Sizes of the tables; they hold from the first start until the next [`detach`](crate::Dataplane::detach).
+    pub limits: Limits,
+    /// When flows are forgotten.
+    pub timeouts: Timeouts,
+}
+
+/// A network interface whose packets are steered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// The name of the port.
+    pub name: String,
+    /// The name of the interface.
+    pub interface: String,
+    /// What it faces.
+    pub role: Role,
+    /// The port at the other end of the wire. Without one, the kernel routes what is not steered.
+    pub pair: Option<String>,
+    /// The address space of what is behind it.
+    pub zone: u16,
+    /// Whether the slower generic mode will do when the driver has no XDP.
+    pub allow_generic: bool,
+}
+
+/// Sizes of the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows. Each takes 336 bytes for its record and about 220 for its two keys.
+    pub flows: u32,
+    /// Filters after compilation, 104 bytes each.
+    pub filters: u32,
+    /// Rules, 40 bytes each and 32 for every CPU.
+    pub rules: u32,
+    /// Fragmented datagrams on their way at a time.
+    pub fragments: u32,
+}
+
+impl Default for Limits {
+    /// One hundredth of the memory for flows, between 16,384 and 131,072.
+    fn default() -> Self {
+        const FLOW: u64 = 560;
+        let hundredth = memory().unwrap_or(0) / 100;
+        let flows = (hundredth / FLOW).clamp(1 << 14, 1 << 17);
+        Self {
+            flows: flows as u32,
+            filters: 1 << 17,
+            rules: 1 << 15,
+            fragments: 1 << 12,
+        }
+    }
+}
+
+/// Bytes of memory in this host.
+fn memory() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// How long a flow is remembered after its last packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP, once packets went both ways.
+    pub tcp_established: Duration,
+    /// TCP, before that.
+    pub tcp_transitory: Duration,
+    /// TCP, after a RST or a FIN.
+    pub tcp_closing: Duration,
+    /// UDP.
+    pub udp: Duration,
+    /// ICMP and ICMPv6.
+    pub icmp: Duration,
+    /// All other protocols.
+    pub other: Duration,
+}
+
+impl Default for Timeouts {
+    /// TCP as RFC 5382 (REQ-5) asks of NATs, UDP as RFC 4787 (REQ-5) and ICMP as RFC 5508 (REQ-2) do.
+    fn default() -> Self {
+        Self {
+            tcp_established: Duration::from_secs(2 * 3600 + 240),
+            tcp_transitory: Duration::from_secs(240),
+            tcp_closing: Duration::from_secs(10),
+            udp: Duration::from_secs(300),
+            icmp: Duration::from_secs(60),
+            other: Duration::from_secs(300),
+        }
+    }
+}

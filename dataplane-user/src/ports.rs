@@ -1,0 +1,195 @@
+//! Ports: which interface each is, where its program runs, and where next hops are found.
+
+use std::net::IpAddr;
+
+use dataplane_core::table::{Hop, INTERFACES, NO_PORT, PORTS, Port};
+
+use crate::{
+    Error, Mode, PortConfig,
+    install::{HopAddress, HopKey, Surroundings},
+    netlink::{self, Link},
+    rule::Mac,
+};
+
+/// A port as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortStatus {
+    /// As configured.
+    pub config: PortConfig,
+    /// Its place in the tables.
+    pub slot: u16,
+    /// The interface's index, while it exists.
+    pub ifindex: Option<u32>,
+    /// Where the program runs.
+    pub mode: Mode,
+    /// The interface's address.
+    pub mac: Option<Mac>,
+    /// The interface's MTU.
+    pub mtu: u32,
+    /// Why the program does not run.
+    pub reason: Option<String>,
+}
+
+impl PortStatus {
+    /// The entry in the table of ports.
+    pub(crate) fn entry(&self, pair: Option<u16>) -> Port {
+        Port {
+            mac: self.mac.map_or(0, mac_bits),
+            mtu: self.mtu,
+            slot: self.slot,
+            pair: pair.unwrap_or(NO_PORT),
+            zone: self.config.zone,
+            role: self.config.role as u8,
+            present: u8::from(self.mode != Mode::Down),
+            padding: 0,
+        }
+    }
+}
+
+/// The configured ports, in the order of their slots.
+pub(crate) fn new(configured: &[PortConfig]) -> Result<Vec<PortStatus>, Error> {
+    if configured.len() > PORTS as usize {
+        return Err(Error::TooMany {
+            what: "ports",
+            wanted: configured.len(),
+            limit: PORTS as usize,
+            option: "ports",
+        });
+    }
+    for (place, port) in configured.iter().enumerate() {
+        if configured[..place].iter().any(|other| other.name == port.name || other.interface == port.interface) {
+            return Err(Error::Options(format!(
+                "port {:?} is there twice, by its name or its interface {:?}",
+                port.name, port.interface
+            )));
+        }
+        if let Some(pair) = &port.pair
+            && !configured.iter().any(|other| other.name == *pair && other.pair.as_ref() == Some(&port.name))
+        {
+            return Err(Error::Options(format!(
+                "port {:?} is paired with {pair:?}, which is not there or not paired with it",
+                port.name
+            )));
+        }
+    }
+    let slots = 0..;
+    Ok(slots
+        .zip(configured)
+        .map(|(slot, config)| PortStatus {
+            config: config.clone(),
+            slot,
+            ifindex: None,
+            mode: Mode::Down,
+            mac: None,
+            mtu: 0,
+            reason: None,
+        })
+        .collect())
+}
+
+/// Why an interface cannot be a port.
+pub(crate) fn refuse(link: Option<&Link>, interface: &str) -> Option<String> {
+    let Some(link) = link else {
+        return Some(format!("there is no interface {interface}"));
+    };
+    if link.index >= INTERFACES {
+        return Some(format!(
+            "{interface} has the index {}; ports have indexes below {INTERFACES}",
+            link.index
+        ));
+    }
+    if !link.ethernet {
+        return Some(format!("{interface} does not carry Ethernet frames"));
+    }
+    None
+}
+
+/// Ports and neighbors at one time.
+pub(crate) struct View<'a> {
+    pub(crate) ports: &'a [PortStatus],
+    pub(crate) neighbors: &'a [netlink::Neighbor],
+    /// The port and gateway by which each address is reached.
+    pub(crate) routes: &'a std::collections::BTreeMap<IpAddr, netlink::Route>,
+}
+
+impl View<'_> {
+    fn named(&self, name: &str) -> Option<&PortStatus> {
+        self.ports.iter().find(|port| port.config.name == name)
+    }
+
+    /// The only port that leads to applications.
+    fn only_app(&self) -> Option<&PortStatus> {
+        let mut apps = self.ports.iter().filter(|port| port.config.role == crate::Role::App);
+        apps.next().filter(|_| apps.next().is_none())
+    }
+}
+
+impl Surroundings for View<'_> {
+    fn refuse(&self, hop: &HopKey) -> Option<String> {
+        match (&hop.port, hop.address) {
+            (Some(name), _) if self.named(name).is_none() => {
+                let names: Vec<_> = self.ports.iter().map(|port| port.config.name.as_str()).collect();
+                Some(format!("there is no port {name:?}; there are {}", names.join(", ")))
+            }
+            (None, HopAddress::Mac(mac)) if self.only_app().is_none() => Some(format!(
+                "which port {mac} is behind is not said (x-port, or interface.port of the application), \
+                 and there is not just one with the role app"
+            )),
+            _ => None,
+        }
+    }
+
+    fn resolve(&self, hop: &HopKey) -> Option<Hop> {
+        let named = hop.port.as_ref().map(|name| self.named(name));
+        match hop.address {
+            HopAddress::Mac(mac) => {
+                let port = named.unwrap_or_else(|| self.only_app())?;
+                (port.mode != Mode::Down).then(|| Hop {
+                    mac: mac_bits(mac),
+                    slot: port.slot,
+                })
+            }
+            HopAddress::Ip(address) => {
+                let (ifindex, address) = next_hop(named.flatten(), address, self.routes)?;
+                let port = self.ports.iter().find(|port| port.ifindex == Some(ifindex))?;
+                let neighbor = self
+                    .neighbors
+                    .iter()
+                    .find(|entry| entry.ifindex == ifindex && entry.address == address)?;
+                (port.mode != Mode::Down).then_some(Hop {
+                    mac: mac_bits(Mac::from(neighbor.resolved()?)),
+                    slot: port.slot,
+                })
+            }
+        }
+    }
+}
+
+/// The interface and the address of the neighbor that packets for `address` are sent to.
+pub(crate) fn next_hop(
+    port: Option<&PortStatus>,
+    address: IpAddr,
+    routes: &std::collections::BTreeMap<IpAddr, netlink::Route>,
+) -> Option<(u32, IpAddr)> {
+    let route = routes.get(&address).filter(|route| !route.local);
+    match port {
+        // The rule says where it is; a route by the same port may still name a gateway.
+        Some(port) => {
+            let ifindex = port.ifindex?;
+            let gateway = route.filter(|route| route.ifindex == ifindex).and_then(|route| route.gateway);
+            Some((ifindex, gateway.unwrap_or(address)))
+        }
+        None => route.map(|route| (route.ifindex, route.gateway.unwrap_or(address))),
+    }
+}
+
+/// A MAC address in the lower 48 bits.
+pub(crate) fn mac_bits(mac: Mac) -> u64 {
+    mac.octets().into_iter().fold(0, |bits, octet| bits << 8 | u64::from(octet))
+}
+
+/// The MAC address in the lower 48 bits.
+pub(crate) fn mac_of(bits: u64) -> Mac {
+    let [_, _, octets @ ..] = bits.to_be_bytes();
+    Mac::from(octets)
+}

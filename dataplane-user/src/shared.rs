@@ -1,0 +1,112 @@
+//! Memory shared with the program in the kernel: the elements of a map, without a system call each.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    ptr::{self, NonNull},
+};
+
+use zerocopy::FromBytes;
+
+use crate::Error;
+
+/// The elements of an array.
+///
+/// Those that both sides change while packets flow are made of [`Word`](dataplane_core::Word)s. The others
+/// are written only while no packet can reach them, and not changed until no packet can again.
+#[derive(Debug)]
+pub(crate) struct Shared<T> {
+    first: NonNull<T>,
+    len: usize,
+    mapped: Option<usize>,
+}
+
+// SAFETY: it is a pointer to memory that belongs to it alone in this process, of plain data.
+unsafe impl<T: Send> Send for Shared<T> {}
+
+impl<T: FromBytes> Shared<T> {
+    /// Elements in memory of this process only, all zeros.
+    #[cfg(test)]
+    pub(crate) fn heap(len: usize) -> Self {
+        let elements: Box<[T]> = (0..len).map(|_| T::new_zeroed()).collect();
+        let first = NonNull::from(Box::leak(elements)).cast();
+        Self {
+            first,
+            len,
+            mapped: None,
+        }
+    }
+
+    /// The `len` elements of a BPF array that was made to be mapped.
+    pub(crate) fn map(name: &'static str, fd: BorrowedFd<'_>, len: usize) -> Result<Self, Error> {
+        // The kernel keeps elements at multiples of 8 bytes.
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        let bytes = (len * size_of::<T>()).next_multiple_of(4096);
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        let error = || Error::Memory {
+            name,
+            source: io::Error::last_os_error(),
+        };
+        if address == libc::MAP_FAILED {
+            return Err(error());
+        }
+        let first = NonNull::new(address.cast()).ok_or_else(error)?;
+        Ok(Self {
+            first,
+            len,
+            mapped: Some(bytes),
+        })
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The element at `index`.
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        if index >= self.len {
+            return None;
+        }
+        // SAFETY: the index is inside the memory, which lives as long as `self`; any bytes make a `T`.
+        Some(unsafe { self.first.add(index).as_ref() })
+    }
+
+    /// All elements.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        (0..self.len).filter_map(|index| self.get(index))
+    }
+
+    /// Replaces an element that no packet can reach.
+    pub(crate) fn write(&mut self, index: usize, value: T) {
+        assert!(index < self.len, "cell {index} of {}", self.len);
+        // SAFETY: the index is inside the memory; volatile, because the kernel reads it.
+        unsafe { self.first.add(index).write_volatile(value) };
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        let first = self.first.as_ptr();
+        match self.mapped {
+            Some(bytes) => {
+                // SAFETY: what `map` mapped, and nothing borrows it any more.
+                unsafe { libc::munmap(first.cast(), bytes) };
+            }
+            None => {
+                let elements = ptr::slice_from_raw_parts_mut(first, self.len);
+                // SAFETY: what `heap` leaked.
+                drop(unsafe { Box::from_raw(elements) });
+            }
+        }
+    }
+}
