@@ -104,7 +104,7 @@ fn serve(mut dataplane: user::Dataplane, mut requests: mpsc::Receiver<Request>) 
                 port,
                 frame,
                 answer,
-            } => _ = answer.send(explain(&dataplane, &port, &frame)),
+            } => _ = answer.send(explain(&mut dataplane, &port, &frame)),
             Request::Refresh(answer) => _ = answer.send(refresh(&mut dataplane)),
             Request::Expire => drop(dataplane.expire()),
         }
@@ -175,8 +175,8 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
             epoch: status.epoch,
             adopted: status.adopted,
             pressure: pressure.collect(),
-            program_instructions: status.program.verified_instructions,
-            program_bytes: status.program.size,
+            program_instructions: status.verified_instructions,
+            program_bytes: status.program_bytes,
         },
         ports: dataplane.ports().into_iter().map(port).collect(),
         port_counters: port_counters.collect(),
@@ -235,7 +235,11 @@ fn flow(flow: user::Flow) -> Flow {
     }
 }
 
-fn explain(dataplane: &user::Dataplane, port: &str, frame: &[u8]) -> Result<Explanation, String> {
+fn explain(
+    dataplane: &mut user::Dataplane,
+    port: &str,
+    frame: &[u8],
+) -> Result<Explanation, String> {
     let explanation = dataplane
         .explain(port, frame)
         .map_err(|error| sentence(&error))?;
@@ -244,7 +248,7 @@ fn explain(dataplane: &user::Dataplane, port: &str, frame: &[u8]) -> Result<Expl
         meaning: explanation.reason.doc(),
         rule: explanation.rule,
         flow: explanation.flow.map(flow),
-        action: explanation.action,
+        action: explanation.action.to_owned(),
         target_port: explanation.target_port,
         frame: explanation.frame_out,
     })

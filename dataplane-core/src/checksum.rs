@@ -49,7 +49,9 @@ mod tests {
 
     #[test]
     fn update_equals_computing_anew() {
-        let words = [0x4500_u16, 0x1234, 0xffff, 0x0000, 0xabcd, 0x0001, 0xfffe, 0x8000];
+        let words = [
+            0x4500_u16, 0x1234, 0xffff, 0x0000, 0xabcd, 0x0001, 0xfffe, 0x8000,
+        ];
         let sum = |words: &[u16]| !fold(words.iter().map(|word| u32::from(*word)).sum());
         for at in 0..words.len() {
             for new in [0x0000, 0x0001, 0x7fff, 0xfffe, 0xffff] {
@@ -68,6 +70,9 @@ mod tests {
         for shift in [48, 32, 16, 0] {
             delta = delta.word((old >> shift) as u16, (new >> shift) as u16);
         }
-        assert_eq!(Delta::default().words(old, new).apply(0x1c46), delta.apply(0x1c46));
+        assert_eq!(
+            Delta::default().words(old, new).apply(0x1c46),
+            delta.apply(0x1c46)
+        );
     }
 }

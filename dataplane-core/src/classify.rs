@@ -6,7 +6,7 @@
 use crate::{
     flow::FlowKey,
     parse::has_ports,
-    table::{RuleAction, Filter, Image, Index, STEPS, Split, Tables, field, kind, verb},
+    table::{Filter, Image, Index, RuleAction, STEPS, Split, Tables, field, kind, verb},
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.

@@ -10,7 +10,19 @@ use crate::{
 
 /// What tells one flow from another, as seen in one direction.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
 )]
 #[repr(C)]
 pub struct FlowKey {
@@ -166,9 +178,7 @@ impl From<Decision> for u64 {
             Some(action) => action + 1,
             None => 0,
         };
-        Self::from(decision.epoch) << 32
-            | Self::from(decision.sensitive) << 31
-            | Self::from(action)
+        Self::from(decision.epoch) << 32 | Self::from(decision.sensitive) << 31 | Self::from(action)
     }
 }
 

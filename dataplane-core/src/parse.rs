@@ -172,7 +172,9 @@ fn link<P: Packet>(packet: &P, link: &mut Link) -> Result<(), Reason> {
         if !Vlan::announced_by(link.ethertype) {
             break;
         }
-        let vlan = packet.get::<Vlan>(link.len.into()).ok_or(Reason::MalformedEthernet)?;
+        let vlan = packet
+            .get::<Vlan>(link.len.into())
+            .ok_or(Reason::MalformedEthernet)?;
         link.tags = link.tags << 32 | u64::from(link.ethertype) << 16 | u64::from(vlan.tci.get());
         link.len += Vlan::LEN as u16;
         link.ethertype = vlan.ethertype.get();
@@ -196,7 +198,9 @@ fn later_fragment<T: Tables>(facts: &mut Facts, tables: &T) -> Result<(), Reason
         return Err(Reason::TinyFragment);
     }
     if has_ports(facts.ip.protocol) {
-        let ports = tables.fragment(&facts.fragment_key()).ok_or(Reason::FragmentUnknown)?;
+        let ports = tables
+            .fragment(&facts.fragment_key())
+            .ok_or(Reason::FragmentUnknown)?;
         facts.key.source_port = (ports >> 16) as u16;
         facts.key.destination_port = ports as u16;
     } else if is_icmp(facts.ip.protocol) {
@@ -246,12 +250,7 @@ const fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] >> 32 == 0xffff
 }
 
-fn ipv4<P: Packet>(
-    packet: &P,
-    offset: u16,
-    key: &mut FlowKey,
-    ip: &mut Ip,
-) -> Result<(), Reason> {
+fn ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Result<(), Reason> {
     quoted_ipv4(packet, offset, key, ip).ok_or(Reason::MalformedIpv4)?;
     if !packet.holds(ip.end()) || usize::from(ip.payload) > ip.end() {
         return Err(Reason::MalformedIpv4);
@@ -282,12 +281,7 @@ fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut I
     Some(())
 }
 
-fn ipv6<P: Packet>(
-    packet: &P,
-    offset: u16,
-    key: &mut FlowKey,
-    ip: &mut Ip,
-) -> Result<(), Reason> {
+fn ipv6<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Result<(), Reason> {
     ipv6_base(packet, offset, key, ip).ok_or(Reason::MalformedIpv6)?;
     if !packet.holds(ip.end()) {
         return Err(Reason::MalformedIpv6);
@@ -356,7 +350,11 @@ fn ipv6_base<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip)
 const fn is_extension(next_header: u8) -> bool {
     matches!(
         next_header,
-        next::HOP_BY_HOP | next::ROUTING | next::FRAGMENT | next::AUTHENTICATION | next::DESTINATION
+        next::HOP_BY_HOP
+            | next::ROUTING
+            | next::FRAGMENT
+            | next::AUTHENTICATION
+            | next::DESTINATION
     )
 }
 

@@ -4,7 +4,7 @@ use crate::{
     classify::{Answer, Query},
     flow::{self, Decision, FlowKey, Record},
     steer::Steering,
-    table::{RuleAction, Direction, FlowRef, Inserted, NO_PORT, Tables, flag, kind, verb},
+    table::{Direction, FlowRef, Inserted, NO_PORT, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
 };
 
@@ -15,7 +15,8 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     fn ask(&self, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Answer {
-        self.query.set(Query::new(self.image, key, tos, kinds, from));
+        self.query
+            .set(Query::new(self.image, key, tos, kinds, from));
         self.tables.classify(self.query)
     }
 
@@ -115,7 +116,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(never)]
     fn rekey(&self, record: &Record, action: &RuleAction) -> Result<(), Reason> {
         let tables = self.tables;
-        let (old, new) = (record.reply.get(), self.reply_key(&record.key.get(), action)?);
+        let (old, new) = (
+            record.reply.get(),
+            self.reply_key(&record.key.get(), action)?,
+        );
         if new == old {
             return Ok(());
         }
@@ -193,7 +197,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn reply_key(&self, key: &FlowKey, action: &RuleAction) -> Result<FlowKey, Reason> {
         let mut reply = key.reversed();
         if action.verb == verb::FORWARD && action.flags & flag::INLINE == 0 {
-            let hop = self.tables.hop(action.first).ok_or(Reason::NextHopUnresolved)?;
+            let hop = self
+                .tables
+                .hop(action.first)
+                .ok_or(Reason::NextHopUnresolved)?;
             let port = self.tables.port_in(hop.slot).ok_or(Reason::PortDown)?;
             reply.zone = port.zone;
             if action.flags & flag::NAT != 0 {
@@ -225,9 +232,11 @@ impl<'a, T: Tables> Steering<'a, T> {
             .and_then(|cell| self.tables.action(cell))
             .is_some_and(|action| {
                 action.verb == verb::DUPLICATE
-                    && [action.first, action.second]
-                        .into_iter()
-                        .any(|hop| self.tables.hop(hop).is_some_and(|hop| hop.slot == self.port.slot))
+                    && [action.first, action.second].into_iter().any(|hop| {
+                        self.tables
+                            .hop(hop)
+                            .is_some_and(|hop| hop.slot == self.port.slot)
+                    })
             })
     }
 }

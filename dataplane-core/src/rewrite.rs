@@ -61,15 +61,23 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
         0 => true,
         1 => set_tag(packet, Ethernet::LEN, inner, new.ethertype),
         _ => {
-            set_tag(packet, Ethernet::LEN, outer, type_before(inner, new.ethertype))
-                && set_tag(packet, Ethernet::LEN + Vlan::LEN, inner, new.ethertype)
+            set_tag(
+                packet,
+                Ethernet::LEN,
+                outer,
+                type_before(inner, new.ethertype),
+            ) && set_tag(packet, Ethernet::LEN + Vlan::LEN, inner, new.ethertype)
         }
     }
 }
 
 /// The EtherType that announces `tag`, or `ethertype` where there is none.
 const fn type_before(tag: u32, ethertype: u16) -> u16 {
-    if tag == 0 { ethertype } else { (tag >> 16) as u16 }
+    if tag == 0 {
+        ethertype
+    } else {
+        (tag >> 16) as u16
+    }
 }
 
 fn set_tag<P: Packet>(packet: &mut P, at: usize, tag: u32, ethertype: u16) -> bool {
@@ -135,7 +143,12 @@ pub fn quoted_address<P: Packet>(
         return false;
     };
     // A changed IPv4 header carries a changed checksum, and the sum of both changes is nothing.
-    facts.ip.protocol == ICMP || patch(packet, usize::from(facts.ip.payload) + Icmp::CHECKSUM, delta)
+    facts.ip.protocol == ICMP
+        || patch(
+            packet,
+            usize::from(facts.ip.payload) + Icmp::CHECKSUM,
+            delta,
+        )
 }
 
 /// Replaces an address and brings the checksum of an IPv4 header up to date. Answers the difference

@@ -13,7 +13,9 @@ use crate::{
     packet::Packet,
     parse::{self, Facts, Ip},
     rewrite::{self, Address},
-    table::{RuleAction, Direction, FlowRef, Image, NO_PORT, Port, Tables, Trace, flag, kind, verb},
+    table::{
+        Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
+    },
     verdict::{self, Reason, Verdict},
 };
 
@@ -228,7 +230,10 @@ impl<'a, T: Tables> Steering<'a, T> {
             return self.leave(Reason::WrongSide);
         }
         let inline = action.flags & flag::INLINE != 0
-            && self.tables.hop(action.second).is_some_and(|hop| hop.slot == self.port.slot);
+            && self
+                .tables
+                .hop(action.second)
+                .is_some_and(|hop| hop.slot == self.port.slot);
         if !inline {
             return self.leave(Reason::OwnOutput);
         }
@@ -419,7 +424,11 @@ impl<'a, T: Tables> Steering<'a, T> {
             return;
         }
         let half = record.half(direction);
-        half.count(self.tables, self.facts.ip.length.into(), self.facts.wire_len());
+        half.count(
+            self.tables,
+            self.facts.ip.length.into(),
+            self.facts.wire_len(),
+        );
         let flags = u64::from(self.facts.tcp_flags);
         if half.tcp_flags.get() & flags != flags {
             self.tables.set_bits(&half.tcp_flags, flags);

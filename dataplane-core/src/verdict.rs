@@ -185,7 +185,12 @@ mod tests {
     fn reasons_are_numbered_named_and_explained() {
         for (index, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, index);
-            assert!(reason.name().bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()));
+            assert!(
+                reason
+                    .name()
+                    .bytes()
+                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+            );
             assert!(reason.doc().ends_with('.') && !reason.doc().starts_with(' '));
         }
     }

@@ -15,8 +15,8 @@ use dataplane_core::{
     flow::{FlowKey, Record, SharedKey},
     steer::Scratch,
     table::{
-        RuleAction, CacheSet, Count, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image,
-        Inserted, PORTS, Port, RuleCount, Split, State, Tables, Trace,
+        CacheSet, Count, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image,
+        Inserted, PORTS, Port, RuleAction, RuleCount, Split, State, Tables, Trace,
     },
 };
 

@@ -38,7 +38,10 @@ struct Cells<T> {
 impl<T: zerocopy::FromBytes> Cells<T> {
     fn new(memory: Shared<T>, used: &BTreeSet<u32>) -> Self {
         // Cell 0 stands for nothing.
-        let free = (1..memory.len() as u32).rev().filter(|cell| !used.contains(cell)).collect();
+        let free = (1..memory.len() as u32)
+            .rev()
+            .filter(|cell| !used.contains(cell))
+            .collect();
         Self {
             memory,
             free,
@@ -115,7 +118,11 @@ impl Classifier {
     /// Cells for filters: in use and in all.
     pub(crate) const fn pressure(&self) -> [(&'static str, usize, usize); 2] {
         [
-            ("filters", self.filters.used(), self.filters.memory.len() - 1),
+            (
+                "filters",
+                self.filters.used(),
+                self.filters.memory.len() - 1,
+            ),
             ("splits", self.splits.used(), self.splits.memory.len() - 1),
         ]
     }
@@ -414,7 +421,11 @@ fn range(item: &Item, of: u32) -> [[u64; 2]; 2] {
 /// The items on each side of a split; those that reach over it are on both.
 fn part(items: &[Item], field: u32, threshold: [u64; 2]) -> (Vec<Item>, Vec<Item>) {
     let side = |keep: &dyn Fn([[u64; 2]; 2]) -> bool| {
-        items.iter().filter(|item| keep(range(item, field))).copied().collect()
+        items
+            .iter()
+            .filter(|item| keep(range(item, field)))
+            .copied()
+            .collect()
     };
     (
         side(&|[first, _]| first < threshold),
@@ -429,7 +440,10 @@ fn best_split(items: &[Item]) -> Option<(u32, [u64; 2])> {
     let mut best: Option<((usize, usize), u32, [u64; 2])> = None;
     for field in FIELDS {
         let ranges: Vec<_> = sample.iter().map(|item| range(item, field)).collect();
-        let mut edges: Vec<_> = ranges.iter().flat_map(|[first, last]| [*first, after(*last)]).collect();
+        let mut edges: Vec<_> = ranges
+            .iter()
+            .flat_map(|[first, last]| [*first, after(*last)])
+            .collect();
         edges.sort_unstable();
         edges.dedup();
         // The first and the last edge leave everything on one side.
@@ -437,7 +451,10 @@ fn best_split(items: &[Item]) -> Option<(u32, [u64; 2])> {
             let Some(threshold) = edges.get(at).copied() else {
                 continue;
             };
-            let low = ranges.iter().filter(|[first, _]| *first < threshold).count();
+            let low = ranges
+                .iter()
+                .filter(|[first, _]| *first < threshold)
+                .count();
             let high = ranges.iter().filter(|[_, last]| *last >= threshold).count();
             let (longer, both) = (low.max(high), low + high);
             let worth = longer < sample.len() && both * 2 <= sample.len() * 3;

@@ -51,7 +51,9 @@ impl Clock {
         if jiffies >= self.jiffies {
             self.wall + self.duration(jiffies - self.jiffies)
         } else {
-            self.wall.checked_sub(self.duration(self.jiffies - jiffies)).unwrap_or(SystemTime::UNIX_EPOCH)
+            self.wall
+                .checked_sub(self.duration(self.jiffies - jiffies))
+                .unwrap_or(SystemTime::UNIX_EPOCH)
         }
     }
 }

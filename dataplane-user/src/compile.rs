@@ -51,7 +51,9 @@ fn expand(filter: &rule::Filter, kind: u8, filters: &mut Vec<Filter>) -> Result<
         protocols.len(),
         classes.len(),
     ];
-    let product = factors.iter().try_fold(1, |product: usize, len| product.checked_mul(*len));
+    let product = factors
+        .iter()
+        .try_fold(1, |product: usize, len| product.checked_mul(*len));
     if product.is_none_or(|product| filters.len() + product > FILTERS_PER_RULE) {
         return Err(format!(
             "its lists of addresses, ports and protocols multiply to more than {FILTERS_PER_RULE} combinations: \
@@ -60,7 +62,10 @@ fn expand(filter: &rule::Filter, kind: u8, filters: &mut Vec<Filter>) -> Result<
     }
     let zone = filter.zone.map_or([0, u16::MAX], |zone| [zone, zone]);
     for source in &sources {
-        for destination in destinations.iter().filter(|other| same_family(source, other)) {
+        for destination in destinations
+            .iter()
+            .filter(|other| same_family(source, other))
+        {
             for source_port in &source_ports {
                 for destination_port in &destination_ports {
                     for protocol in &protocols {
@@ -100,7 +105,9 @@ fn addresses(ranges: &[AddressRange]) -> Vec<Range<[u64; 2]>> {
         IpAddr::V4(address) => mapped(address.into()),
         IpAddr::V6(address) => halves(address),
     };
-    let ranges = ranges.iter().map(|range| [words(range.first()), words(range.last())]);
+    let ranges = ranges
+        .iter()
+        .map(|range| [words(range.first()), words(range.last())]);
     // An IPv6 range may span the mapped addresses, but none of them is meant.
     let apart = ranges.flat_map(|[first, last]| {
         if first < MAPPED[0] && last > MAPPED[1] {
@@ -136,7 +143,9 @@ fn ports(ranges: &[PortRange]) -> Vec<Range<u32>> {
     if ranges.is_empty() {
         return vec![[0, NO_PORTS]];
     }
-    let ranges = ranges.iter().map(|range| [range.first().into(), range.last().into()]);
+    let ranges = ranges
+        .iter()
+        .map(|range| [range.first().into(), range.last().into()]);
     merge(ranges.collect(), |port| port + 1)
 }
 
@@ -155,7 +164,10 @@ fn classes(dscp: Option<u8>, traffic_class: Option<u8>) -> Vec<Range<u16>> {
     if v4.is_none() && v6.is_none() {
         return vec![[0, 511]];
     }
-    v4.into_iter().chain(v6).map(|class| [class, class]).collect()
+    v4.into_iter()
+        .chain(v6)
+        .map(|class| [class, class])
+        .collect()
 }
 
 /// Ranges in order, those that touch made one.
@@ -182,22 +194,39 @@ mod tests {
     #[test]
     fn lists_multiply_and_neighbors_merge() {
         assert_eq!(filters("dport 1-9,10-20,21").len(), 1);
-        assert_eq!(filters("from 10.0.0.0/9,10.128.0.0/9 to 1.1.1.1,2.2.2.2 dport 1,3").len(), 4);
+        assert_eq!(
+            filters("from 10.0.0.0/9,10.128.0.0/9 to 1.1.1.1,2.2.2.2 dport 1,3").len(),
+            4
+        );
         assert_eq!(filters("dscp 46 tc 184").len(), 2);
     }
 
     #[test]
     fn families_do_not_mix() {
-        assert_eq!(filters("from 10.0.0.1,2001:db8::1 to 10.0.0.2,2001:db8::2").len(), 2);
+        assert_eq!(
+            filters("from 10.0.0.1,2001:db8::1 to 10.0.0.2,2001:db8::2").len(),
+            2
+        );
         let all_v6 = filters("from ::/0");
         assert_eq!(all_v6.len(), 2);
-        assert!(all_v6.iter().all(|it| it.source[1] < MAPPED[0] || it.source[0] > MAPPED[1]));
+        assert!(
+            all_v6
+                .iter()
+                .all(|it| it.source[1] < MAPPED[0] || it.source[0] > MAPPED[1])
+        );
     }
 
     #[test]
     fn too_many_combinations_are_refused() {
-        let list = (0..70).map(|n| format!("10.0.{n}.1")).collect::<Vec<_>>().join(",");
+        let list = (0..70)
+            .map(|n| format!("10.0.{n}.1"))
+            .collect::<Vec<_>>()
+            .join(",");
         let text = format!("a/r prio 1 packet from {list} to {list} drop");
-        assert!(compile(&text.parse().unwrap()).unwrap_err().contains("4096"));
+        assert!(
+            compile(&text.parse().unwrap())
+                .unwrap_err()
+                .contains("4096")
+        );
     }
 }

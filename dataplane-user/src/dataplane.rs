@@ -1,12 +1,6 @@
 //! The data path of a host, in one handle.
 
-use std::{
-    collections::BTreeMap,
-    fmt, io,
-    net::IpAddr,
-    path::Path,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, fmt, io, net::IpAddr, path::Path, time::SystemTime};
 
 use aya::{
     Ebpf, TestRun as _, TestRunOptions,
@@ -63,7 +57,10 @@ impl fmt::Debug for Dataplane {
         } = self;
         let mut shown = formatter.debug_struct("Dataplane");
         shown.field("options", options).field("limits", limits);
-        shown.field("adopted", adopted).field("ports", ports).finish_non_exhaustive()
+        shown
+            .field("adopted", adopted)
+            .field("ports", ports)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,14 +72,21 @@ impl fmt::Display for Change {
                 match (port.mode, &port.reason) {
                     (Mode::Native, _) => write!(formatter, "port {name} ({interface}) is up"),
                     (Mode::Generic, _) => {
-                        write!(formatter, "port {name} ({interface}) is up, in the slower generic mode")
+                        write!(
+                            formatter,
+                            "port {name} ({interface}) is up, in the slower generic mode"
+                        )
                     }
                     (Mode::Down, None) => write!(formatter, "port {name} ({interface}) is down"),
-                    (Mode::Down, Some(reason)) => write!(formatter, "port {name} is down: {reason}"),
+                    (Mode::Down, Some(reason)) => {
+                        write!(formatter, "port {name} is down: {reason}")
+                    }
                 }
             }
             Self::NextHop(hop) => match &hop.resolved {
-                Some((port, mac)) => write!(formatter, "next hop {} is {mac} on {port}", hop.address),
+                Some((port, mac)) => {
+                    write!(formatter, "next hop {} is {mac} on {port}", hop.address)
+                }
                 None => write!(formatter, "next hop {} is lost", hop.address),
             },
         }
@@ -235,14 +239,22 @@ impl Dataplane {
         let mut explain = pins.load(&limits, cpus, true)?;
         let mut memory = Memory::map(&steer)?;
         let take = |ebpf: &mut Ebpf, name| {
-            ebpf.take_map(name).ok_or_else(|| Error::Options(format!("the object has no map {name}")))
+            ebpf.take_map(name)
+                .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
         };
         let slots = Array::try_from(take(&mut steer, "SLOTS")?).map_err(|error| failed(&error))?;
-        let port_table = Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
-        let devices = DevMap::try_from(take(&mut steer, "DEVICES")?).map_err(|error| failed(&error))?;
-        let keys = aya::maps::HashMap::try_from(take(&mut steer, "FLOWS")?).map_err(|error| failed(&error))?;
-        let free = aya::maps::Stack::try_from(take(&mut steer, "FREE")?).map_err(|error| failed(&error))?;
-        let records = memory.records.take().ok_or(Error::Options("no records".to_owned()))?;
+        let port_table =
+            Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
+        let devices =
+            DevMap::try_from(take(&mut steer, "DEVICES")?).map_err(|error| failed(&error))?;
+        let keys = aya::maps::HashMap::try_from(take(&mut steer, "FLOWS")?)
+            .map_err(|error| failed(&error))?;
+        let free = aya::maps::Stack::try_from(take(&mut steer, "FREE")?)
+            .map_err(|error| failed(&error))?;
+        let records = memory
+            .records
+            .take()
+            .ok_or(Error::Options("no records".to_owned()))?;
         let mut flows = Flows::new(records, keys, free);
         if adopted {
             flows.recover();
@@ -272,10 +284,15 @@ impl Dataplane {
             steer,
             explain,
         };
-        dataplane.pins.pin_program(program::xdp(&mut dataplane.steer)?)?;
+        dataplane
+            .pins
+            .pin_program(program::xdp(&mut dataplane.steer)?)?;
         dataplane.refresh()?;
         // A port that is not there yet may come; one that refuses the program is an error to be seen at once.
-        let refused = dataplane.ports.iter().find(|port| port.ifindex.is_some() && port.mode == Mode::Down);
+        let refused = dataplane
+            .ports
+            .iter()
+            .find(|port| port.ifindex.is_some() && port.mode == Mode::Down);
         if let Some(port) = refused
             && !adopted
         {
@@ -285,8 +302,15 @@ impl Dataplane {
                 port.reason.as_deref().unwrap_or("not attached")
             )));
         }
-        let names: Vec<&str> = options.ports.iter().map(|port| port.name.as_str()).collect();
-        dataplane.pins.prune(&names).map_err(|error| Error::kernel("cannot remove old links", &error))?;
+        let names: Vec<&str> = options
+            .ports
+            .iter()
+            .map(|port| port.name.as_str())
+            .collect();
+        dataplane
+            .pins
+            .prune(&names)
+            .map_err(|error| Error::kernel("cannot remove old links", &error))?;
         Ok(dataplane)
     }
 
@@ -311,7 +335,10 @@ impl Dataplane {
 
     /// The state of the data path.
     pub fn status(&self) -> Status {
-        let info = self.steer.program("steer").and_then(|program| program.info().ok());
+        let info = self
+            .steer
+            .program("steer")
+            .and_then(|program| program.info().ok());
         let mut pressure: Vec<_> = self.rules.pressure();
         pressure.push(("flows", self.flows.used(), self.limits.flows as usize));
         let pressure = pressure.into_iter().map(|(name, used, max)| Pressure {
@@ -327,7 +354,10 @@ impl Dataplane {
                 .as_ref()
                 .and_then(aya::programs::ProgramInfo::verified_instruction_count)
                 .unwrap_or(0),
-            program_bytes: info.as_ref().and_then(aya::programs::ProgramInfo::size_translated).unwrap_or(0),
+            program_bytes: info
+                .as_ref()
+                .and_then(aya::programs::ProgramInfo::size_translated)
+                .unwrap_or(0),
         }
     }
 
@@ -342,7 +372,9 @@ impl Dataplane {
         let mut counters = Vec::with_capacity(self.ports.len() * reasons);
         for port in &self.ports {
             for reason in Reason::ALL {
-                let at = |cpu| (cpu * PORTS as usize + usize::from(port.slot)) * reasons + *reason as usize;
+                let at = |cpu| {
+                    (cpu * PORTS as usize + usize::from(port.slot)) * reasons + *reason as usize
+                };
                 let (packets, bytes) = self.memory.sum(&self.memory.counts, self.cpus, at);
                 counters.push(PortCounter {
                     port: port.config.name.clone(),
@@ -397,11 +429,23 @@ impl Dataplane {
 
     /// Runs the program on a frame, as if it came by `port`, without any traffic and without a trace.
     pub fn explain(&mut self, port: &str, frame: &[u8]) -> Result<Explanation, Error> {
-        let ifindex = self.ports.iter().find(|it| it.config.name == port && it.mode != Mode::Down);
-        let ifindex = ifindex.and_then(|port| port.ifindex).ok_or_else(|| Error::NoPort(port.to_owned()))?;
+        let ifindex = self
+            .ports
+            .iter()
+            .find(|it| it.config.name == port && it.mode != Mode::Down);
+        let ifindex = ifindex
+            .and_then(|port| port.ifindex)
+            .ok_or_else(|| Error::NoPort(port.to_owned()))?;
         let (action, frame_out) = test_run(&mut self.explain, ifindex, frame)?;
-        let found = self.memory.explanation.get(0).ok_or_else(|| Error::NoPort(port.to_owned()))?;
-        let reason = Reason::ALL.get(found.reason.get() as usize).copied().unwrap_or(Reason::NoRule);
+        let found = self
+            .memory
+            .explanation
+            .get(0)
+            .ok_or_else(|| Error::NoPort(port.to_owned()))?;
+        let reason = Reason::ALL
+            .get(found.reason.get() as usize)
+            .copied()
+            .unwrap_or(Reason::NoRule);
         let cell = (found.action.get() as u32).checked_sub(1);
         let flow = found.flow.get().checked_sub(1).map(FlowRef::from);
         let sent = (found.sent.get() as u16).checked_sub(1);
@@ -428,7 +472,10 @@ impl Dataplane {
     /// The next hops that rules in force need.
     pub fn next_hops(&self) -> Vec<NextHop> {
         let names = names(&self.ports);
-        self.rules.next_hops().filter_map(|(key, hop)| next_hop(key, hop, &names)).collect()
+        self.rules
+            .next_hops()
+            .filter_map(|(key, hop)| next_hop(key, hop, &names))
+            .collect()
     }
 
     /// Looks at interfaces, neighbors and routes again, and follows what has changed. To be called when the
@@ -466,7 +513,9 @@ impl Dataplane {
         let moved = rules.resolve(memory, &view);
         let names = names(ports);
         let moved = rules.next_hops().filter(|(key, _)| moved.contains(key));
-        changes.extend(moved.filter_map(|(key, hop)| Some(Change::NextHop(next_hop(key, hop, &names)?))));
+        changes.extend(
+            moved.filter_map(|(key, hop)| Some(Change::NextHop(next_hop(key, hop, &names)?))),
+        );
         Ok(changes)
     }
 
@@ -487,7 +536,12 @@ impl Dataplane {
     fn look_up(&mut self, wanted: &RuleSet) -> Result<(), Error> {
         let mut addresses = Vec::new();
         for rule in wanted.iter() {
-            for endpoint in rule.action.destination().into_iter().flat_map(|it| it.endpoints()) {
+            for endpoint in rule
+                .action
+                .destination()
+                .into_iter()
+                .flat_map(|it| it.endpoints())
+            {
                 if let crate::rule::EndpointAddress::Ip { address, .. } = endpoint.address {
                     addresses.push((address, endpoint.port.clone()));
                 }
@@ -505,7 +559,9 @@ impl Dataplane {
             if let Some(route) = netlink::route(*address)? {
                 self.routes.insert(*address, route);
             }
-            let port = port.as_ref().and_then(|name| self.ports.iter().find(|it| it.config.name == *name));
+            let port = port
+                .as_ref()
+                .and_then(|name| self.ports.iter().find(|it| it.config.name == *name));
             let hop = ports::next_hop(port, *address, &self.routes);
             if let Some((ifindex, neighbor)) = hop
                 && self.ports.iter().any(|port| port.ifindex == Some(ifindex))
@@ -556,7 +612,10 @@ impl Dataplane {
         }
         let changed = now != self.ports[at];
         if changed || !same {
-            if let Some(old) = self.ports[at].ifindex.filter(|old| Some(*old) != now.ifindex) {
+            if let Some(old) = self.ports[at]
+                .ifindex
+                .filter(|old| Some(*old) != now.ifindex)
+            {
                 self.set_slot(old, 0)?;
             }
             self.enter(&now)?;
@@ -568,19 +627,26 @@ impl Dataplane {
     /// Writes a port into the tables.
     fn enter(&mut self, port: &PortStatus) -> Result<(), Error> {
         let failed = |error: &dyn std::error::Error| {
-            Error::kernel(format!("cannot enter port {} into the tables", port.config.name), error)
+            Error::kernel(
+                format!("cannot enter port {} into the tables", port.config.name),
+                error,
+            )
         };
         let pair = port.config.pair.as_ref();
         let pair = pair.and_then(|name| self.ports.iter().find(|it| it.config.name == *name));
         let entry = Entry(port.entry(pair.map(|pair| pair.slot)));
-        self.port_table.set(port.slot.into(), entry, 0).map_err(|error| failed(&error))?;
+        self.port_table
+            .set(port.slot.into(), entry, 0)
+            .map_err(|error| failed(&error))?;
         let Some(ifindex) = port.ifindex.filter(|ifindex| *ifindex < INTERFACES) else {
             return Ok(());
         };
         if port.mode == Mode::Down {
             return self.set_slot(ifindex, 0);
         }
-        self.devices.set(port.slot.into(), ifindex, None, 0).map_err(|error| failed(&error))?;
+        self.devices
+            .set(port.slot.into(), ifindex, None, 0)
+            .map_err(|error| failed(&error))?;
         self.set_slot(ifindex, u32::from(port.slot) + 1)
     }
 
@@ -607,7 +673,10 @@ fn next_hop(
 
 /// Names of ports by slot.
 fn names(ports: &[PortStatus]) -> BTreeMap<u16, String> {
-    ports.iter().map(|port| (port.slot, port.config.name.clone())).collect()
+    ports
+        .iter()
+        .map(|port| (port.slot, port.config.name.clone()))
+        .collect()
 }
 
 /// Returns when every packet that was under way has come to its end.
@@ -623,7 +692,8 @@ fn grace() {
 
 fn possible_cpus() -> Result<u32, Error> {
     let cpus = aya::util::nr_cpus();
-    cpus.map(|cpus| cpus as u32).map_err(|(file, error)| Error::kernel(format!("cannot read {file}"), &error))
+    cpus.map(|cpus| cpus as u32)
+        .map_err(|(file, error)| Error::kernel(format!("cannot read {file}"), &error))
 }
 
 /// Runs the program on a frame. Answers the XDP action and the frame afterwards.
@@ -642,7 +712,8 @@ fn test_run(ebpf: &mut Ebpf, ifindex: u32, frame: &[u8]) -> Result<(u32, Vec<u8>
         ctx_in: Some(zerocopy::IntoBytes::as_bytes(&context)),
         ..TestRunOptions::default()
     });
-    let result = result.map_err(|error| Error::kernel("cannot run the program on the frame", &error))?;
+    let result =
+        result.map_err(|error| Error::kernel("cannot run the program on the frame", &error))?;
     out.truncate(result.data_size_out as usize);
     Ok((result.return_value, out))
 }
@@ -651,6 +722,15 @@ fn test_run(ebpf: &mut Ebpf, ifindex: u32, frame: &[u8]) -> Result<(u32, Vec<u8>
 fn jiffies(ebpf: &mut Ebpf, memory: &Memory) -> Result<u64, Error> {
     // Loopback is no port, so the program only notes the time.
     test_run(ebpf, 0, &[0; 14])?;
-    let missing = || Error::kernel("cannot read the time", &io::Error::from(io::ErrorKind::NotFound));
-    memory.explanation.get(0).map(|found| found.now.get()).ok_or_else(missing)
+    let missing = || {
+        Error::kernel(
+            "cannot read the time",
+            &io::Error::from(io::ErrorKind::NotFound),
+        )
+    };
+    memory
+        .explanation
+        .get(0)
+        .map(|found| found.now.get())
+        .ok_or_else(missing)
 }

@@ -36,7 +36,9 @@ pub enum Error {
         hint: &'static str,
     },
     /// The rule set does not fit.
-    #[error("{what} do not fit: {wanted} needed, {limit} allowed. Raise [limits] {option} and start anew with edgesteer detach")]
+    #[error(
+        "{what} do not fit: {wanted} needed, {limit} allowed. Raise [limits] {option} and start anew with edgesteer detach"
+    )]
     TooMany {
         /// What does not fit.
         what: &'static str,

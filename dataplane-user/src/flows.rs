@@ -115,8 +115,11 @@ impl Flows {
 
     /// Ends what an earlier process had begun when it was killed: freeing records.
     pub(crate) fn recover(&mut self) {
-        let half_freed: Vec<u32> =
-            self.live().filter(|(_, record)| record.live.get() == 2).map(|(id, _)| id).collect();
+        let half_freed: Vec<u32> = self
+            .live()
+            .filter(|(_, record)| record.live.get() == 2)
+            .map(|(id, _)| id)
+            .collect();
         for id in half_freed {
             self.release(id);
         }
@@ -124,7 +127,9 @@ impl Flows {
 
     /// Records in use.
     fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
-        (0..).zip(self.records.iter()).filter(|(_, record)| record.live.get() != 0)
+        (0..)
+            .zip(self.records.iter())
+            .filter(|(_, record)| record.live.get() != 0)
     }
 
     /// How many there are.
@@ -134,7 +139,9 @@ impl Flows {
 
     /// All flows.
     pub(crate) fn snapshot(&self, context: &Context<'_>) -> Vec<Flow> {
-        self.live().map(|(_, record)| describe(record, context)).collect()
+        self.live()
+            .map(|(_, record)| describe(record, context))
+            .collect()
     }
 
     /// One flow.
@@ -183,10 +190,16 @@ impl Flows {
             return;
         };
         record.live.set(2);
-        record.generation.set(record.generation.get().wrapping_add(1) & 0xffff_ffff);
+        record
+            .generation
+            .set(record.generation.get().wrapping_add(1) & 0xffff_ffff);
         for key in [record.key.get(), record.reply.get()] {
             let key = Entry(key);
-            if self.keys.get(&key, 0).is_ok_and(|word| FlowRef::from(word).id() == id) {
+            if self
+                .keys
+                .get(&key, 0)
+                .is_ok_and(|word| FlowRef::from(word).id() == id)
+            {
                 // A packet may have removed it first.
                 let _ = self.keys.remove(&key);
             }
@@ -221,7 +234,10 @@ impl Flows {
 
 fn last_seen(record: &Record) -> u64 {
     let [up, down] = &record.halves;
-    up.last_seen.get().max(down.last_seen.get()).max(record.first_seen.get())
+    up.last_seen
+        .get()
+        .max(down.last_seen.get())
+        .max(record.first_seen.get())
 }
 
 /// How long to wait for the next packet.
@@ -242,9 +258,13 @@ fn describe(record: &Record, context: &Context<'_>) -> Flow {
     let key = record.key.get();
     let [up, down] = &record.halves;
     let decision = Decision::from(record.context.get());
-    let rule = decision.action.and_then(|cell| context.rules.get(&cell).copied());
+    let rule = decision
+        .action
+        .and_then(|cell| context.rules.get(&cell).copied());
     let slot = record.way_back().ue.get() as u16;
-    let target = rule.and_then(|rule| rule.action.destination()).and_then(|it| it.endpoints().next());
+    let target = rule
+        .and_then(|rule| rule.action.destination())
+        .and_then(|it| it.endpoints().next());
     Flow {
         source: address(key.source),
         destination: address(key.destination),
@@ -274,5 +294,7 @@ fn count(half: &Half) -> Count {
 /// The address that the tables hold in this form.
 fn address([high, low]: [u64; 2]) -> IpAddr {
     let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
-    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+    address
+        .to_ipv4_mapped()
+        .map_or(IpAddr::V6(address), IpAddr::V4)
 }

@@ -16,7 +16,9 @@ use crate::{
     classifier::{Classifier, Item},
     compile::compile,
     memory::Memory,
-    rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, Mac, Rule, RuleId, RuleSet},
+    rule::{
+        Action, Destination, Endpoint, EndpointAddress, FilterType, Mac, Rule, RuleId, RuleSet,
+    },
     shared::Shared,
 };
 
@@ -84,7 +86,12 @@ struct Pool(Vec<u32>);
 
 impl Pool {
     fn new(len: usize, used: &BTreeSet<u32>) -> Self {
-        Self((0..len as u32).rev().filter(|cell| !used.contains(cell)).collect())
+        Self(
+            (0..len as u32)
+                .rev()
+                .filter(|cell| !used.contains(cell))
+                .collect(),
+        )
     }
 
     fn take(&mut self, limit: u32) -> Result<u32, Error> {
@@ -104,8 +111,13 @@ impl Rules {
         let filters = memory.filters.take()?;
         let image = memory.image();
         let used = actions_in_use(&filters, image.root);
-        let in_force = || used.iter().filter_map(|cell| memory.actions.get(*cell as usize));
-        let hops = in_force().flat_map(|action| [action.first, action.second]).collect();
+        let in_force = || {
+            used.iter()
+                .filter_map(|cell| memory.actions.get(*cell as usize))
+        };
+        let hops = in_force()
+            .flat_map(|action| [action.first, action.second])
+            .collect();
         let mut adopted = BTreeMap::new();
         for slot in 0..limits.rules {
             let identity = memory.rule_counts.get(slot as usize)?.identity.get();
@@ -140,10 +152,16 @@ impl Rules {
         let mut fresh: Vec<(&Rule, Vec<Filter>)> = Vec::new();
         let mut kept = BTreeSet::new();
         for rule in wanted.iter() {
-            let refused = hop_keys(rule).iter().find_map(|hop| surroundings.refuse(hop));
+            let refused = hop_keys(rule)
+                .iter()
+                .find_map(|hop| surroundings.refuse(hop));
             if let Some(reason) = refused.or_else(|| unsupported(rule)) {
                 not_installed.insert(rule.id.clone(), reason);
-            } else if self.installed.get(&rule.id).is_some_and(|old| old.rule == *rule) {
+            } else if self
+                .installed
+                .get(&rule.id)
+                .is_some_and(|old| old.rule == *rule)
+            {
                 kept.insert(rule.id.clone());
             } else {
                 match compile(rule) {
@@ -163,9 +181,16 @@ impl Rules {
                 option: "rules",
             });
         }
-        let gone: Vec<RuleId> =
-            self.installed.keys().filter(|id| !kept.contains(*id)).cloned().collect();
-        let changed = fresh.iter().filter(|(rule, _)| self.installed.contains_key(&rule.id)).count();
+        let gone: Vec<RuleId> = self
+            .installed
+            .keys()
+            .filter(|id| !kept.contains(*id))
+            .cloned()
+            .collect();
+        let changed = fresh
+            .iter()
+            .filter(|(rule, _)| self.installed.contains_key(&rule.id))
+            .count();
         let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
         if gone.is_empty() && fresh.is_empty() && !first_time {
             self.not_installed.clone_from(&not_installed);
@@ -180,16 +205,39 @@ impl Rules {
         let Some(ranks) = self.ranks(&kept, &fresh) else {
             // No room in the order: everything gets a new place.
             let all: Vec<RuleId> = kept.into_iter().collect();
-            let all = all.iter().filter_map(|id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?)));
+            let all = all
+                .iter()
+                .filter_map(|id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?)));
             fresh.extend(all);
             let ranks = even_ranks(&fresh);
             let gone = self.installed.keys().cloned().collect();
-            return self.commit(memory, surroundings, gone, fresh, &ranks, not_installed, changed, settle);
+            return self.commit(
+                memory,
+                surroundings,
+                gone,
+                fresh,
+                &ranks,
+                not_installed,
+                changed,
+                settle,
+            );
         };
-        self.commit(memory, surroundings, gone, fresh, &ranks, not_installed, changed, settle)
+        self.commit(
+            memory,
+            surroundings,
+            gone,
+            fresh,
+            &ranks,
+            not_installed,
+            changed,
+            settle,
+        )
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one transaction, from its only caller")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one transaction, from its only caller"
+    )]
     fn commit(
         &mut self,
         memory: &mut Memory,
@@ -212,9 +260,14 @@ impl Rules {
                 }
             }
         }
-        let removed: Vec<Item> =
-            gone.iter().flat_map(|id| self.installed[id].items.iter().copied()).collect();
-        let added = news.iter().flat_map(|new| new.items.iter().copied()).collect();
+        let removed: Vec<Item> = gone
+            .iter()
+            .flat_map(|id| self.installed[id].items.iter().copied())
+            .collect();
+        let added = news
+            .iter()
+            .flat_map(|new| new.items.iter().copied())
+            .collect();
         let change = match self.classifier.change(&removed, added) {
             Ok(change) => change,
             Err(error) => {
@@ -295,7 +348,9 @@ impl Rules {
         };
         let action = self.actions.take(self.limits.rules)?;
         taken.actions.push(action);
-        memory.actions.write(action as usize, rule_action(rule, rank, slot, cells));
+        memory
+            .actions
+            .write(action as usize, rule_action(rule, rank, slot, cells));
         let items = filters.into_iter().zip(0..).map(|(filter, place)| Item {
             order: (rank, place),
             filter: Filter { action, ..filter },
@@ -386,11 +441,16 @@ impl Rules {
     /// The counters in `slot`, one for each CPU.
     fn counts<'a>(&self, memory: &'a Memory, slot: u32) -> impl Iterator<Item = &'a RuleCount> {
         let stride = self.limits.rules as usize;
-        (0..self.cpus as usize).filter_map(move |cpu| memory.rule_counts.get(cpu * stride + slot as usize))
+        (0..self.cpus as usize)
+            .filter_map(move |cpu| memory.rule_counts.get(cpu * stride + slot as usize))
     }
 
     /// Looks again for every next hop. Answers those that changed.
-    pub(crate) fn resolve(&mut self, memory: &Memory, surroundings: &impl Surroundings) -> Vec<HopKey> {
+    pub(crate) fn resolve(
+        &mut self,
+        memory: &Memory,
+        surroundings: &impl Surroundings,
+    ) -> Vec<HopKey> {
         let mut changed = Vec::new();
         for (key, hop) in &mut self.next_hops {
             let resolved = surroundings.resolve(key);
@@ -426,7 +486,10 @@ impl Rules {
 
     /// Rules by the cell of their action.
     pub(crate) fn actions(&self) -> BTreeMap<u32, &Rule> {
-        self.installed.values().map(|rule| (rule.action, &rule.rule)).collect()
+        self.installed
+            .values()
+            .map(|rule| (rule.action, &rule.rule))
+            .collect()
     }
 
     /// How full the tables are: in use and in all.
@@ -442,8 +505,10 @@ impl Rules {
         kept: &BTreeSet<RuleId>,
         fresh: &[(&Rule, Vec<Filter>)],
     ) -> Option<BTreeMap<RuleId, u64>> {
-        let mut order: Vec<(u8, &RuleId, Option<u64>)> =
-            fresh.iter().map(|(rule, _)| (rule.priority, &rule.id, None)).collect();
+        let mut order: Vec<(u8, &RuleId, Option<u64>)> = fresh
+            .iter()
+            .map(|(rule, _)| (rule.priority, &rule.id, None))
+            .collect();
         for id in kept {
             let old = self.installed.get(id)?;
             order.push((old.rule.priority, &old.rule.id, Some(old.rank)));
@@ -485,10 +550,16 @@ fn spread(
 
 /// Places for all rules, as far from one another as can be.
 fn even_ranks(rules: &[(&Rule, Vec<Filter>)]) -> BTreeMap<RuleId, u64> {
-    let mut order: Vec<_> = rules.iter().map(|(rule, _)| (rule.priority, &rule.id)).collect();
+    let mut order: Vec<_> = rules
+        .iter()
+        .map(|(rule, _)| (rule.priority, &rule.id))
+        .collect();
     order.sort_unstable();
     let step = u64::MAX / (order.len() as u64 + 1);
-    (1..).zip(order).map(|(place, (_, id))| (id.clone(), step * place)).collect()
+    (1..)
+        .zip(order)
+        .map(|(place, (_, id))| (id.clone(), step * place))
+        .collect()
 }
 
 /// Why the data path cannot do what the rule asks.
@@ -517,7 +588,11 @@ fn actions_in_use(filters: &Shared<Filter>, root: Index) -> BTreeSet<u32> {
         return BTreeSet::new();
     }
     // Free cells may still name an action; keeping that costs a cell until the next start at most.
-    filters.iter().filter(|filter| filter.kind != 0).map(|filter| filter.action).collect()
+    filters
+        .iter()
+        .filter(|filter| filter.kind != 0)
+        .map(|filter| filter.action)
+        .collect()
 }
 
 fn hop_keys(rule: &Rule) -> Vec<HopKey> {
@@ -528,7 +603,9 @@ fn hop_keys(rule: &Rule) -> Vec<HopKey> {
         },
         port: endpoint.port.clone(),
     };
-    rule.action.destination().map_or_else(Vec::new, |it| it.endpoints().map(key).collect())
+    rule.action
+        .destination()
+        .map_or_else(Vec::new, |it| it.endpoints().map(key).collect())
 }
 
 fn rule_action(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -> RuleAction {
@@ -579,7 +656,12 @@ fn words(address: IpAddr) -> [u64; 2] {
 
 /// A number that tells rules apart, the same in every process: FNV-1a of the ids, apart by a zero.
 fn identity(id: &RuleId) -> u64 {
-    let bytes = id.app.as_ref().bytes().chain([0]).chain(id.rule.as_ref().bytes());
+    let bytes = id
+        .app
+        .as_ref()
+        .bytes()
+        .chain([0])
+        .chain(id.rule.as_ref().bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     });

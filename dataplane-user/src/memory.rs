@@ -40,7 +40,10 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
     // Twice as many cells as rules: a changed rule needs a new one before the old one is free.
     let actions = limits.rules * 2 + 1;
     vec![
-        ("SPLITS", (f64::from(limits.filters) * SPLITS_PER_FILTER) as u32 + 2),
+        (
+            "SPLITS",
+            (f64::from(limits.filters) * SPLITS_PER_FILTER) as u32 + 2,
+        ),
         ("FILTERS", limits.filters + 1),
         ("ACTIONS", actions),
         ("HOPS", actions),
@@ -77,7 +80,10 @@ impl Memory {
 impl Memory {
     /// The rule set in force.
     pub(crate) fn image(&self) -> Image {
-        self.state.get(0).map_or(0, |state| state.image.get()).into()
+        self.state
+            .get(0)
+            .map_or(0, |state| state.image.get())
+            .into()
     }
 
     /// The packets and bytes of all CPUs; `at` tells where a CPU counts them.
@@ -88,7 +94,9 @@ impl Memory {
         at: impl Fn(usize) -> usize,
     ) -> (u64, u64) {
         let cells = (0..cpus as usize).filter_map(|cpu| counts.get(at(cpu)));
-        cells.fold((0, 0), |sum, cell| (sum.0 + cell.packets.get(), sum.1 + cell.bytes.get()))
+        cells.fold((0, 0), |sum, cell| {
+            (sum.0 + cell.packets.get(), sum.1 + cell.bytes.get())
+        })
     }
 }
 
@@ -107,6 +115,8 @@ pub(crate) fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData
 
 fn table<T: FromBytes>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, Error> {
     let map = data(ebpf, name)?;
-    let info = map.info().map_err(|error| Error::kernel(format!("cannot look at the map {name}"), &error))?;
+    let info = map
+        .info()
+        .map_err(|error| Error::kernel(format!("cannot look at the map {name}"), &error))?;
     Shared::map(name, map.fd().as_fd(), info.max_entries() as usize)
 }

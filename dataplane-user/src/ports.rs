@@ -57,14 +57,19 @@ pub(crate) fn new(configured: &[PortConfig]) -> Result<Vec<PortStatus>, Error> {
         });
     }
     for (place, port) in configured.iter().enumerate() {
-        if configured[..place].iter().any(|other| other.name == port.name || other.interface == port.interface) {
+        if configured[..place]
+            .iter()
+            .any(|other| other.name == port.name || other.interface == port.interface)
+        {
             return Err(Error::Options(format!(
                 "port {:?} is there twice, by its name or its interface {:?}",
                 port.name, port.interface
             )));
         }
         if let Some(pair) = &port.pair
-            && !configured.iter().any(|other| other.name == *pair && other.pair.as_ref() == Some(&port.name))
+            && !configured
+                .iter()
+                .any(|other| other.name == *pair && other.pair.as_ref() == Some(&port.name))
         {
             return Err(Error::Options(format!(
                 "port {:?} is paired with {pair:?}, which is not there or not paired with it",
@@ -119,7 +124,10 @@ impl View<'_> {
 
     /// The only port that leads to applications.
     fn only_app(&self) -> Option<&PortStatus> {
-        let mut apps = self.ports.iter().filter(|port| port.config.role == crate::Role::App);
+        let mut apps = self
+            .ports
+            .iter()
+            .filter(|port| port.config.role == crate::Role::App);
         apps.next().filter(|_| apps.next().is_none())
     }
 }
@@ -128,8 +136,15 @@ impl Surroundings for View<'_> {
     fn refuse(&self, hop: &HopKey) -> Option<String> {
         match (&hop.port, hop.address) {
             (Some(name), _) if self.named(name).is_none() => {
-                let names: Vec<_> = self.ports.iter().map(|port| port.config.name.as_str()).collect();
-                Some(format!("there is no port {name:?}; there are {}", names.join(", ")))
+                let names: Vec<_> = self
+                    .ports
+                    .iter()
+                    .map(|port| port.config.name.as_str())
+                    .collect();
+                Some(format!(
+                    "there is no port {name:?}; there are {}",
+                    names.join(", ")
+                ))
             }
             (None, HopAddress::Mac(mac)) if self.only_app().is_none() => Some(format!(
                 "which port {mac} is behind is not said (x-port, or interface.port of the application), \
@@ -151,7 +166,10 @@ impl Surroundings for View<'_> {
             }
             HopAddress::Ip(address) => {
                 let (ifindex, address) = next_hop(named.flatten(), address, self.routes)?;
-                let port = self.ports.iter().find(|port| port.ifindex == Some(ifindex))?;
+                let port = self
+                    .ports
+                    .iter()
+                    .find(|port| port.ifindex == Some(ifindex))?;
                 let neighbor = self
                     .neighbors
                     .iter()
@@ -176,7 +194,9 @@ pub(crate) fn next_hop(
         // The rule says where it is; a route by the same port may still name a gateway.
         Some(port) => {
             let ifindex = port.ifindex?;
-            let gateway = route.filter(|route| route.ifindex == ifindex).and_then(|route| route.gateway);
+            let gateway = route
+                .filter(|route| route.ifindex == ifindex)
+                .and_then(|route| route.gateway);
             Some((ifindex, gateway.unwrap_or(address)))
         }
         None => route.map(|route| (route.ifindex, route.gateway.unwrap_or(address))),
@@ -185,7 +205,9 @@ pub(crate) fn next_hop(
 
 /// A MAC address in the lower 48 bits.
 pub(crate) fn mac_bits(mac: Mac) -> u64 {
-    mac.octets().into_iter().fold(0, |bits, octet| bits << 8 | u64::from(octet))
+    mac.octets()
+        .into_iter()
+        .fold(0, |bits, octet| bits << 8 | u64::from(octet))
 }
 
 /// The MAC address in the lower 48 bits.

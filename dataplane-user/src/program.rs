@@ -78,7 +78,8 @@ impl Pins {
     pub(crate) fn examine(&self, cpus: u32) -> Result<Found, Error> {
         let Self(directory) = self;
         if !directory.exists() {
-            let failed = |error| Error::kernel(format!("cannot make {}", directory.display()), &error);
+            let failed =
+                |error| Error::kernel(format!("cannot make {}", directory.display()), &error);
             fs::create_dir_all(directory).map_err(failed)?;
             if !is_bpffs(directory) {
                 // Best effort: the error below is what matters.
@@ -109,7 +110,10 @@ impl Pins {
             let info = MapInfo::from_pin(&path).map_err(|error| other(error.to_string()))?;
             let found = (info.key_size() as usize, info.value_size() as usize);
             if found != (key, value) {
-                return Err(other(format!("entries of {found:?} bytes, not {:?}", (key, value))));
+                return Err(other(format!(
+                    "entries of {found:?} bytes, not {:?}",
+                    (key, value)
+                )));
             }
             entries.insert(name, info.max_entries());
         }
@@ -129,9 +133,13 @@ impl Pins {
 
     /// Loads the program. With `read_only`, one that only answers questions.
     pub(crate) fn load(&self, limits: &Limits, cpus: u32, read_only: bool) -> Result<Ebpf, Error> {
-        let failed = |error: &dyn std::error::Error| Error::kernel("cannot load the XDP program", error);
+        let failed =
+            |error: &dyn std::error::Error| Error::kernel("cannot load the XDP program", error);
         if OBJECT.is_empty() {
-            return Err(Error::Options("this build has no XDP program in it: cargo xtask setup, and build again".to_owned()));
+            return Err(Error::Options(
+                "this build has no XDP program in it: cargo xtask setup, and build again"
+                    .to_owned(),
+            ));
         }
         let sizes = memory::sizes(limits, cpus);
         let read_only = u32::from(read_only);
@@ -162,7 +170,8 @@ impl Pins {
     ) -> Result<Mode, Error> {
         let (name, ifindex) = interface;
         let links = self.0.join("links");
-        fs::create_dir_all(&links).map_err(|error| Error::kernel("cannot make the links directory", &error))?;
+        fs::create_dir_all(&links)
+            .map_err(|error| Error::kernel("cannot make the links directory", &error))?;
         let native = links.join(format!("{port}.native"));
         let generic = links.join(format!("{port}.generic"));
         for (path, mode) in [(&native, Mode::Native), (&generic, Mode::Generic)] {
@@ -171,7 +180,8 @@ impl Pins {
                     return Ok(mode);
                 }
                 // Its interface is gone.
-                fs::remove_file(path).map_err(|error| Error::kernel("cannot remove a stale link", &error))?;
+                fs::remove_file(path)
+                    .map_err(|error| Error::kernel("cannot remove a stale link", &error))?;
             }
         }
         let mut refused = match attach(program, ifindex, XdpMode::Driver, &native) {
@@ -181,7 +191,10 @@ impl Pins {
         if allow_generic {
             refused = match attach(program, ifindex, XdpMode::Skb, &generic) {
                 Ok(()) => return Ok(Mode::Generic),
-                Err(error) => Error::kernel(format!("cannot attach to {name}, not even in generic mode"), &*error),
+                Err(error) => Error::kernel(
+                    format!("cannot attach to {name}, not even in generic mode"),
+                    &*error,
+                ),
             };
         }
         Err(refused)
@@ -191,9 +204,12 @@ impl Pins {
     pub(crate) fn pin_program(&self, program: &mut Xdp) -> Result<(), Error> {
         let path = self.0.join("steer");
         if path.exists() {
-            fs::remove_file(&path).map_err(|error| Error::kernel("cannot replace the pinned program", &error))?;
+            fs::remove_file(&path)
+                .map_err(|error| Error::kernel("cannot replace the pinned program", &error))?;
         }
-        program.pin(path).map_err(|error| Error::kernel("cannot pin the program", &error))
+        program
+            .pin(path)
+            .map_err(|error| Error::kernel("cannot pin the program", &error))
     }
 
     fn replace(&self, program: &mut Xdp, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -210,7 +226,11 @@ impl Pins {
         let links = self.0.join("links");
         for entry in fs::read_dir(links).into_iter().flatten() {
             let path = entry?.path();
-            let port = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let port = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if !ports.contains(&port.as_str()) {
                 fs::remove_file(path)?;
             }
@@ -228,11 +248,19 @@ impl Pins {
         if !is_bpffs(directory) {
             return Err(Error::NoBpffs(directory.clone()));
         }
-        for entry in fs::read_dir(directory.join("links")).into_iter().flatten().flatten() {
-            removed.push(format!("the program on {}", entry.path().file_stem().unwrap_or_default().display()));
+        for entry in fs::read_dir(directory.join("links"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            removed.push(format!(
+                "the program on {}",
+                entry.path().file_stem().unwrap_or_default().display()
+            ));
         }
-        fs::remove_dir_all(directory)
-            .map_err(|error| Error::kernel(format!("cannot remove {}", directory.display()), &error))?;
+        fs::remove_dir_all(directory).map_err(|error| {
+            Error::kernel(format!("cannot remove {}", directory.display()), &error)
+        })?;
         removed.push(format!("{}", directory.display()));
         Ok(removed)
     }
@@ -240,7 +268,9 @@ impl Pins {
 
 /// The XDP program in an object.
 pub(crate) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
-    let program = ebpf.program_mut("steer").and_then(|program| program.try_into().ok());
+    let program = ebpf
+        .program_mut("steer")
+        .and_then(|program| program.try_into().ok());
     program.ok_or_else(|| Error::Options("the object has no XDP program steer".to_owned()))
 }
 
@@ -261,8 +291,11 @@ fn attach(
 
 /// Whether some program is attached to an interface.
 fn is_attached(ifindex: u32) -> bool {
-    crate::netlink::links()
-        .is_ok_and(|links| links.iter().any(|link| link.index == ifindex && link.xdp.is_some()))
+    crate::netlink::links().is_ok_and(|links| {
+        links
+            .iter()
+            .any(|link| link.index == ifindex && link.xdp.is_some())
+    })
 }
 
 fn is_bpffs(path: &Path) -> bool {

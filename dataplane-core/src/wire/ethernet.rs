@@ -46,7 +46,9 @@ impl Vlan {
 }
 
 /// MAC address. Three words, because the BPF back end turns a copy of six bytes into a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
 #[repr(C)]
 pub struct Mac([U16; 3]);
 
