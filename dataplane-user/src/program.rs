@@ -172,8 +172,7 @@ impl Pins {
         let links = self.0.join("links");
         fs::create_dir_all(&links)
             .map_err(|error| Error::kernel("cannot make the links directory", &error))?;
-        let native = links.join(format!("{port}.native"));
-        let generic = links.join(format!("{port}.generic"));
+        let [native, generic] = link_names(port).map(|name| links.join(name));
         for (path, mode) in [(&native, Mode::Native), (&generic, Mode::Generic)] {
             if path.exists() {
                 if self.replace(program, path).is_ok() && is_attached(ifindex) {
@@ -223,16 +222,11 @@ impl Pins {
 
     /// Removes links of ports that are no more.
     pub(crate) fn prune(&self, ports: &[&str]) -> io::Result<()> {
-        let links = self.0.join("links");
-        for entry in fs::read_dir(links).into_iter().flatten() {
-            let path = entry?.path();
-            let port = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if !ports.contains(&port.as_str()) {
-                fs::remove_file(path)?;
+        let names: Vec<String> = ports.iter().flat_map(|port| link_names(port)).collect();
+        for entry in fs::read_dir(self.0.join("links")).into_iter().flatten() {
+            let entry = entry?;
+            if !names.iter().any(|name| entry.file_name() == name.as_str()) {
+                fs::remove_file(entry.path())?;
             }
         }
         Ok(())
@@ -253,10 +247,9 @@ impl Pins {
             .flatten()
             .flatten()
         {
-            removed.push(format!(
-                "the program on {}",
-                entry.path().file_stem().unwrap_or_default().display()
-            ));
+            let name = entry.file_name().to_string_lossy().replace(DOT, ".");
+            let port = name.split_once('-').map_or(name.as_str(), |(_, port)| port);
+            removed.push(format!("the program on {port}"));
         }
         fs::remove_dir_all(directory).map_err(|error| {
             Error::kernel(format!("cannot remove {}", directory.display()), &error)
@@ -264,6 +257,14 @@ impl Pins {
         removed.push(format!("{}", directory.display()));
         Ok(removed)
     }
+}
+
+/// Stands for a dot in names of pins: BPF file systems refuse dots.
+const DOT: &str = "%2e";
+
+/// What the link of a port is pinned as, in native and in generic mode.
+fn link_names(port: &str) -> [String; 2] {
+    ["native", "generic"].map(|mode| format!("{mode}-{}", port.replace('.', DOT)))
 }
 
 /// The XDP program in an object.
