@@ -7,6 +7,11 @@
 #![no_main]
 // The compiler has no atomic read-modify-write for this target; the instructions are written out.
 #![feature(asm_experimental_arch)]
+#![expect(
+    missing_docs,
+    unreachable_pub,
+    reason = "the xdp macro makes a second function, public and without the documentation"
+)]
 
 mod frame;
 mod maps;
