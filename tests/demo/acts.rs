@@ -91,19 +91,17 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
     said(&size);
     let flows = get(stage, "flows")?;
     ensure!(flows.contains("10.45.0.7"), "the UE's flows are not listed");
+    ensure!(
+        bytes_of_web(stage)? > 8 << 20,
+        "the film is not counted in full"
+    );
     seen("up is the UE's requests, down the application's film");
 
     title(4, "Prometheus sees the rules' counters");
     typed(&format!(
-        "ip netns exec {PREFIX}-host curl http://127.0.0.1:9464/metrics | grep edgesteer_rule"
+        "ip netns exec {PREFIX}-host curl http://127.0.0.1:9464/metrics | grep edgesteer_rule_"
     ));
-    let metrics = stage.host("curl", &["-sS", "http://127.0.0.1:9464/metrics"])?;
-    let of_rules: Vec<&str> = metrics
-        .lines()
-        .filter(|it| it.starts_with("edgesteer_rule"))
-        .collect();
-    ensure!(!of_rules.is_empty(), "no rule is counted in /metrics");
-    said(&of_rules.join("\n"));
+    said(&rule_metrics(stage)?);
     seen("one series for each rule, and no poll between the counter and the scrape");
 
     title(
@@ -111,10 +109,15 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
         "The daemon is killed: steering goes on, and it picks up where it was",
     );
     typed("kill -KILL $(pidof edgesteer)");
+    let before = bytes_of_web(stage)?;
     stage.kill_daemon()?;
     ask(stage, WEB, "application A")?;
     stage.start_daemon()?;
     get(stage, "rules")?;
+    ensure!(
+        bytes_of_web(stage)? > before,
+        "what was steered meanwhile is not counted"
+    );
     seen("the pinned program never stopped; no packet and no count was lost");
 
     title(6, "INACTIVE again");
@@ -123,6 +126,24 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
     ask(stage, WEB, NETWORK)?;
     seen("the UE is back in the data network");
     Ok(())
+}
+
+/// The lines of `/metrics` that are about rules.
+fn rule_metrics(stage: &Stage) -> Result<String> {
+    let metrics = stage.host("curl", &["-sS", "http://127.0.0.1:9464/metrics"])?;
+    let lines = metrics.lines();
+    let lines: Vec<_> = lines
+        .filter(|it| it.starts_with("edgesteer_rule_"))
+        .collect();
+    Ok(lines.join("\n"))
+}
+
+fn bytes_of_web(stage: &Stage) -> Result<u64> {
+    let metrics = rule_metrics(stage)?;
+    let name = "edgesteer_rule_bytes_total{app=\"video\",rule=\"web\"} ";
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+    let value = value.context("rule video/web is not in /metrics")?;
+    Ok(value.parse()?)
 }
 
 fn rule_text() -> Result<String> {
