@@ -84,7 +84,7 @@ impl Executor for Host {
         let out = match verdict.action {
             Action::Discard => vec![],
             Action::Pass => vec![(Exit::Kernel, frame)],
-            Action::Reflect => vec![(Exit::Reflected, frame)],
+            Action::Reflect => vec![(Exit::Port(Some(port.to_owned())), frame)],
             Action::Redirect(slot) => {
                 let name = self.world.ports[usize::from(slot)].name;
                 vec![(Exit::Port(Some(name.to_owned())), frame)]
@@ -110,7 +110,7 @@ impl Executor for Host {
                 dataplane_user::Count { packets: h.owned.packets.get() + h.others.packets.get(), bytes: h.owned.bytes.get(), wire_bytes: h.owned.wire_bytes.get() }
             };
             let ip = |a: [u64; 2]| { let b: u128 = (a[0] as u128) << 64 | a[1] as u128; let v6 = Ipv6Addr::from(b); match v6.to_ipv4_mapped() { Some(v4) => IpAddr::V4(v4), None => IpAddr::V6(v6) } };
-            Flow { source: ip(k.source), destination: ip(k.destination), protocol: k.protocol, source_port: k.source_port, destination_port: k.destination_port, zone: k.zone, upstream: half(0), downstream: half(1) }
+            Flow { source: ip(k.source), destination: ip(k.destination), protocol: k.protocol, source_port: k.source_port, destination_port: k.destination_port, zone: k.zone, upstream: half(0), downstream: half(1), rule: None, ingress: String::new(), target: None, first_seen: std::time::UNIX_EPOCH, last_seen: std::time::UNIX_EPOCH, tcp_flags: [0; 2] }
         }).collect()
     }
 }
@@ -183,7 +183,7 @@ fn ports(world: &World) -> Vec<Port> {
                 Role::App => 2,
             },
             present: 1,
-            padding: 0,
+            ifindex: slot(port.name).into(),
         })
         .collect()
 }

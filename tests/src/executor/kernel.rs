@@ -3,8 +3,9 @@
 use anyhow::{Result, bail};
 use aya::{
     TestRun as _, TestRunOptions,
-    programs::{Xdp, xdp::XdpAttachType},
+    programs::Xdp,
 };
+use aya_obj::programs::XdpAttachType;
 use dataplane_user::{Flow, rule::RuleSet};
 
 use super::Rig;
@@ -24,29 +25,17 @@ pub struct Kernel {
 impl Kernel {
     /// Loads and attaches the program.
     pub fn new() -> Result<Self> {
-        let rig = Rig::new()?;
-        let program = Xdp::from_pin(rig.program_pin(), XdpAttachType::Interface)?;
-        Ok(Self { rig, program })
+        Self::on(Rig::new()?)
     }
 
-    /// Runs the program on a frame: its action, and the frame afterwards.
-    pub fn test_run(&self, interface: u32, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
-        let mut context = [0u8; 24];
-        let mut set = |field: usize, value: u32| {
-            context[field * 4..field * 4 + 4].copy_from_slice(&value.to_ne_bytes());
+    /// The same on a host that is there.
+    pub fn on(rig: Rig) -> Result<Self> {
+        let info = rig.program()?;
+        // SAFETY: the interface holds the program for as long as it lives, and so does the handle.
+        let program = unsafe {
+            Xdp::from_program_info(info, "steer".into(), XdpAttachType::Interface)?
         };
-        // Of struct xdp_md: data_end and ingress_ifindex.
-        set(1, frame.len() as u32);
-        set(3, interface);
-        let mut out = vec![0; frame.len() + 256];
-        let result = self.program.test_run(TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            ctx_in: Some(&context),
-            ..TestRunOptions::default()
-        })?;
-        out.truncate(result.data_size_out as usize);
-        Ok((result.return_value, out))
+        Ok(Self { rig, program })
     }
 }
 
@@ -61,12 +50,13 @@ impl Executor for Kernel {
 
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {
         let before = self.rig.counters(port);
-        let interface = self.rig.interface(port)?;
-        let (action, frame) = self.rig.bench.host.enter(|| self.test_run(interface, frame))?;
+        let interface = self.rig.link(port)?.index;
+        let program = &self.program;
+        let run = || test_run(program, interface, frame);
+        let (action, frame) = self.rig.bench.host.enter(run)?;
         let out = match action {
             1 => vec![],
             2 => vec![(Exit::Kernel, frame)],
-            3 => vec![(Exit::Reflected, frame)],
             4 => vec![(Exit::Port(None), frame)],
             other => bail!("XDP action {other}"),
         };
@@ -79,4 +69,24 @@ impl Executor for Kernel {
     fn flows(&self) -> Vec<Flow> {
         self.rig.dataplane.flows()
     }
+}
+
+/// Runs the program on a frame that comes by an interface: its action, and the frame afterwards.
+fn test_run(program: &Xdp, interface: u32, frame: &[u8]) -> Result<(u32, Vec<u8>)> {
+    let mut context = [0u8; 24];
+    let mut set = |field: usize, value: u32| {
+        context[field * 4..field * 4 + 4].copy_from_slice(&value.to_ne_bytes());
+    };
+    // Of struct xdp_md: data_end and ingress_ifindex.
+    set(1, frame.len() as u32);
+    set(3, interface);
+    let mut out = vec![0; frame.len() + 256];
+    let result = program.test_run(TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut out),
+        ctx_in: Some(&context),
+        ..TestRunOptions::default()
+    })?;
+    out.truncate(result.data_size_out as usize);
+    Ok((result.return_value, out))
 }

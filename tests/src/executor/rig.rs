@@ -11,9 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::{ProgramInfo, loaded_programs};
 use dataplane_core::Reason;
 use dataplane_user::{
     Dataplane, Limits, Options, PortConfig, Role, Timeouts,
+    netlink::{self, Link},
     rule::{RuleId, RuleSet},
 };
 
@@ -79,6 +81,21 @@ impl Rig {
         let applied = bench.host.enter(|| dataplane.apply(rules))?;
         ensure!(applied.not_installed.is_empty(), "{:?}", applied.not_installed);
         Ok(())
+    }
+
+    /// The interface of a port.
+    pub fn link(&self, port: &str) -> Result<Link> {
+        let links = self.bench.host.enter(netlink::links)?;
+        let found = links.into_iter().find(|link| link.name == port);
+        found.with_context(|| format!("no interface {port}"))
+    }
+
+    /// What the kernel tells of the program on the ports.
+    pub fn program(&self) -> Result<ProgramInfo> {
+        let id = self.link("access0")?.xdp.context("no program on access0")?.program;
+        loaded_programs()
+            .find_map(|info| info.ok().filter(|info| info.id() == id))
+            .context("the program on access0 is gone")
     }
 
     /// What was counted so far of packets from a port.

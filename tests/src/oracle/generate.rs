@@ -221,10 +221,6 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Drop),
         1 => Just(Action::Passthrough),
         5 => (one(), tunnel()).prop_map(|(destination, tunnel)| Action::Forward { destination, tunnel }),
-        1 => (one(), tunnel()).prop_map(|(destination, tunnel)| Action::Duplicate {
-            destination,
-            tunnel,
-        }),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Actions and destinations, and the way back.
 
 use dataplane_core::Reason::{
-    Continued, CopyReply, Duplicated, NextHopUnresolved, NoRule, OwnOutput, Passthrough, Replied,
+    Continued, NextHopUnresolved, NoRule, OwnOutput, Passthrough, Replied,
     RuleDrop, Steered, TtlExpired, WrongSide,
 };
 
@@ -44,20 +44,6 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         .original("core0", &from_core, Passthrough)
         .discarded("access0", &family.tcp(443), RuleDrop)
         .flow(&udp, 1, &from_core, 1),
-    );
-    all.push(
-        Scenario::new(
-            "DUPLICATE lets the original go on",
-            family,
-            &["a/1 prio 1 flow to SERVICE duplicate mac 02:00:00:00:0a:01 via app0"],
-        )
-        .frame(
-            "access0",
-            udp.bytes(),
-            Duplicated,
-            Then::Copied("app0", to_app(&world, "app0", &udp).bytes()),
-        )
-        .frame("app0", from_core.bytes(), CopyReply, Then::Discarded),
     );
     all.push(
         Scenario::new(

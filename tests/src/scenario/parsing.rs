@@ -97,7 +97,6 @@ pub(super) fn malformed(all: &mut Vec<Scenario>) {
     };
     let (v4, v6) = (V4.udp(443), V6.udp(443));
     for (name, frame, reason) in [
-        ("no Ethernet header", vec![0xff; 13], MalformedEthernet),
         (
             "a tag cut short",
             v4.clone().tag(0x8100, 5).bytes()[..17].to_vec(),

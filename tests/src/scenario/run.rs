@@ -46,8 +46,6 @@ pub enum Exit {
     Kernel,
     /// Redirected, to this port if that can be told.
     Port(Option<String>),
-    /// Back out of the port it came from.
-    Reflected,
 }
 
 /// What the flow table should hold of a flow: its key, and packets and bytes in each direction.
@@ -168,7 +166,7 @@ fn check(world: &World, step: &Step, seen: &Seen, copies: bool) -> Result<()> {
                 bail!("no single answer: {}", came_out());
             };
             ensure!(
-                *exit == Exit::Reflected || *exit == port(step.port),
+                [port(step.port), Exit::Port(None)].contains(exit),
                 "the answer left by {exit:?}"
             );
             return check(frame)

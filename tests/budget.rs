@@ -1,0 +1,65 @@
+//! What the program costs: instructions that the verifier looks at, its size, and the memory of its
+//! maps. `budget.txt` holds what was measured last; `EDGESTEER_BLESS=1` notes new values there.
+
+use std::{env, fs};
+
+use aya::{maps::MapInfo, programs::ProgramInfo};
+use dataplane_user::Limits;
+use tests::executor::Rig;
+
+const NOTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budget.txt");
+/// Growth that is let pass without a look, in percent. Kernels and CPUs differ a little.
+const TOLERANCE: u64 = 10;
+/// Maps with a part for each CPU, whose size depends on how many there are.
+const PER_CPU: [&str; 6] = ["CACHE", "COUNTS", "SENT", "RULE_COUNTS", "TOLD", "SCRATCH"];
+const LIMITS: Limits = Limits {
+    flows: 65_536,
+    filters: 16_384,
+    rules: 4_096,
+    fragments: 4_096,
+};
+
+#[test]
+fn nothing_costs_more_than_noted() {
+    let rig = Rig::with_limits(LIMITS).unwrap();
+    let found = measure(&rig.program().unwrap());
+    let text: String = found.iter().map(|(name, value)| format!("{value:>9} {name}\n")).collect();
+    if env::var_os("EDGESTEER_BLESS").is_some() {
+        fs::write(NOTED, text).unwrap();
+        return;
+    }
+    let noted = fs::read_to_string(NOTED).unwrap();
+    for (line, (name, value)) in noted.lines().zip(found) {
+        let (limit, noted_name) = line.trim_start().split_once(' ').unwrap();
+        let limit: u64 = limit.parse().unwrap();
+        assert_eq!(noted_name, name);
+        assert!(
+            value * 100 <= limit * (100 + TOLERANCE),
+            "{name}: {value}, and {limit} are noted; is it worth it? Then EDGESTEER_BLESS=1. All:\n{text}"
+        );
+        assert!(
+            value * 100 >= limit * (100 - 2 * TOLERANCE),
+            "{name}: only {value}, and {limit} are noted; keep it that way with EDGESTEER_BLESS=1. All:\n{text}"
+        );
+    }
+}
+
+fn measure(program: &ProgramInfo) -> [(&'static str, u64); 4] {
+    let (mut shared, mut per_cpu) = (0, 0);
+    for id in program.map_ids().unwrap().unwrap() {
+        let map = MapInfo::from_id(id).unwrap();
+        let entry = u64::from(map.key_size() + map.value_size().next_multiple_of(8));
+        let bytes = entry * u64::from(map.max_entries());
+        if PER_CPU.contains(&map.name_as_str().unwrap()) {
+            per_cpu += bytes / aya::util::nr_cpus().unwrap() as u64;
+        } else {
+            shared += bytes;
+        }
+    }
+    [
+        ("verified instructions", program.verified_instruction_count().unwrap().into()),
+        ("bytes of instructions", program.size_translated().unwrap().into()),
+        ("bytes of maps", shared),
+        ("bytes of maps for each CPU", per_cpu),
+    ]
+}
