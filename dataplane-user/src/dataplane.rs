@@ -180,7 +180,7 @@ pub struct Explanation {
     pub rule: Option<RuleId>,
     /// The flow it belongs to, as it is now.
     pub flow: Option<Flow>,
-    /// Where it would go: `pass`, `drop`, `redirect` or `reflect`.
+    /// Where it would go: `pass`, `drop` or `redirect`.
     pub action: &'static str,
     /// The port it would leave by.
     pub target_port: Option<String>,
@@ -457,12 +457,11 @@ impl Dataplane {
             action: match action {
                 1 => "drop",
                 2 => "pass",
-                3 => "reflect",
                 4 => "redirect",
                 _ => "aborted",
             },
-            target_port: match action {
-                3 => Some(port.to_owned()),
+            target_port: match (action, sent) {
+                (4, None) => Some(port.to_owned()),
                 _ => sent.and_then(|slot| context.ports.get(&slot).cloned()),
             },
             frame_out,
