@@ -123,14 +123,78 @@ pub(crate) struct Steering<'a, T> {
     pub(crate) image: Image,
 }
 
-impl<'a, T: Tables> Steering<'a, T> {
-    fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
-        let mut quoted = false;
-        let mut found = flow::find(self.tables, &self.facts.key);
-        if found.is_none() && self.facts.icmp_error {
-            found = self.quoted_flow(packet);
-            quoted = found.is_some();
+/// Where a copy of a packet goes, and where the packet itself goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duplicate {
+    /// Interface that the copy leaves by.
+    pub copy: u32,
+    /// MAC address that the copy is sent to.
+    pub destination: u64,
+    /// MAC address that it is sent from.
+    pub source: u64,
+    /// Interface at the other end of the wire, or 0 when the kernel routes the packet.
+    pub original: u32,
+}
+
+/// What a DUPLICATE rule asks for a packet that [`packet`] ended for [`Reason::Duplicated`].
+pub fn duplicate<P: Packet, T: Tables>(
+    packet: &P,
+    ifindex: u32,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<Duplicate> {
+    let port = tables.port(ifindex)?;
+    let Scratch {
+        facts,
+        query,
+        send,
+        refusal,
+    } = scratch;
+    *facts = Facts::default();
+    parse::frame(packet, port.zone, tables, facts).ok()?;
+    let steering = Steering {
+        tables,
+        port,
+        facts,
+        query,
+        send,
+        refusal,
+        image: tables.image(),
+    };
+    let (found, quoted) = steering.find(packet);
+    let (cell, direction) = match found {
+        Some((record, flow)) => {
+            let cell = steering.decision(record, flow.direction(), quoted).ok()??;
+            (cell, flow.direction())
         }
+        // Without a flow it can only be a rule for single packets.
+        None => (steering.classify(kind::PACKET).action()?, Direction::Upstream),
+    };
+    let action = tables.action(cell).filter(|action| action.verb == verb::DUPLICATE)?;
+    let core_side = direction == Direction::Downstream && action.flags & flag::INLINE != 0;
+    let hop = tables.hop(if core_side { action.second } else { action.first })?;
+    let exit = tables.port_in(hop.slot).filter(|exit| exit.slot != port.slot)?;
+    Some(Duplicate {
+        copy: exit.ifindex,
+        destination: hop.mac,
+        source: exit.mac,
+        original: tables.port_in(port.pair).map_or(0, |pair| pair.ifindex),
+    })
+}
+
+impl<'a, T: Tables> Steering<'a, T> {
+    /// The packet's flow, and whether it is that of a packet which an ICMP error quotes.
+    fn find<P: Packet>(&self, packet: &P) -> (Option<(&'a Record, FlowRef)>, bool) {
+        let found = flow::find(self.tables, &self.facts.key);
+        if found.is_some() || !self.facts.icmp_error {
+            return (found, false);
+        }
+        let found = self.quoted_flow(packet);
+        (found, found.is_some())
+    }
+
+    fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
+        let (found, quoted) = self.find(packet);
         let plan = match found {
             Some((record, flow)) => self.known(record, flow, quoted),
             None => self.unknown(),
@@ -392,23 +456,26 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// Answers a packet that is too long for where it should go, at most once a jiffy and CPU.
     #[inline(never)]
     fn too_long<P: Packet>(&self, packet: &mut P, mtu: u32) -> Verdict {
+        let untold = Verdict::discard(Reason::MtuExceededUntold);
+        if self.facts.icmp_error || self.facts.ip.is_later_fragment() {
+            return untold;
+        }
+        let Some(told) = self.tables.told() else {
+            return untold;
+        };
         let now = self.tables.now();
-        let may_tell = !self.facts.icmp_error
-            && !self.facts.ip.is_later_fragment()
-            && self.tables.told().is_some_and(|told| {
-                let due = told.get() != now;
-                if due && !self.tables.read_only() {
-                    told.set(now);
-                }
-                due
-            });
-        if may_tell && icmp::too_long(packet, self.facts, mtu) {
-            Verdict {
-                action: verdict::Action::Reflect,
-                reason: Reason::MtuExceeded,
-            }
-        } else {
-            Verdict::discard(Reason::MtuExceededUntold)
+        if told.get() == now {
+            return untold;
+        }
+        if !self.tables.read_only() {
+            told.set(now);
+        }
+        if !icmp::too_long(packet, self.facts, mtu) {
+            return untold;
+        }
+        Verdict {
+            action: verdict::Action::Reflect,
+            reason: Reason::MtuExceeded,
         }
     }
 
