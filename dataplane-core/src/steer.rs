@@ -168,12 +168,23 @@ pub fn duplicate<P: Packet, T: Tables>(
             (cell, flow.direction())
         }
         // Without a flow it can only be a rule for single packets.
-        None => (steering.classify(kind::PACKET).action()?, Direction::Upstream),
+        None => (
+            steering.classify(kind::PACKET).action()?,
+            Direction::Upstream,
+        ),
     };
-    let action = tables.action(cell).filter(|action| action.verb == verb::DUPLICATE)?;
+    let action = tables
+        .action(cell)
+        .filter(|action| action.verb == verb::DUPLICATE)?;
     let core_side = direction == Direction::Downstream && action.flags & flag::INLINE != 0;
-    let hop = tables.hop(if core_side { action.second } else { action.first })?;
-    let exit = tables.port_in(hop.slot).filter(|exit| exit.slot != port.slot)?;
+    let hop = tables.hop(if core_side {
+        action.second
+    } else {
+        action.first
+    })?;
+    let exit = tables
+        .port_in(hop.slot)
+        .filter(|exit| exit.slot != port.slot)?;
     Some(Duplicate {
         copy: exit.ifindex,
         destination: hop.mac,

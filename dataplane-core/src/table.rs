@@ -48,8 +48,8 @@ pub struct Port {
     pub role: u8,
     /// Whether the entry is in use.
     pub present: u8,
-    /// Keeps the size a multiple of the alignment.
-    pub padding: u32,
+    /// Index of the interface.
+    pub ifindex: u32,
 }
 
 /// What a port faces.

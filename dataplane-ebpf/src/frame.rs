@@ -22,14 +22,7 @@ impl Frame {
     }
 
     fn at<T: Header>(&self, offset: usize) -> Option<*mut T> {
-        let mut offset = offset;
-        // SAFETY: changes nothing. The compiler may not know where the offset comes from, or it
-        // compares one sum and adds another, and the verifier does not see that they belong together.
-        unsafe { asm!("{0} = {0}", inout(reg) offset) };
-        if offset >= Self::REACH {
-            return None;
-        }
-        let start = self.0.data() + offset;
+        let start = self.0.data() + within_reach(offset)?;
         (start + size_of::<T>() <= self.0.data_end()).then_some(start as *mut T)
     }
 
@@ -37,6 +30,15 @@ impl Frame {
         // SAFETY: the context is the one the program was called with, and no view outlives `&mut self`.
         unsafe { bpf_xdp_adjust_head(self.0.as_ptr().cast(), delta) == 0 }
     }
+}
+
+/// The offset, if headers are looked for there, in a form that the verifier can follow.
+#[inline(always)]
+pub(crate) fn within_reach(mut offset: usize) -> Option<usize> {
+    // SAFETY: changes nothing. The compiler may not know where the offset comes from, or it
+    // compares one sum and adds another, and the verifier does not see that they belong together.
+    unsafe { asm!("{0} = {0}", inout(reg) offset) };
+    (offset < Frame::REACH).then_some(offset)
 }
 
 impl Packet for Frame {

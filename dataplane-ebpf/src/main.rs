@@ -15,8 +15,13 @@
 
 mod frame;
 mod maps;
+mod skb;
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_ebpf::{
+    bindings::{TC_ACT_UNSPEC, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use dataplane_core::{Action, steer};
 
 use crate::{frame::Frame, maps::Maps};
@@ -33,8 +38,17 @@ pub fn steer(ctx: XdpContext) -> u32 {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Discard => xdp_action::XDP_DROP,
         Action::Redirect(slot) => maps::redirect(slot),
-        Action::Reflect => xdp_action::XDP_TX,
+        // On veth, what XDP_TX sends waits for other traffic unless the far end runs XDP itself.
+        // SAFETY: the helper has no preconditions.
+        Action::Reflect => unsafe { aya_ebpf::helpers::generated::bpf_redirect(ifindex, 0) as u32 },
     }
+}
+
+/// Copies packets that DUPLICATE rules ask for. It runs after [`steer`], in traffic control: XDP cannot
+/// both pass a packet on and send it elsewhere.
+#[classifier]
+pub fn copy(ctx: TcContext) -> i32 {
+    skb::duplicate(&ctx).unwrap_or(TC_ACT_UNSPEC)
 }
 
 #[cfg(not(test))]

@@ -12,15 +12,16 @@ use dataplane_core::{
 };
 
 use crate::{
-    Error, Flow, Limits, Mode, Options, PortStatus,
+    Error, Flow, Limits, Mode, Options, PortConfig, PortStatus,
     clock::Clock,
+    copies,
     flows::{Context, Entry, Flows},
     install::{HopAddress, Rules},
     memory::Memory,
     netlink,
     ports::{self, View, mac_of},
     program::{self, Found, Pins},
-    rule::{Mac, RuleId, RuleSet},
+    rule::{Action, Mac, RuleId, RuleSet},
 };
 
 /// The programs on the ports of this host, and the tables they look in.
@@ -32,6 +33,8 @@ pub struct Dataplane {
     pins: Pins,
     cpus: u32,
     adopted: bool,
+    /// Whether some rule asks for copies.
+    copying: bool,
     ports: Vec<PortStatus>,
     routes: BTreeMap<IpAddr, netlink::Route>,
     neighbors: Vec<netlink::Neighbor>,
@@ -271,6 +274,7 @@ impl Dataplane {
             pins: pins.clone(),
             cpus,
             adopted,
+            copying: false,
             ports: std::mem::take(ports),
             routes: BTreeMap::new(),
             neighbors: Vec::new(),
@@ -317,6 +321,12 @@ impl Dataplane {
     /// Puts `wanted` in force in one transaction. An error means that the old rules are in force.
     pub fn apply(&mut self, wanted: &RuleSet) -> Result<Applied, Error> {
         self.look_up(wanted)?;
+        let copies = wanted
+            .iter()
+            .any(|rule| matches!(rule.action, Action::Duplicate { .. }));
+        if copies {
+            self.attach_copies()?;
+        }
         let Self {
             rules,
             memory,
@@ -330,7 +340,11 @@ impl Dataplane {
             neighbors,
             routes,
         };
-        rules.apply(memory, wanted, &view, grace)
+        let applied = rules.apply(memory, wanted, &view, grace)?;
+        if !copies {
+            self.detach_copies();
+        }
+        Ok(applied)
     }
 
     /// The state of the data path.
@@ -487,6 +501,9 @@ impl Dataplane {
                 changes.push(Change::Port(self.ports[at].clone()));
             }
         }
+        if self.copying && !changes.is_empty() {
+            self.attach_copies()?;
+        }
         let addresses: Vec<(IpAddr, Option<String>)> = self
             .rules
             .next_hops()
@@ -521,6 +538,30 @@ impl Dataplane {
     /// Removes programs and tables: steering stops. Answers what was removed.
     pub fn detach(pin_directory: &Path) -> Result<Vec<String>, Error> {
         Pins::new(pin_directory).remove()
+    }
+
+    /// Has copies made of the packets of all ports.
+    fn attach_copies(&mut self) -> Result<(), Error> {
+        for port in self.ports.iter().filter(|port| port.mode != Mode::Down) {
+            let PortConfig {
+                name, interface, ..
+            } = &port.config;
+            copies::attach(&mut self.explain, interface, &self.pins.copy_link(name))?;
+        }
+        self.copying = true;
+        Ok(())
+    }
+
+    fn detach_copies(&mut self) {
+        for PortConfig {
+            name, interface, ..
+        } in self.ports.iter().map(|port| &port.config)
+        {
+            if let Err(error) = copies::detach(interface, &self.pins.copy_link(name)) {
+                tracing::warn!(port = name, %error, "cannot detach the program that makes copies");
+            }
+        }
+        self.copying = false;
     }
 
     fn context(&self) -> Context<'_> {

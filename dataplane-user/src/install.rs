@@ -155,7 +155,7 @@ impl Rules {
             let refused = hop_keys(rule)
                 .iter()
                 .find_map(|hop| surroundings.refuse(hop));
-            if let Some(reason) = refused.or_else(|| unsupported(rule)) {
+            if let Some(reason) = refused {
                 not_installed.insert(rule.id.clone(), reason);
             } else if self
                 .installed
@@ -560,12 +560,6 @@ fn even_ranks(rules: &[(&Rule, Vec<Filter>)]) -> BTreeMap<RuleId, u64> {
         .zip(order)
         .map(|(place, (_, id))| (id.clone(), step * place))
         .collect()
-}
-
-/// Why the data path cannot do what the rule asks.
-fn unsupported(rule: &Rule) -> Option<String> {
-    matches!(rule.action, Action::Duplicate { .. })
-        .then(|| "this release does not make copies of packets (DUPLICATE_*)".to_owned())
 }
 
 /// What a transaction has taken so far.

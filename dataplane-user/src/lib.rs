@@ -8,6 +8,7 @@
 mod classifier;
 mod clock;
 mod compile;
+mod copies;
 mod dataplane;
 mod error;
 mod flows;

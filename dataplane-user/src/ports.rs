@@ -41,7 +41,7 @@ impl PortStatus {
             zone: self.config.zone,
             role: self.config.role as u8,
             present: u8::from(self.mode != Mode::Down),
-            padding: 0,
+            ifindex: self.ifindex.unwrap_or(0),
         }
     }
 }

@@ -172,7 +172,7 @@ impl Pins {
         let links = self.0.join("links");
         fs::create_dir_all(&links)
             .map_err(|error| Error::kernel("cannot make the links directory", &error))?;
-        let [native, generic] = link_names(port).map(|name| links.join(name));
+        let [native, generic, _] = link_names(port).map(|name| links.join(name));
         for (path, mode) in [(&native, Mode::Native), (&generic, Mode::Generic)] {
             if path.exists() {
                 if self.replace(program, path).is_ok() && is_attached(ifindex) {
@@ -220,6 +220,12 @@ impl Pins {
         Ok(())
     }
 
+    /// Where the link of the program that makes copies is pinned.
+    pub(crate) fn copy_link(&self, port: &str) -> PathBuf {
+        let [.., copy] = link_names(port);
+        self.0.join("links").join(copy)
+    }
+
     /// Removes links of ports that are no more.
     pub(crate) fn prune(&self, ports: &[&str]) -> io::Result<()> {
         let names: Vec<String> = ports.iter().flat_map(|port| link_names(port)).collect();
@@ -262,9 +268,9 @@ impl Pins {
 /// Stands for a dot in names of pins: BPF file systems refuse dots.
 const DOT: &str = "%2e";
 
-/// What the link of a port is pinned as, in native and in generic mode.
-fn link_names(port: &str) -> [String; 2] {
-    ["native", "generic"].map(|mode| format!("{mode}-{}", port.replace('.', DOT)))
+/// What the links of a port are pinned as: in native mode, in generic mode, and that of copies.
+fn link_names(port: &str) -> [String; 3] {
+    ["native", "generic", "copy"].map(|mode| format!("{mode}-{}", port.replace('.', DOT)))
 }
 
 /// The XDP program in an object.
