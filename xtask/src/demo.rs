@@ -21,13 +21,21 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
         is_root(),
         "the demo makes network namespaces and loads BPF programs: run it as root"
     );
+    let demo = target()?.join("debug/demo");
+    // Cleaning up has to work while the source does not compile.
+    if args != ["--clean"] || !demo.exists() {
+        build()?;
+    }
+    // Replaces this process: Ctrl-C and the exit status are the demo's own business.
+    let error = Command::new(demo).args(args).exec();
+    Err(error).context("cannot run the demo")
+}
+
+fn build() -> Result<()> {
     setup::run(setup::Purpose::Demo)?;
     println!("{}", bold("Building"));
     let build = "cargo build --package control --package tests --bin edgesteer --bin demo";
-    progress(command(build).current_dir(root()))?;
-    // Replaces this process: Ctrl-C and the exit status are the demo's own business.
-    let error = Command::new(target()?.join("debug/demo")).args(args).exec();
-    Err(error).context("cannot run the demo")
+    progress(command(build).current_dir(root()))
 }
 
 /// Runs cargo, and shows on one line what it is at; all it said only if it fails.
