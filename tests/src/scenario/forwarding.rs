@@ -1,7 +1,7 @@
 //! Actions and destinations, and the way back.
 
 use dataplane_core::Reason::{
-    Continued, NextHopUnresolved, NoRule, OwnOutput, Passthrough, Replied,
+    Continued, CopyReply, Duplicated, NextHopUnresolved, NoRule, OwnOutput, Passthrough, Replied,
     RuleDrop, Steered, TtlExpired, WrongSide,
 };
 
@@ -45,6 +45,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         .discarded("access0", &family.tcp(443), RuleDrop)
         .flow(&udp, 1, &from_core, 1),
     );
+    copies(&world, family, all);
     all.push(
         Scenario::new(
             "an unresolved next hop is passed by",
@@ -127,6 +128,27 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
 }
 
 /// MAC, IP and NAT destinations, for one kind of packet.
+fn copies(world: &World, family: &Family, all: &mut Vec<Scenario>) {
+    let udp = family.udp(443);
+    let from_core = udp.reversed();
+    let tagged = udp.clone().tag(0x8100, 7);
+    let copy = |packet: &Packet| Then::Copied("app0", to_app(world, "app0", packet).bytes());
+    for kind in ["flow", "packet"] {
+        let rule = format!("a/1 prio 1 {kind} to SERVICE duplicate mac 02:00:00:00:0a:01 via app0");
+        let mut scenario = Scenario::new("DUPLICATE lets the original go on", family, &[&rule])
+            .frame("access0", udp.bytes(), Duplicated, copy(&udp))
+            .frame("app0", from_core.bytes(), CopyReply, Then::Discarded);
+        if kind == "flow" {
+            scenario = scenario
+                .frame("core0", from_core.bytes(), Duplicated, copy(&from_core))
+                .flow(&udp, 1, &from_core, 1);
+        } else {
+            scenario = scenario.frame("access0", tagged.bytes(), Duplicated, copy(&udp));
+        }
+        all.push(scenario);
+    }
+}
+
 fn destinations(world: &World, family: &Family, up: &Packet, all: &mut Vec<Scenario>) {
     let kind = format!("protocol {}", up.protocol());
     let named = |what: &str| format!("{what} destination, {kind}");
