@@ -117,6 +117,16 @@ impl Classifier {
         classifier
     }
 
+    /// A cell.
+    pub(crate) fn split(&self, cell: u32) -> Option<&Split> {
+        self.splits.memory.get(cell as usize)
+    }
+
+    /// A cell.
+    pub(crate) fn filter(&self, cell: u32) -> Option<&Filter> {
+        self.filters.memory.get(cell as usize)
+    }
+
     /// Cells for filters: in use and in all.
     pub(crate) const fn pressure(&self) -> [(&'static str, usize, usize); 2] {
         [

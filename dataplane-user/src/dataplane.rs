@@ -17,7 +17,7 @@ use crate::{
     copies,
     flows::{Context, Entry, Flows},
     install::{HopAddress, Rules},
-    memory::Memory,
+    memory::{self, Memory},
     netlink,
     ports::{self, View, mac_of},
     program::{self, Found, Pins},
@@ -240,7 +240,7 @@ impl Dataplane {
         let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
         let mut steer = pins.load(&limits, cpus, false)?;
         let mut explain = pins.load(&limits, cpus, true)?;
-        let mut memory = Memory::map(&steer)?;
+        let memory = Memory::map(&steer)?;
         let take = |ebpf: &mut Ebpf, name| {
             ebpf.take_map(name)
                 .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
@@ -254,10 +254,7 @@ impl Dataplane {
             .map_err(|error| failed(&error))?;
         let free = aya::maps::Stack::try_from(take(&mut steer, "FREE")?)
             .map_err(|error| failed(&error))?;
-        let records = memory
-            .records
-            .take()
-            .ok_or(Error::Options("no records".to_owned()))?;
+        let records = memory::table(&steer, "RECORDS")?;
         let mut flows = Flows::new(records, keys, free);
         if adopted {
             flows.recover();
@@ -265,8 +262,9 @@ impl Dataplane {
             flows.fill().map_err(|error| failed(&error))?;
             pins.seal()?;
         }
-        let rules = Rules::new(&mut memory, limits, cpus)
-            .ok_or_else(|| Error::Options("the rule tables are gone".to_owned()))?;
+        let splits = memory::table(&steer, "SPLITS")?;
+        let filters = memory::table(&steer, "FILTERS")?;
+        let rules = Rules::new(splits, filters, &memory, limits, cpus);
         let clock = Clock::new(&mut || jiffies(&mut explain, &memory))?;
         let mut dataplane = Self {
             options: options.clone(),

@@ -8,7 +8,7 @@ use std::{
 use dataplane_core::{
     Word,
     parse::mapped,
-    table::{Filter, Hop, Image, Index, RuleAction, RuleCount, flag, kind, verb},
+    table::{Filter, Hop, Image, Index, RuleAction, RuleCount, Split, flag, kind, verb},
 };
 
 use crate::{
@@ -106,9 +106,13 @@ impl Pool {
 
 impl Rules {
     /// Takes over the tables, in which the rules of an earlier process may be in force.
-    pub(crate) fn new(memory: &mut Memory, limits: Limits, cpus: u32) -> Option<Self> {
-        let splits = memory.splits.take()?;
-        let filters = memory.filters.take()?;
+    pub(crate) fn new(
+        splits: Shared<Split>,
+        filters: Shared<Filter>,
+        memory: &Memory,
+        limits: Limits,
+        cpus: u32,
+    ) -> Self {
         let image = memory.image();
         let used = actions_in_use(&filters, image.root);
         let in_force = || {
@@ -118,14 +122,17 @@ impl Rules {
         let hops = in_force()
             .flat_map(|action| [action.first, action.second])
             .collect();
-        let mut adopted = BTreeMap::new();
-        for slot in 0..limits.rules {
-            let identity = memory.rule_counts.get(slot as usize)?.identity.get();
-            if identity != 0 {
-                adopted.insert(identity, slot);
-            }
-        }
-        Some(Self {
+        let identity = |slot| {
+            memory
+                .rule_counts
+                .get(slot as usize)
+                .map_or(0, |it| it.identity.get())
+        };
+        let adopted: BTreeMap<u64, u32> = (0..limits.rules)
+            .map(|slot| (identity(slot), slot))
+            .filter(|(it, _)| *it != 0)
+            .collect();
+        Self {
             classifier: Classifier::new(splits, filters, image.root),
             installed: BTreeMap::new(),
             not_installed: BTreeMap::new(),
@@ -136,7 +143,7 @@ impl Rules {
             next_hops: BTreeMap::new(),
             limits,
             cpus,
-        })
+        }
     }
 
     /// Puts `wanted` in force, whole or not at all, but for single rules that cannot be. `settle` returns
@@ -482,6 +489,24 @@ impl Rules {
             }
             sum
         })
+    }
+
+    /// A cell of the rule set.
+    pub(crate) fn split(&self, cell: u32) -> Option<&Split> {
+        self.classifier.split(cell)
+    }
+
+    /// A cell of the rule set.
+    pub(crate) fn filter(&self, cell: u32) -> Option<&Filter> {
+        self.classifier.filter(cell)
+    }
+
+    /// The rule that is counted in `slot`.
+    pub(crate) fn by_slot(&self, slot: u32) -> Option<&RuleId> {
+        self.installed
+            .iter()
+            .find(|(_, rule)| rule.slot == slot)
+            .map(|(id, _)| id)
     }
 
     /// Rules by the cell of their action.

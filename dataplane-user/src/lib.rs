@@ -12,6 +12,7 @@ mod copies;
 mod dataplane;
 mod error;
 mod flows;
+mod host;
 mod install;
 mod memory;
 pub mod netlink;
@@ -28,6 +29,7 @@ pub use dataplane::{
 };
 pub use error::Error;
 pub use flows::{Count, Flow};
+pub use host::HostTables;
 pub use options::{Limits, Options, PortConfig, Role, Timeouts};
 pub use ports::PortStatus;
 pub use program::Mode;

@@ -6,10 +6,9 @@ use aya::{
 };
 use dataplane_core::{
     Reason, Word,
-    flow::Record,
     table::{Count, Explanation, Filter, Image, PORTS, RuleAction, RuleCount, Split, State},
 };
-use std::os::fd::AsFd as _;
+use std::{collections::BTreeMap, os::fd::AsFd as _};
 use zerocopy::FromBytes;
 
 use crate::{Error, Limits, shared::Shared};
@@ -23,11 +22,8 @@ pub(crate) const CACHE_SETS: u32 = 4096;
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) state: Shared<State>,
-    pub(crate) splits: Option<Shared<Split>>,
-    pub(crate) filters: Option<Shared<Filter>>,
     pub(crate) actions: Shared<RuleAction>,
     pub(crate) hops: Shared<Word>,
-    pub(crate) records: Option<Shared<Record>>,
     pub(crate) counts: Shared<Count>,
     pub(crate) sent: Shared<Count>,
     pub(crate) rule_counts: Shared<RuleCount>,
@@ -61,14 +57,31 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
 }
 
 impl Memory {
+    /// Tables for one CPU in memory of this process, without what packets count, and cells for the tree.
+    pub(crate) fn heap(limits: &Limits) -> (Self, Shared<Split>, Shared<Filter>) {
+        let sizes: BTreeMap<_, _> = sizes(limits, 1).into_iter().collect();
+        let len = |name| sizes.get(name).map_or(0, |size| *size as usize);
+        let memory = Self {
+            state: Shared::heap(1),
+            actions: Shared::heap(len("ACTIONS")),
+            hops: Shared::heap(len("HOPS")),
+            counts: Shared::heap(0),
+            sent: Shared::heap(0),
+            rule_counts: Shared::heap(len("RULE_COUNTS")),
+            explanation: Shared::heap(0),
+        };
+        (
+            memory,
+            Shared::heap(len("SPLITS")),
+            Shared::heap(len("FILTERS")),
+        )
+    }
+
     pub(crate) fn map(ebpf: &Ebpf) -> Result<Self, Error> {
         Ok(Self {
             state: table(ebpf, "STATE")?,
-            splits: Some(table(ebpf, "SPLITS")?),
-            filters: Some(table(ebpf, "FILTERS")?),
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
-            records: Some(table(ebpf, "RECORDS")?),
             counts: table(ebpf, "COUNTS")?,
             sent: table(ebpf, "SENT")?,
             rule_counts: table(ebpf, "RULE_COUNTS")?,
@@ -100,20 +113,23 @@ impl Memory {
     }
 }
 
-/// The map `name`, as data.
-pub(crate) fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> {
+/// The array `name`.
+fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> {
     let missing = || Error::Kernel {
         what: format!("cannot find the map {name}"),
         reason: "the program has none of that name".to_owned(),
         hint: "",
     };
-    match ebpf.map(name).ok_or_else(missing)? {
-        Map::Array(data) | Map::HashMap(data) | Map::Stack(data) | Map::DevMap(data) => Ok(data),
-        _ => Err(missing()),
+    // Nothing but arrays is looked for.
+    if let Map::Array(data) = ebpf.map(name).ok_or_else(missing)? {
+        Ok(data)
+    } else {
+        Err(missing())
     }
 }
 
-fn table<T: FromBytes>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, Error> {
+/// The entries of the array `name`.
+pub(crate) fn table<T: FromBytes>(ebpf: &Ebpf, name: &'static str) -> Result<Shared<T>, Error> {
     let map = data(ebpf, name)?;
     let info = map
         .info()

@@ -26,7 +26,6 @@ unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T: FromBytes> Shared<T> {
     /// Elements in memory of this process only, all zeros.
-    #[cfg(test)]
     pub(crate) fn heap(len: usize) -> Self {
         let elements: Box<[T]> = (0..len).map(|_| T::new_zeroed()).collect();
         let first = NonNull::from(Box::leak(elements)).cast();
@@ -72,13 +71,16 @@ impl<T: FromBytes> Shared<T> {
         self.len
     }
 
+    /// Where the element at `index` is.
+    fn at(&self, index: usize) -> Option<NonNull<T>> {
+        // SAFETY: the index is inside the memory.
+        (index < self.len).then(|| unsafe { self.first.add(index) })
+    }
+
     /// The element at `index`.
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        if index >= self.len {
-            return None;
-        }
-        // SAFETY: the index is inside the memory, which lives as long as `self`; any bytes make a `T`.
-        Some(unsafe { self.first.add(index).as_ref() })
+        // SAFETY: the memory lives as long as `self`; any bytes make a `T`.
+        self.at(index).map(|element| unsafe { element.as_ref() })
     }
 
     /// All elements.
@@ -88,9 +90,10 @@ impl<T: FromBytes> Shared<T> {
 
     /// Replaces an element that no packet can reach.
     pub(crate) fn write(&mut self, index: usize, value: T) {
-        assert!(index < self.len, "cell {index} of {}", self.len);
-        // SAFETY: the index is inside the memory; volatile, because the kernel reads it.
-        unsafe { self.first.add(index).write_volatile(value) };
+        if let Some(element) = self.at(index) {
+            // SAFETY: nobody else has it; volatile, because the kernel reads it.
+            unsafe { element.write_volatile(value) };
+        }
     }
 }
 

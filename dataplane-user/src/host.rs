@@ -1,0 +1,88 @@
+//! The rule tables in memory of this process: what the program would look in, without a kernel.
+
+use dataplane_core::table::{Filter, Hop, Image, RuleAction, Split};
+
+use crate::{
+    Applied, Error, Limits,
+    install::{HopAddress, HopKey, Rules, Surroundings},
+    memory::Memory,
+    rule::{EndpointAddress, RuleId, RuleSet},
+};
+
+/// Rule sets as [`Dataplane`](crate::Dataplane) would put them in force, by the same code, for a host
+/// that is made up.
+#[derive(Debug)]
+pub struct HostTables {
+    memory: Memory,
+    rules: Rules,
+}
+
+/// Tells where next hops are.
+struct Answers<'a>(&'a dyn Fn(EndpointAddress, Option<&str>) -> Option<Hop>);
+
+impl Surroundings for Answers<'_> {
+    fn refuse(&self, _: &HopKey) -> Option<String> {
+        None
+    }
+
+    fn resolve(&self, hop: &HopKey) -> Option<Hop> {
+        let address = match hop.address {
+            HopAddress::Mac(mac) => EndpointAddress::Mac(mac),
+            HopAddress::Ip(address) => EndpointAddress::Ip {
+                address,
+                nat: false,
+            },
+        };
+        (self.0)(address, hop.port.as_deref())
+    }
+}
+
+impl HostTables {
+    /// Empty tables of these sizes.
+    pub fn new(limits: Limits) -> Self {
+        let (memory, splits, filters) = Memory::heap(&limits);
+        let rules = Rules::new(splits, filters, &memory, limits, 1);
+        Self { memory, rules }
+    }
+
+    /// Puts `wanted` in force, as [`Dataplane::apply`](crate::Dataplane::apply) does. `resolve` tells where
+    /// an address, behind a port if one is said, is found.
+    pub fn apply(
+        &mut self,
+        wanted: &RuleSet,
+        resolve: &dyn Fn(EndpointAddress, Option<&str>) -> Option<Hop>,
+    ) -> Result<Applied, Error> {
+        self.rules
+            .apply(&mut self.memory, wanted, &Answers(resolve), || ())
+    }
+
+    /// The rule set in force.
+    pub fn image(&self) -> Image {
+        self.memory.image()
+    }
+
+    /// A cell of it.
+    pub fn split(&self, cell: u32) -> Option<&Split> {
+        self.rules.split(cell)
+    }
+
+    /// A cell of it.
+    pub fn filter(&self, cell: u32) -> Option<&Filter> {
+        self.rules.filter(cell)
+    }
+
+    /// A cell of it.
+    pub fn action(&self, cell: u32) -> Option<&RuleAction> {
+        self.memory.actions.get(cell as usize)
+    }
+
+    /// A next hop, if it is resolved.
+    pub fn hop(&self, cell: u32) -> Option<Hop> {
+        Hop::of(self.memory.hops.get(cell as usize)?.get())
+    }
+
+    /// The rule that is counted in `slot`.
+    pub fn rule(&self, slot: u32) -> Option<&RuleId> {
+        self.rules.by_slot(slot)
+    }
+}
