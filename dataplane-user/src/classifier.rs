@@ -625,11 +625,9 @@ mod tests {
         let mut classifier = classifier(100_000);
         let mut items: Vec<Item> = Vec::new();
         for round in 0..60 {
-            let gone: Vec<Item> = (0..random.below(20))
-                .filter_map(|_| {
-                    (!items.is_empty())
-                        .then(|| items.swap_remove(random.below(items.len() as u64) as usize))
-                })
+            let count = random.below(20).min(items.len() as u64);
+            let gone: Vec<Item> = (0..count)
+                .map(|_| items.swap_remove(random.below(items.len() as u64) as usize))
                 .collect();
             let added: Vec<Item> = (0..random.below(40))
                 .map(|n| item(&mut random, round * 1000 + (n * 37) % 1000))

@@ -89,6 +89,10 @@ impl<T: FromBytes> Shared<T> {
     }
 
     /// Replaces an element that no packet can reach.
+    #[expect(
+        clippy::needless_pass_by_ref_mut,
+        reason = "writing what others may read is for the owner"
+    )]
     pub(crate) fn write(&mut self, index: usize, value: T) {
         if let Some(element) = self.at(index) {
             // SAFETY: nobody else has it; volatile, because the kernel reads it.
