@@ -1,0 +1,2 @@
+//! Empty on purpose: a library target lets cargo rebuild what depends on the eBPF object.
+#![no_std]

@@ -1,0 +1,123 @@
+//! What a benchmark runs in the kernel: a driver, and two programs to compare with.
+//!
+//! The kernel runs a program on the same buffer again and again. The driver puts a packet of the next
+//! flow there each time, and calls the program in question.
+
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+/// Nothing to do on the host: the programs are for the kernel.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    #![expect(
+        unreachable_pub,
+        reason = "the xdp macro makes a second function, which is public"
+    )]
+
+    use core::ptr;
+
+    use aya_ebpf::{
+        bindings::xdp_action,
+        btf_maps::{Array, DevMap, HashMap, ProgramArray},
+        macros::{btf_map, xdp},
+        programs::XdpContext,
+    };
+
+    /// A frame, in words.
+    type Frame = [u64; 8];
+
+    /// Which frame is next, and how many there are less 1.
+    #[btf_map]
+    static STATE: Array<[u32; 2], 1> = Array::new();
+    /// Frames, as many as a power of two.
+    #[btf_map]
+    static FRAMES: Array<Frame, 65_536> = Array::new();
+    /// The program to call.
+    #[btf_map]
+    static TARGET: ProgramArray<1> = ProgramArray::new();
+
+    /// Packets by the bytes from the IPv4 source address to the ports.
+    #[btf_map]
+    static COUNTS: HashMap<[u32; 3], u64, 65_536> = HashMap::new();
+    /// Where the packets go.
+    #[btf_map]
+    static DEVICES: DevMap<1> = DevMap::new();
+
+    /// Puts the next frame in place and calls the program.
+    #[xdp(frags)]
+    pub fn drive(ctx: XdpContext) -> u32 {
+        let Some(state) = STATE.get_ptr_mut(0) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        // SAFETY: one CPU runs this program, and nothing else looks at it meanwhile.
+        let [next, mask] = unsafe { &mut *state };
+        let frame = FRAMES.get(*next & *mask);
+        *next += 1;
+        let Some(frame) = frame else {
+            return xdp_action::XDP_ABORTED;
+        };
+        let Some(to) = start(&ctx) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        for (at, word) in frame.iter().enumerate() {
+            // SAFETY: there is room for all words, as was just seen.
+            let to = unsafe { to.add(at) };
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(to, *word) };
+        }
+        // SAFETY: nothing here has to be dropped.
+        unsafe { TARGET.tail_call(&ctx, 0) };
+        xdp_action::XDP_ABORTED
+    }
+
+    /// Does nothing: what is measured of it is no cost of steering.
+    #[xdp(frags)]
+    pub fn empty(_: XdpContext) -> u32 {
+        xdp_action::XDP_DROP
+    }
+
+    /// The least that steering with a flow table of the kernel's could do: looks a flow up by
+    /// addresses and ports, counts, writes addresses, redirects.
+    #[xdp(frags)]
+    pub fn lookup(ctx: XdpContext) -> u32 {
+        const ADDRESSES: usize = 14 + 12;
+        let Some(to) = start(&ctx) else {
+            return xdp_action::XDP_ABORTED;
+        };
+        // SAFETY: it is inside of the frame, as was just seen.
+        let addresses = unsafe { to.byte_add(ADDRESSES) };
+        // SAFETY: as above.
+        let key = unsafe { ptr::read_unaligned(addresses.cast::<[u32; 3]>()) };
+        let Some(count) = COUNTS.get_ptr_mut(key) else {
+            return xdp_action::XDP_PASS;
+        };
+        // SAFETY: values of a hash map are memory until the program ends.
+        unsafe { *count += 1 };
+        for at in 0..3 {
+            // SAFETY: as above.
+            let to = unsafe { to.cast::<u32>().add(at) };
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(to, 0x0202_0202) };
+        }
+        match DEVICES.redirect(0, xdp_action::XDP_ABORTED.into()) {
+            Ok(action) | Err(action) => action,
+        }
+    }
+
+    /// Where the packet begins, if it is as long as a frame.
+    fn start(ctx: &XdpContext) -> Option<*mut u64> {
+        let start = ctx.data();
+        (start + size_of::<Frame>() <= ctx.data_end()).then_some(start as *mut u64)
+    }
+
+    #[panic_handler]
+    fn panic(_info: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 4] = *b"GPL\0";
+}

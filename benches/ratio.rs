@@ -1,0 +1,16 @@
+//! Steering a packet of a known flow costs about as much as one look-up in a hash map of the kernel's.
+//! A ratio of times taken in turns holds on any machine, however slow or busy it is.
+
+use benches::{Driver, PATHS};
+
+/// In percent of the hash map.
+const LIMIT: u64 = 200;
+
+#[test]
+fn a_known_flow_costs_less_than_two_look_ups() {
+    let mut driver = Driver::new().unwrap();
+    let path = PATHS.iter().find(|path| path.id == "steer-v4-hit").unwrap();
+    driver.prepare(path, 1 << 10).unwrap();
+    let costs = driver.measure(100).unwrap();
+    assert!(costs.net() * 100 <= costs.net_lookup() * LIMIT, "{costs:?}");
+}
