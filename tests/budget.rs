@@ -1,5 +1,6 @@
 //! What the program costs: instructions that the verifier looks at, its size, and the memory of its
 //! maps. `budget.txt` holds what was measured last; `EDGESTEER_BLESS=1` notes new values there.
+#![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
 use std::{env, fs};
 
@@ -23,7 +24,10 @@ const LIMITS: Limits = Limits {
 fn nothing_costs_more_than_noted() {
     let rig = Rig::with_limits(LIMITS).unwrap();
     let found = measure(&rig.program().unwrap());
-    let text: String = found.iter().map(|(name, value)| format!("{value:>9} {name}\n")).collect();
+    let text: String = found
+        .iter()
+        .map(|(name, value)| format!("{value:>9} {name}\n"))
+        .collect();
     if env::var_os("EDGESTEER_BLESS").is_some() {
         fs::write(NOTED, text).unwrap();
         return;
@@ -57,8 +61,14 @@ fn measure(program: &ProgramInfo) -> [(&'static str, u64); 4] {
         }
     }
     [
-        ("verified instructions", program.verified_instruction_count().unwrap().into()),
-        ("bytes of instructions", program.size_translated().unwrap().into()),
+        (
+            "verified instructions",
+            program.verified_instruction_count().unwrap().into(),
+        ),
+        (
+            "bytes of instructions",
+            program.size_translated().unwrap().into(),
+        ),
         ("bytes of maps", shared),
         ("bytes of maps for each CPU", per_cpu),
     ]

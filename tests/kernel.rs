@@ -21,13 +21,19 @@ fn a_rule_set_that_does_not_fit_changes_nothing() {
     };
     let mut kernel = Kernel::on(Rig::with_limits(limits).unwrap()).unwrap();
     let rules = |count: usize, filter: &str| -> RuleSet {
-        let rule = |number| format!("a/{number} prio 1 packet {filter} drop").parse().unwrap();
+        let rule = |number| {
+            format!("a/{number} prio 1 packet {filter} drop")
+                .parse()
+                .unwrap()
+        };
         (0..count).map(rule).collect()
     };
     kernel.prepare(&rules(2, "proto udp")).unwrap();
     let epoch = kernel.rig.dataplane.status().epoch;
     for too_much in [rules(9, "any"), rules(8, "dport 1,3,5,7,9,11,13,15,17,19")] {
-        let Rig { bench, dataplane, .. } = &mut kernel.rig;
+        let Rig {
+            bench, dataplane, ..
+        } = &mut kernel.rig;
         let error = bench.host.enter(|| dataplane.apply(&too_much)).unwrap_err();
         assert!(matches!(error, Error::TooMany { .. }), "{error}");
         assert_eq!(dataplane.status().epoch, epoch);

@@ -1,4 +1,5 @@
 //! The daemon dies under traffic and comes back: no packet is lost and no counter starts over.
+#![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
 use std::{
     fs,
@@ -25,6 +26,8 @@ const RULES: &str = r#"{
     "state": "ACTIVE"
   }]
 }"#;
+/// Where the daemon serves metrics, in the namespace of the host.
+const METRICS: &str = "127.0.0.1:9464";
 /// How long the daemon may take for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Datagrams that are sent, and the time between two.
@@ -68,19 +71,26 @@ fn no_packet_and_no_counter_is_lost() {
         assert_eq!(packets, Some(DATAGRAMS.into()), "{direction}: {flow}");
     }
     let counted = daemon.rule_packets(&lab.host).unwrap() - before;
-    assert!(counted >= 2 * u64::from(DATAGRAMS), "the rule counted {counted} packets");
+    assert!(
+        counted >= 2 * u64::from(DATAGRAMS),
+        "the rule counted {counted} packets"
+    );
 }
 
 /// Sends all datagrams and counts the answers of the application.
 fn exchange(socket: &UdpSocket) -> u32 {
-    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
     thread::scope(|scope| {
         let receiver = scope.spawn(|| {
             let mut buffer = [0; 64];
             let mut seen = vec![false; DATAGRAMS as usize];
             while let Ok(length) = socket.recv(&mut buffer) {
                 let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
-                let number = answer.strip_prefix("app-a: ").expect("the application answers");
+                let number = answer
+                    .strip_prefix("app-a: ")
+                    .expect("the application answers");
                 seen[number.parse::<usize>().unwrap()] = true;
                 if seen.iter().all(|seen| *seen) {
                     break;
@@ -138,6 +148,7 @@ impl Daemon {
             port("app0", "app", ""),
             port("app1", "app", ""),
             format!("[api]\nsocket = '{directory}/api.sock'\n"),
+            format!("[metrics]\nlisten = '{METRICS}'\n"),
             format!("[source.files]\ndirectory = '{directory}/rules.d'\n"),
         ]
         .concat()
@@ -147,12 +158,15 @@ impl Daemon {
         let log = fs::File::create(self.directory.join("log"))?;
         let mut command = host.command(&self.program.to_string_lossy());
         command.arg("run").arg("--config").arg(self.configuration());
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         self.process = Some(command.spawn()?);
         wait("the daemon", || {
-            self.get(host, "flows").map(drop).with_context(|| {
-                fs::read_to_string(self.directory.join("log")).unwrap_or_default()
-            })
+            self.get(host, "flows")
+                .map(drop)
+                .with_context(|| fs::read_to_string(self.directory.join("log")).unwrap_or_default())
         });
         Ok(())
     }
@@ -182,14 +196,22 @@ impl Daemon {
             flow["sourcePort"].as_u64() == Some(port.into()) && flow["upstream"].is_object()
         };
         let found = objects(&flows).into_iter().find(is_ours);
-        Ok(found.with_context(|| format!("no flow from {port}: {flows}"))?.clone())
+        Ok(found
+            .with_context(|| format!("no flow from {port}: {flows}"))?
+            .clone())
     }
 
     /// Packets that the rule has counted.
     fn rule_packets(&self, host: &Namespace) -> Result<u64> {
-        let applications = self.get(host, "applications")?;
-        let rule = objects(&applications).into_iter().find_map(|object| object["packets"].as_u64());
-        rule.with_context(|| format!("no rule counter: {applications}"))
+        let metrics = http_get(host, METRICS.parse()?, "/metrics")?;
+        let of_rule = |line: &str| {
+            let is_it = line.contains("rule_packets_total{") && line.contains("video");
+            is_it
+                .then(|| line.rsplit(' ').next()?.parse::<f64>().ok())
+                .flatten()
+        };
+        let packets = metrics.lines().find_map(of_rule);
+        Ok(packets.with_context(|| format!("no rule counter:\n{metrics}"))? as u64)
     }
 }
 
@@ -212,14 +234,23 @@ fn objects(value: &Value) -> Vec<&Value> {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => vec![],
     };
     let own = value.is_object().then_some(value);
-    own.into_iter().chain(inside.into_iter().flat_map(objects)).collect()
+    own.into_iter()
+        .chain(inside.into_iter().flat_map(objects))
+        .collect()
 }
 
 /// Builds the daemon as this test was built, and answers where it is.
 fn build() -> Result<PathBuf> {
     let cargo = env!("CARGO");
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "control", "--bin", "edgesteer"]);
+    command.args([
+        "build",
+        "--quiet",
+        "--package",
+        "control",
+        "--bin",
+        "edgesteer",
+    ]);
     run(command.current_dir(env!("CARGO_MANIFEST_DIR")))?;
     // This test is target/debug/deps/restart-HASH.
     let own = std::env::current_exe()?;

@@ -2,8 +2,8 @@
 
 mod host;
 mod kernel;
+mod memory;
 mod rig;
-mod tables;
 mod veth;
 
 pub use host::Host;

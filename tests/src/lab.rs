@@ -220,9 +220,13 @@ impl Bench {
             host: Namespace::create(&format!("{prefix}-host"))?,
             far: Namespace::create(&format!("{prefix}-far"))?,
         };
-        bench.far.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+        bench
+            .far
+            .sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         // Neighbors can be entered, but without an address of its own the host stays silent.
-        bench.host.sysctl("net/ipv6/conf/default/addr_gen_mode", "1")?;
+        bench
+            .host
+            .sysctl("net/ipv6/conf/default/addr_gen_mode", "1")?;
         for port in ports {
             let far = format!("far-{port}");
             bench.host.link(port, (&bench.far, &far))?;

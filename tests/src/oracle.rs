@@ -127,9 +127,8 @@ impl<'a> Oracle<'a> {
         for index in 0..self.flows.len() {
             let (first, port) = (self.flows[index].first.clone(), self.flows[index].port);
             let port = self.world.port(port);
-            let rule = self.first_match(port, &first, |_, rule| {
-                rule.filter_type == FilterType::Flow
-            });
+            let rule =
+                self.first_match(port, &first, |_, rule| rule.filter_type == FilterType::Flow);
             self.flows[index].rule = rule;
             let reply = match rule.and_then(|rule| self.rules.get(rule)) {
                 Some(rule) => self.reply_key(&Key::of(port.zone, &first), rule),
@@ -143,7 +142,11 @@ impl<'a> Oracle<'a> {
 
     fn move_reply_key(&mut self, flow: usize, new: Key) {
         let own = (flow, Direction::Downstream);
-        let Some(old) = self.keys.iter().find(|(_, of)| **of == own).map(|(key, _)| key.clone())
+        let Some(old) = self
+            .keys
+            .iter()
+            .find(|(_, of)| **of == own)
+            .map(|(key, _)| key.clone())
         else {
             return;
         };

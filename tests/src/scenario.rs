@@ -11,8 +11,8 @@ mod run;
 use dataplane_core::Reason;
 
 pub use addressing::{Family, V4, V6};
-pub use run::{Executor, Exit, FlowCount, Seen, run, run_all};
 pub(crate) use run::compare;
+pub use run::{Executor, Exit, FlowCount, Seen, run, run_all};
 
 use crate::{
     packet::Packet,

@@ -1,12 +1,11 @@
 //! The loaded program, run on frames by BPF_PROG_TEST_RUN.
 
-use anyhow::{Result, bail};
-use aya::{
-    TestRun as _, TestRunOptions,
-    programs::Xdp,
-};
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
-use dataplane_user::{Flow, rule::RuleSet};
+use dataplane_user::{Flow, netlink, rule::RuleSet};
 
 use super::Rig;
 use crate::scenario::{Executor, Exit, Seen};
@@ -20,6 +19,7 @@ pub struct Kernel {
     /// The host that it is attached to.
     pub rig: Rig,
     program: Xdp,
+    interfaces: HashMap<String, u32>,
 }
 
 impl Kernel {
@@ -31,11 +31,16 @@ impl Kernel {
     /// The same on a host that is there.
     pub fn on(rig: Rig) -> Result<Self> {
         let info = rig.program()?;
-        // SAFETY: the interface holds the program for as long as it lives, and so does the handle.
-        let program = unsafe {
-            Xdp::from_program_info(info, "steer".into(), XdpAttachType::Interface)?
-        };
-        Ok(Self { rig, program })
+        let program = Xdp::from_program_info(info, "steer".into(), XdpAttachType::Interface)?;
+        let links = rig.bench.host.enter(netlink::links)?;
+        Ok(Self {
+            rig,
+            program,
+            interfaces: links
+                .into_iter()
+                .map(|link| (link.name, link.index))
+                .collect(),
+        })
     }
 }
 
@@ -50,7 +55,8 @@ impl Executor for Kernel {
 
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {
         let before = self.rig.counters(port);
-        let interface = self.rig.link(port)?.index;
+        let interface = self.interfaces.get(port).copied();
+        let interface = interface.with_context(|| format!("no interface {port}"))?;
         let program = &self.program;
         let run = || test_run(program, interface, frame);
         let (action, frame) = self.rig.bench.host.enter(run)?;

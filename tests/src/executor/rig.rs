@@ -79,7 +79,11 @@ impl Rig {
             bench, dataplane, ..
         } = self;
         let applied = bench.host.enter(|| dataplane.apply(rules))?;
-        ensure!(applied.not_installed.is_empty(), "{:?}", applied.not_installed);
+        ensure!(
+            applied.not_installed.is_empty(),
+            "{:?}",
+            applied.not_installed
+        );
         Ok(())
     }
 
@@ -92,7 +96,11 @@ impl Rig {
 
     /// What the kernel tells of the program on the ports.
     pub fn program(&self) -> Result<ProgramInfo> {
-        let id = self.link("access0")?.xdp.context("no program on access0")?.program;
+        let id = self
+            .link("access0")?
+            .xdp
+            .context("no program on access0")?
+            .program;
         loaded_programs()
             .find_map(|info| info.ok().filter(|info| info.id() == id))
             .context("the program on access0 is gone")
@@ -104,7 +112,9 @@ impl Rig {
         let here = here.filter(|counter| counter.port == port);
         let rules = self.dataplane.rule_counters().into_iter();
         Counters {
-            reasons: here.map(|counter| (counter.reason, counter.packets)).collect(),
+            reasons: here
+                .map(|counter| (counter.reason, counter.packets))
+                .collect(),
             rules: rules.map(|counter| (counter.id, counter.packets)).collect(),
         }
     }
@@ -150,7 +160,9 @@ fn remove_leftovers() -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         let text = path.to_string_lossy().into_owned();
-        let maker = text.strip_prefix(PINS).and_then(|rest| rest.split('-').next());
+        let maker = text
+            .strip_prefix(PINS)
+            .and_then(|rest| rest.split('-').next());
         if let Some(Ok(maker)) = maker.map(str::parse::<u32>)
             && !fs::exists(format!("/proc/{maker}"))?
         {

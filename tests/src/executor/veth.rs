@@ -1,6 +1,9 @@
 //! Frames sent to real interfaces and caught where they come out.
 
-use std::{thread, time::{Duration, Instant}};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use dataplane_core::Reason;
@@ -43,7 +46,10 @@ impl Veth {
     }
 
     fn collect(&self) -> Result<Vec<(Exit, Vec<u8>)>> {
-        let far = self.far.iter().map(|(name, socket)| (Exit::Port(Some((*name).to_owned())), socket));
+        let far = self
+            .far
+            .iter()
+            .map(|(name, socket)| (Exit::Port(Some((*name).to_owned())), socket));
         let near = self.near.iter().map(|socket| (Exit::Kernel, socket));
         let mut out = Vec::new();
         for (exit, socket) in far.chain(near) {

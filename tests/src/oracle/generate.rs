@@ -107,7 +107,7 @@ const PORT_RANGES: [&str; 7] = [
 
 /// Cases with up to `rules` rules and up to `arrivals` packets.
 pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
-    let arrival = prop_oneof![40 => arrival(), 1 => rule_set(rules).prop_map(Arrival::Rules)];
+    let arrival = prop_oneof![100 => arrival(), 1 => rule_set(rules).prop_map(Arrival::Rules)];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
     (rule_set(rules), arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
 }
@@ -221,6 +221,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Drop),
         1 => Just(Action::Passthrough),
         5 => (one(), tunnel()).prop_map(|(destination, tunnel)| Action::Forward { destination, tunnel }),
+        1 => (one(), tunnel()).prop_map(|(destination, tunnel)| Action::Duplicate { destination, tunnel }),
     ]
 }
 

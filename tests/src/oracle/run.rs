@@ -42,11 +42,16 @@ pub fn run(case: &Case, executor: &mut impl Executor) -> Result<usize> {
         let seen = executor.arrive(port.name, &packet.bytes())?;
         packets += 1;
         check(port, &packet, wanted.as_ref(), &seen).with_context(|| {
-            let wanted = wanted.as_ref().map_or("anything".into(), ToString::to_string);
+            let wanted = wanted
+                .as_ref()
+                .map_or_else(|| "anything".to_owned(), ToString::to_string);
             format!("packet {index}, {arrival:?}\n  wanted {wanted}")
         })?;
         if let Some(Fate::Sent(port, sent)) = wanted.map(|outcome| outcome.fate) {
-            let answer = Packet { ttl: 64, ..sent.reversed() };
+            let answer = Packet {
+                ttl: 64,
+                ..sent.reversed()
+            };
             answers.push((port, answer));
         }
     }
@@ -65,7 +70,10 @@ fn check(port: &Port, packet: &Packet, wanted: Option<&Outcome>, seen: &Seen) ->
         seen.rules
     );
     // Whether a rule that could not do its work is counted is nobody's promise.
-    if !matches!(wanted.reason, Reason::NextHopUnresolved | Reason::ReplyConflict) {
+    if !matches!(
+        wanted.reason,
+        Reason::NextHopUnresolved | Reason::ReplyConflict
+    ) {
         let rules: Vec<_> = wanted.rule.iter().cloned().collect();
         ensure!(seen.rules == rules, "counted by {:?}", seen.rules);
     }

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_core::Reason;
-use dataplane_user::{Flow, rule::{RuleId, RuleSet}};
+use dataplane_user::{
+    Flow,
+    rule::{RuleId, RuleSet},
+};
 
 use super::{Scenario, Step, Then};
 use crate::{
@@ -178,7 +181,10 @@ fn check(world: &World, step: &Step, seen: &Seen, copies: bool) -> Result<()> {
 }
 
 /// Compares what came out in any order.
-pub(crate) fn compare(mut expected: Vec<(Exit, Vec<u8>)>, mut found: Vec<(Exit, Vec<u8>)>) -> Result<()> {
+pub(crate) fn compare(
+    mut expected: Vec<(Exit, Vec<u8>)>,
+    mut found: Vec<(Exit, Vec<u8>)>,
+) -> Result<()> {
     expected.sort();
     found.sort();
     ensure!(

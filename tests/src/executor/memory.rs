@@ -1,35 +1,42 @@
 //! The tables of the data path in the memory of a test.
 
-use std::{cell::{Cell, RefCell}, collections::HashMap, sync::atomic::Ordering::Relaxed};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::atomic::Ordering::Relaxed,
+    time::UNIX_EPOCH,
+};
 
 use dataplane_core::{
     Reason, Word,
     classify::{self, Answer, Query},
-    flow::{FlowKey, Record, SharedKey},
+    flow::{FlowKey, Half, Record, SharedKey, Sum},
     table::{
-        CacheSet, Filter, FlowRef, FragmentKey, Hop, Image, Index, Inserted, Port, RuleAction,
-        RuleCount, Split, Tables, Trace,
+        CacheSet, Filter, FlowRef, FragmentKey, Hop, Image, Inserted, Port, RuleAction, RuleCount,
+        Split, Tables, Trace,
     },
 };
+use dataplane_user::{Count, Flow, HostTables, Limits};
 
-const FLOWS: usize = 256;
 const CACHE: usize = 16;
+const LIMITS: Limits = Limits {
+    flows: 256,
+    filters: 16_384,
+    rules: 64,
+    fragments: 64,
+};
 
 /// Tables for one CPU.
 #[derive(Debug)]
 pub(super) struct Memory {
-    pub(super) ports: Vec<Port>,
-    pub(super) epoch: u32,
-    pub(super) root: Index,
-    pub(super) splits: Vec<Split>,
-    pub(super) filters: Vec<Filter>,
-    pub(super) actions: Vec<RuleAction>,
-    pub(super) hops: Vec<u64>,
-    pub(super) rules: Vec<RuleCount>,
-    pub(super) records: Vec<Record>,
+    pub(super) tables: HostTables,
     pub(super) counted: RefCell<Vec<Reason>>,
+    ports: Vec<Port>,
+    rules: Vec<RuleCount>,
+    records: Vec<Record>,
     cache: Vec<CacheSet>,
-    flows: RefCell<HashMap<FlowKey, FlowRef>>,
+    keys: RefCell<HashMap<FlowKey, FlowRef>>,
     free: RefCell<Vec<u32>>,
     fragments: RefCell<HashMap<FragmentKey, u32>>,
     told: Word,
@@ -39,19 +46,14 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(ports: Vec<Port>) -> Self {
         Self {
-            ports,
-            epoch: 0,
-            root: Index::END,
-            splits: Vec::new(),
-            filters: Vec::new(),
-            actions: Vec::new(),
-            hops: Vec::new(),
-            rules: Vec::new(),
-            records: (0..FLOWS).map(|_| Record::default()).collect(),
+            tables: HostTables::new(LIMITS),
             counted: RefCell::default(),
+            ports,
+            rules: (0..LIMITS.rules).map(|_| RuleCount::default()).collect(),
+            records: (0..LIMITS.flows).map(|_| Record::default()).collect(),
             cache: (0..CACHE).map(|_| CacheSet::default()).collect(),
-            flows: RefCell::default(),
-            free: RefCell::new((0..FLOWS as u32).collect()),
+            keys: RefCell::default(),
+            free: RefCell::new((0..LIMITS.flows).collect()),
             fragments: RefCell::default(),
             told: Word::default(),
             clock: Word::default(),
@@ -62,6 +64,56 @@ impl Memory {
     pub(super) fn tick(&self) {
         self.clock.add(1);
     }
+
+    /// Packets counted in each slot for rules.
+    pub(super) fn rule_packets(&self) -> Vec<u64> {
+        self.rules
+            .iter()
+            .map(|rule| rule.count.packets.get())
+            .collect()
+    }
+
+    /// What the records hold, as user space would read it.
+    pub(super) fn flows(&self) -> Vec<Flow> {
+        let live = self.records.iter().filter(|record| record.live.get() != 0);
+        live.map(flow).collect()
+    }
+}
+
+fn flow(record: &Record) -> Flow {
+    let key = record.key.get();
+    let [upstream, downstream] = &record.halves;
+    let count = |half: &Half| {
+        let sum = |of: fn(&Sum) -> &Word| of(&half.owned).get() + of(&half.others).get();
+        Count {
+            packets: sum(|sum| &sum.packets),
+            bytes: sum(|sum| &sum.bytes),
+            wire_bytes: sum(|sum| &sum.wire_bytes),
+        }
+    };
+    Flow {
+        source: address(key.source),
+        destination: address(key.destination),
+        protocol: key.protocol,
+        source_port: key.source_port,
+        destination_port: key.destination_port,
+        zone: key.zone,
+        rule: None,
+        ingress: String::new(),
+        target: None,
+        upstream: count(upstream),
+        downstream: count(downstream),
+        first_seen: UNIX_EPOCH,
+        last_seen: UNIX_EPOCH,
+        tcp_flags: [0; 2],
+    }
+}
+
+fn address([high, low]: [u64; 2]) -> IpAddr {
+    let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+    address
+        .to_ipv4_mapped()
+        .map_or(IpAddr::V6(address), IpAddr::V4)
 }
 
 impl Tables for Memory {
@@ -79,22 +131,19 @@ impl Tables for Memory {
     }
 
     fn image(&self) -> Image {
-        Image {
-            root: self.root,
-            epoch: self.epoch,
-        }
+        self.tables.image()
     }
 
     fn split(&self, cell: u32) -> Option<&Split> {
-        self.splits.get(cell as usize)
+        self.tables.split(cell)
     }
 
     fn filter(&self, cell: u32) -> Option<&Filter> {
-        self.filters.get(cell as usize)
+        self.tables.filter(cell)
     }
 
     fn action(&self, cell: u32) -> Option<&RuleAction> {
-        self.actions.get(cell as usize)
+        self.tables.action(cell)
     }
 
     fn classify(&self, query: &Cell<Query>) -> Answer {
@@ -102,7 +151,7 @@ impl Tables for Memory {
     }
 
     fn hop(&self, index: u32) -> Option<Hop> {
-        Hop::of(*self.hops.get(index as usize)?)
+        self.tables.hop(index)
     }
 
     fn cache(&self, hash: u32) -> Option<&CacheSet> {
@@ -110,21 +159,21 @@ impl Tables for Memory {
     }
 
     fn flow(&self, key: &FlowKey) -> Option<FlowRef> {
-        self.flows.borrow().get(key).copied()
+        self.keys.borrow().get(key).copied()
     }
 
     fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {
-        let mut flows = self.flows.borrow_mut();
+        let mut keys = self.keys.borrow_mut();
         let key = key.get();
-        if flows.contains_key(&key) {
+        if keys.contains_key(&key) {
             return Inserted::Exists;
         }
-        flows.insert(key, flow);
+        keys.insert(key, flow);
         Inserted::Done
     }
 
     fn remove(&self, key: &FlowKey) {
-        self.flows.borrow_mut().remove(key);
+        self.keys.borrow_mut().remove(key);
     }
 
     fn allocate(&self) -> Option<u32> {
