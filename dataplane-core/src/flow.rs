@@ -242,6 +242,8 @@ pub struct Record {
     pub paths: [Path; 2],
     /// DSCP or traffic class of the packet that made the flow.
     pub tos: Word,
+    /// Where the rule it comes under is counted, plus 1, or 0. User space knows rules by that.
+    pub rule: Word,
     /// Whether the record is in use.
     pub live: Word,
     /// When the flow began, in jiffies.

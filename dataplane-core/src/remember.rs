@@ -97,12 +97,15 @@ impl<'a, T: Tables> Steering<'a, T> {
         if self.tables.read_only() {
             return Ok(answer.action());
         }
-        if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell))
-            && let Err(reason) = self.rekey(record, action)
-        {
-            *refused = Some(reason);
-            return Ok(answer.action());
+        let mut rule = 0;
+        if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
+            if let Err(reason) = self.rekey(record, action) {
+                *refused = Some(reason);
+                return Ok(answer.action());
+            }
+            rule = u64::from(action.rule) + 1;
         }
+        record.rule.set(rule);
         let decision = Decision {
             epoch: self.image.epoch,
             action: answer.action(),
@@ -170,6 +173,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         record.key.set(&self.facts.key);
         record.reply.set(&reply);
         record.tos.set(self.facts.ip.tos.into());
+        record.rule.set(u64::from(action.rule) + 1);
         record.first_seen.set(tables.now());
         record.follow(&self.facts.link, self.port.slot);
         let generation = record.generation.get() as u32;

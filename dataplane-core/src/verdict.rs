@@ -189,7 +189,7 @@ mod tests {
                 reason
                     .name()
                     .bytes()
-                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+                    .all(|byte| byte == b'_' || byte.is_ascii_lowercase() || byte.is_ascii_digit())
             );
             assert!(reason.doc().ends_with('.') && !reason.doc().starts_with(' '));
         }

@@ -35,10 +35,12 @@ struct Cells<T> {
     new: Vec<u32>,
     /// Out of reach after the next one.
     old: Vec<u32>,
+    /// In use by the tree of an earlier process: also out of reach after the next publication.
+    inherited: Vec<u32>,
 }
 
 impl<T: zerocopy::FromBytes> Cells<T> {
-    fn new(memory: Shared<T>, used: &BTreeSet<u32>) -> Self {
+    fn new(memory: Shared<T>, used: BTreeSet<u32>) -> Self {
         // Cell 0 stands for nothing.
         let free = (1..memory.len() as u32)
             .rev()
@@ -49,6 +51,7 @@ impl<T: zerocopy::FromBytes> Cells<T> {
             free,
             new: Vec::new(),
             old: Vec::new(),
+            inherited: used.into_iter().collect(),
         }
     }
 
@@ -62,6 +65,7 @@ impl<T: zerocopy::FromBytes> Cells<T> {
     fn publish(&mut self) {
         self.new.clear();
         self.free.append(&mut self.old);
+        self.free.append(&mut self.inherited);
     }
 
     fn roll_back(&mut self) {
@@ -107,14 +111,11 @@ impl Classifier {
     /// first publication.
     pub(crate) fn new(splits: Shared<Split>, filters: Shared<Filter>, root: Index) -> Self {
         let (used_splits, used_filters) = reachable(&splits, &filters, root);
-        let mut classifier = Self {
-            splits: Cells::new(splits, &used_splits),
-            filters: Cells::new(filters, &used_filters),
+        Self {
+            splits: Cells::new(splits, used_splits),
+            filters: Cells::new(filters, used_filters),
             root: Arc::new(Node::leaf(Vec::new())),
-        };
-        classifier.splits.old.extend(used_splits);
-        classifier.filters.old.extend(used_filters);
-        classifier
+        }
     }
 
     /// A cell.

@@ -214,14 +214,23 @@ pub enum Change {
 impl Dataplane {
     /// Loads the program and attaches it to the ports, or takes over what an earlier process left.
     pub fn open(options: Options) -> Result<Self, Error> {
-        let mut ports = ports::new(&options.ports)?;
+        ports::check(&options.ports)?;
         let cpus = possible_cpus()?;
         let pins = Pins::new(&options.pin_directory);
         let (limits, adopted) = match pins.examine(cpus)? {
             Found::Nothing => (options.limits, false),
             Found::State(limits) => (limits, true),
         };
-        let opened = Self::load(&pins, limits, cpus, adopted, &options, &mut ports);
+        let opened = pins.slots(&options.ports).and_then(|slots| {
+            Self::load(
+                &pins,
+                limits,
+                cpus,
+                adopted,
+                &options,
+                ports::new(&options.ports, &slots),
+            )
+        });
         if opened.is_err() && !adopted {
             // Nothing was there before; nothing shall be there after. The first error matters.
             let _ = pins.remove();
@@ -235,7 +244,7 @@ impl Dataplane {
         cpus: u32,
         adopted: bool,
         options: &Options,
-        ports: &mut Vec<PortStatus>,
+        ports: Vec<PortStatus>,
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
         let mut steer = pins.load(&limits, cpus, false)?;
@@ -273,7 +282,7 @@ impl Dataplane {
             cpus,
             adopted,
             copying: false,
-            ports: std::mem::take(ports),
+            ports,
             routes: BTreeMap::new(),
             neighbors: Vec::new(),
             memory,
@@ -331,6 +340,7 @@ impl Dataplane {
             ports,
             neighbors,
             routes,
+            flows,
             ..
         } = self;
         let view = View {
@@ -339,6 +349,7 @@ impl Dataplane {
             routes,
         };
         let applied = rules.apply(memory, wanted, &view, grace)?;
+        flows.orphan(&rules.released());
         if !copies {
             self.detach_copies();
         }
@@ -434,7 +445,7 @@ impl Dataplane {
         let context = Context {
             clock: &self.clock,
             ports: names(&self.ports),
-            rules: self.rules.actions(),
+            rules: self.rules.by_slot(),
         };
         self.flows.expire(&self.options.timeouts, &context, grace)
     }
@@ -459,12 +470,13 @@ impl Dataplane {
             .copied()
             .unwrap_or(Reason::NoRule);
         let cell = (found.action.get() as u32).checked_sub(1);
+        let taken = cell.and_then(|cell| self.memory.actions.get(cell as usize));
         let flow = found.flow.get().checked_sub(1).map(FlowRef::from);
         let sent = (found.sent.get() as u16).checked_sub(1);
         let context = self.context();
         Ok(Explanation {
             reason,
-            rule: cell.and_then(|cell| context.rules.get(&cell).map(|rule| rule.id.clone())),
+            rule: taken.and_then(|it| context.rules.get(&it.rule).map(|rule| rule.id.clone())),
             flow: flow.and_then(|flow| self.flows.get(flow, &context)),
             action: match action {
                 1 => "drop",
@@ -566,7 +578,7 @@ impl Dataplane {
         Context {
             clock: &self.clock,
             ports: names(&self.ports),
-            rules: self.rules.actions(),
+            rules: self.rules.by_slot(),
         }
     }
 

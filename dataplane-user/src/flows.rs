@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{HashMap, MapData, Stack};
 use dataplane_core::{
-    flow::{Decision, FlowKey, Half, Record},
+    flow::{FlowKey, Half, Record},
     table::FlowRef,
     wire::{
         icmp::{ICMP, ICMPV6},
@@ -88,7 +88,7 @@ pub(crate) struct Context<'a> {
     pub(crate) clock: &'a Clock,
     /// Names of ports by slot.
     pub(crate) ports: BTreeMap<u16, String>,
-    /// Rules by the cell of their action.
+    /// Rules by where they are counted.
     pub(crate) rules: BTreeMap<u32, &'a Rule>,
 }
 
@@ -148,6 +148,16 @@ impl Flows {
     pub(crate) fn get(&self, flow: FlowRef, context: &Context<'_>) -> Option<Flow> {
         let record = self.records.get(flow.id() as usize)?;
         Some(describe(record, context))
+    }
+
+    /// Flows that came under rules counted in `slots`, which are no more, come under none.
+    pub(crate) fn orphan(&self, slots: &[u32]) {
+        for (_, record) in self.live() {
+            let slot = (record.rule.get() as u32).checked_sub(1);
+            if slot.is_some_and(|slot| slots.contains(&slot)) {
+                record.rule.set(0);
+            }
+        }
     }
 
     /// Forgets flows that are over. Answers what was counted of them, to the last packet.
@@ -257,11 +267,9 @@ fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
 fn describe(record: &Record, context: &Context<'_>) -> Flow {
     let key = record.key.get();
     let [up, down] = &record.halves;
-    let decision = Decision::from(record.context.get());
-    let rule = decision
-        .action
-        .and_then(|cell| context.rules.get(&cell).copied());
-    let slot = record.way_back().ue.get() as u16;
+    let slot = (record.rule.get() as u32).checked_sub(1);
+    let rule = slot.and_then(|slot| context.rules.get(&slot).copied());
+    let ingress = record.way_back().ue.get() as u16;
     let target = rule
         .and_then(|rule| rule.action.destination())
         .and_then(|it| it.endpoints().next());
@@ -273,7 +281,7 @@ fn describe(record: &Record, context: &Context<'_>) -> Flow {
         destination_port: key.destination_port,
         zone: key.zone,
         rule: rule.map(|rule| rule.id.clone()),
-        ingress: context.ports.get(&slot).cloned().unwrap_or_default(),
+        ingress: context.ports.get(&ingress).cloned().unwrap_or_default(),
         target: target.map(ToString::to_string),
         upstream: count(up),
         downstream: count(down),

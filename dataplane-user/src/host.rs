@@ -83,6 +83,6 @@ impl HostTables {
 
     /// The rule that is counted in `slot`.
     pub fn rule(&self, slot: u32) -> Option<&RuleId> {
-        self.rules.by_slot(slot)
+        self.rules.by_slot().get(&slot).map(|rule| &rule.id)
     }
 }

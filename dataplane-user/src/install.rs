@@ -1,7 +1,7 @@
 //! Rule sets put in force, each as one transaction.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Rules {
     next_hops: BTreeMap<HopKey, NextHop>,
     limits: Limits,
     cpus: u32,
+    /// Counters given back, which flows may still name.
+    released: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -82,25 +84,39 @@ pub(crate) trait Surroundings {
 
 /// Cells that are free.
 #[derive(Debug)]
-struct Pool(Vec<u32>);
+struct Pool {
+    free: VecDeque<u32>,
+    /// In use by the rule set of an earlier process.
+    inherited: Vec<u32>,
+}
 
 impl Pool {
-    fn new(len: usize, used: &BTreeSet<u32>) -> Self {
-        Self(
-            (0..len as u32)
-                .rev()
+    fn new(len: usize, used: BTreeSet<u32>) -> Self {
+        Self {
+            free: (0..len as u32)
                 .filter(|cell| !used.contains(cell))
                 .collect(),
-        )
+            inherited: used.into_iter().collect(),
+        }
     }
 
+    /// The cell that has been free for longest.
     fn take(&mut self, limit: u32) -> Result<u32, Error> {
-        self.0.pop().ok_or(Error::TooMany {
+        self.free.pop_front().ok_or(Error::TooMany {
             what: "rules",
             wanted: limit as usize + 1,
             limit: limit as usize,
             option: "rules",
         })
+    }
+
+    fn give_back(&mut self, cell: u32) {
+        self.free.push_back(cell);
+    }
+
+    /// Nothing of an earlier process is in use any more.
+    fn succeed(&mut self) {
+        self.free.extend(self.inherited.drain(..));
     }
 }
 
@@ -136,13 +152,14 @@ impl Rules {
             classifier: Classifier::new(splits, filters, image.root),
             installed: BTreeMap::new(),
             not_installed: BTreeMap::new(),
-            actions: Pool::new(memory.actions.len(), &used),
-            hops: Pool::new(memory.hops.len(), &hops),
-            slots: Pool::new(limits.rules as usize, &adopted.values().copied().collect()),
+            actions: Pool::new(memory.actions.len(), used),
+            hops: Pool::new(memory.hops.len(), hops),
+            slots: Pool::new(limits.rules as usize, adopted.values().copied().collect()),
             adopted,
             next_hops: BTreeMap::new(),
             limits,
             cpus,
+            released: Vec::new(),
         }
     }
 
@@ -298,13 +315,15 @@ impl Rules {
         );
         settle();
         self.classifier.publish();
+        self.actions.succeed();
+        self.hops.succeed();
         let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
         let (added, all_gone) = (news.len(), gone.len());
         for id in gone {
             let Some(old) = self.installed.remove(&id) else {
                 continue;
             };
-            self.actions.0.push(old.action);
+            self.actions.give_back(old.action);
             for hop in &old.hops {
                 self.release_hop(memory, hop);
             }
@@ -317,6 +336,7 @@ impl Rules {
         }
         // Rules of an earlier process that nobody wants any more.
         let in_use: BTreeSet<u32> = self.installed.values().map(|rule| rule.slot).collect();
+        self.slots.inherited.clear();
         for (_, slot) in std::mem::take(&mut self.adopted) {
             if !in_use.contains(&slot) {
                 self.release_slot(memory, slot);
@@ -374,7 +394,9 @@ impl Rules {
 
     /// Undoes what was taken for a transaction that failed.
     fn give_back(&mut self, memory: &Memory, taken: Taken) {
-        self.actions.0.extend(taken.actions);
+        for action in taken.actions {
+            self.actions.give_back(action);
+        }
         for hop in &taken.hops {
             self.release_hop(memory, hop);
         }
@@ -414,7 +436,7 @@ impl Rules {
         hop.users -= 1;
         if hop.users == 0 {
             set_hop(&memory.hops, hop.cell, None);
-            self.hops.0.push(hop.cell);
+            self.hops.give_back(hop.cell);
             self.next_hops.remove(key);
         }
     }
@@ -442,7 +464,8 @@ impl Rules {
         if let Some(first) = memory.rule_counts.get(slot as usize) {
             first.identity.set(0);
         }
-        self.slots.0.push(slot);
+        self.slots.give_back(slot);
+        self.released.push(slot);
     }
 
     /// The counters in `slot`, one for each CPU.
@@ -501,20 +524,17 @@ impl Rules {
         self.classifier.filter(cell)
     }
 
-    /// The rule that is counted in `slot`.
-    pub(crate) fn by_slot(&self, slot: u32) -> Option<&RuleId> {
-        self.installed
-            .iter()
-            .find(|(_, rule)| rule.slot == slot)
-            .map(|(id, _)| id)
-    }
-
-    /// Rules by the cell of their action.
-    pub(crate) fn actions(&self) -> BTreeMap<u32, &Rule> {
+    /// Rules by where they are counted.
+    pub(crate) fn by_slot(&self) -> BTreeMap<u32, &Rule> {
         self.installed
             .values()
-            .map(|rule| (rule.action, &rule.rule))
+            .map(|rule| (rule.slot, &rule.rule))
             .collect()
+    }
+
+    /// Counters that were given back since the last call.
+    pub(crate) fn released(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.released)
     }
 
     /// How full the tables are: in use and in all.

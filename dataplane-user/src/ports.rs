@@ -46,8 +46,8 @@ impl PortStatus {
     }
 }
 
-/// The configured ports, in the order of their slots.
-pub(crate) fn new(configured: &[PortConfig]) -> Result<Vec<PortStatus>, Error> {
+/// Whether the configuration of the ports makes sense.
+pub(crate) fn check(configured: &[PortConfig]) -> Result<(), Error> {
     if configured.len() > PORTS as usize {
         return Err(Error::TooMany {
             what: "ports",
@@ -77,19 +77,24 @@ pub(crate) fn new(configured: &[PortConfig]) -> Result<Vec<PortStatus>, Error> {
             )));
         }
     }
-    let slots = 0..;
-    Ok(slots
+    Ok(())
+}
+
+/// The configured ports, each with the slot that is its own.
+pub(crate) fn new(configured: &[PortConfig], slots: &[u16]) -> Vec<PortStatus> {
+    slots
+        .iter()
         .zip(configured)
         .map(|(slot, config)| PortStatus {
             config: config.clone(),
-            slot,
+            slot: *slot,
             ifindex: None,
             mode: Mode::Down,
             mac: None,
             mtu: 0,
             reason: None,
         })
-        .collect())
+        .collect()
 }
 
 /// Why an interface cannot be a port.

@@ -1,7 +1,9 @@
 //! The program in the kernel: load it, attach it, and keep both where a restart finds them.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,11 +19,12 @@ use aya::{
 use dataplane_core::{
     flow::{FlowKey, Record},
     table::{
-        Count, Explanation, Filter, FragmentKey, LAYOUT, Port, RuleAction, RuleCount, Split, State,
+        Count, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, RuleAction, RuleCount, Split,
+        State,
     },
 };
 
-use crate::{Error, Limits, memory};
+use crate::{Error, Limits, PortConfig, memory};
 
 /// The compiled program.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgesteer-ebpf"));
@@ -80,7 +83,12 @@ impl Pins {
         if !directory.exists() {
             let failed =
                 |error| Error::kernel(format!("cannot make {}", directory.display()), &error);
-            fs::create_dir_all(directory).map_err(failed)?;
+            let mut builder = fs::DirBuilder::new();
+            builder
+                .recursive(true)
+                .mode(0o700)
+                .create(directory)
+                .map_err(failed)?;
             if !is_bpffs(directory) {
                 // Best effort: the error below is what matters.
                 let _ = fs::remove_dir(directory);
@@ -100,7 +108,7 @@ impl Pins {
                 what: format!("not layout {LAYOUT}"),
             });
         }
-        let mut entries = std::collections::BTreeMap::new();
+        let mut entries = BTreeMap::new();
         for (name, key, value) in PINNED {
             let path = directory.join(name);
             let other = |what| Error::OtherLayout {
@@ -197,6 +205,46 @@ impl Pins {
             };
         }
         Err(refused)
+    }
+
+    /// The slot of each port: the one it ever had, because flows remember slots. They are directories, for
+    /// a BPF file system has no files.
+    pub(crate) fn slots(&self, ports: &[PortConfig]) -> Result<Vec<u16>, Error> {
+        let directory = self.0.join("slots");
+        let failed = |error: io::Error| Error::kernel("cannot note the slots of ports", &error);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        let mut known = BTreeMap::new();
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if let Some((slot, name)) = name.to_string_lossy().split_once('-')
+                && let Ok(slot) = slot.parse::<u16>()
+            {
+                known.insert(name.to_owned(), slot);
+            }
+        }
+        let mut slots = Vec::with_capacity(ports.len());
+        for port in ports {
+            let name = port.name.replace('.', DOT);
+            let slot = match known.get(&name) {
+                Some(slot) => *slot,
+                None => {
+                    let slot = known.len() as u16;
+                    if u32::from(slot) >= PORTS {
+                        return Err(Error::TooMany {
+                            what: "ports, those of the past included,",
+                            wanted: known.len() + 1,
+                            limit: PORTS as usize,
+                            option: "ports",
+                        });
+                    }
+                    fs::create_dir(directory.join(format!("{slot}-{name}"))).map_err(failed)?;
+                    known.insert(name, slot);
+                    slot
+                }
+            };
+            slots.push(slot);
+        }
+        Ok(slots)
     }
 
     /// Keeps the program itself where it can be found.
