@@ -196,12 +196,14 @@ pub fn duplicate<P: Packet, T: Tables>(
 impl<'a, T: Tables> Steering<'a, T> {
     /// The packet's flow, and whether it is that of a packet which an ICMP error quotes.
     fn find<P: Packet>(&self, packet: &P) -> (Option<(&'a Record, FlowRef)>, bool) {
-        let found = flow::find(self.tables, &self.facts.key);
-        if found.is_some() || !self.facts.icmp_error {
-            return (found, false);
+        // The quoted flow first: an error about nothing known may have made a flow of its own.
+        if self.facts.icmp_error {
+            let found = self.quoted_flow(packet);
+            if found.is_some() {
+                return (found, true);
+            }
         }
-        let found = self.quoted_flow(packet);
-        (found, found.is_some())
+        (flow::find(self.tables, &self.facts.key), false)
     }
 
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {

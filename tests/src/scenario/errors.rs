@@ -1,6 +1,6 @@
 //! ICMP errors: those that belong to a flow, and those that the data path sends itself.
 
-use dataplane_core::Reason::{MtuExceeded, NoRule, Replied, Steered};
+use dataplane_core::Reason::{MtuExceeded, NoRule, Passthrough, Replied, Steered};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::{Family, Scenario, Then, answer, to_app, to_ue};
@@ -31,6 +31,30 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
             &["a/1 prio 1 flow to SERVICE drop"],
         )
         .original("core0", &stray, NoRule),
+    );
+    let udp = family.udp(443);
+    let there = to_app(&world, "app0", &udp);
+    let reply = answer(&there);
+    let restored = to_ue(&reply, &udp);
+    let complaint = Packet::error(family.ue, IcmpError::Unreachable, &restored, 200);
+    let unknown = Packet {
+        source: family.udp(9).destination,
+        ..family.udp(9).reversed()
+    };
+    let stray = Packet::error(family.ue, IcmpError::Unreachable, &unknown, 200);
+    all.push(
+        Scenario::new(
+            "an error follows the flow it quotes, whatever errors before it were about",
+            family,
+            &[
+                "a/1 prio 1 flow to SERVICE proto udp dport 443 forward mac 02:00:00:00:0a:01 via app0",
+                "a/2 prio 2 flow any passthrough",
+            ],
+        )
+        .original("access0", &stray, Passthrough)
+        .sent("access0", &udp, Steered, "app0", &there)
+        .sent("app0", &reply, Replied, "access0", &restored)
+        .sent("access0", &complaint, Steered, "app0", &to_app(&world, "app0", &complaint)),
     );
     mtu(&world, family, all);
 }
