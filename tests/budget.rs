@@ -2,10 +2,11 @@
 //! maps. `budget.txt` holds what was measured last; `EDGESTEER_BLESS=1` notes new values there.
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
-use std::{env, fs};
+use std::{collections::BTreeSet, env, fs};
 
 use aya::{maps::MapInfo, programs::ProgramInfo};
 use dataplane_user::Limits;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 use tests::executor::Rig;
 
 const NOTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budget.txt");
@@ -46,6 +47,30 @@ fn nothing_costs_more_than_noted() {
             "{name}: only {value}, and {limit} are noted; keep it that way with EDGESTEER_BLESS=1. All:\n{text}"
         );
     }
+}
+
+/// Copies through memory are loops that the verifier walks byte by byte, and packets wait for.
+#[test]
+fn nothing_is_copied_by_a_function() {
+    let object = object::File::parse(dataplane_user::OBJECT).unwrap();
+    let mut names = BTreeSet::new();
+    for section in object.sections() {
+        for (_, relocation) in section.relocations() {
+            let RelocationTarget::Symbol(symbol) = relocation.target() else {
+                continue;
+            };
+            let symbol = object.symbol_by_index(symbol).unwrap();
+            names.insert(symbol.name().unwrap());
+        }
+    }
+    assert!(
+        names.contains("FLOWS"),
+        "the flow table is not among {names:?}"
+    );
+    assert!(
+        !names.contains("memcpy") && !names.contains("memmove"),
+        "{names:?}"
+    );
 }
 
 fn measure(program: &ProgramInfo) -> [(&'static str, u64); 4] {

@@ -32,4 +32,4 @@ pub use flows::{Count, Flow};
 pub use host::HostTables;
 pub use options::{Limits, Options, PortConfig, Role, Timeouts};
 pub use ports::PortStatus;
-pub use program::Mode;
+pub use program::{Mode, OBJECT};

@@ -27,7 +27,7 @@ use dataplane_core::{
 use crate::{Error, Limits, PortConfig, memory};
 
 /// The compiled program.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgesteer-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgesteer-ebpf"));
 
 /// The maps that outlive this process, with the sizes of their keys and values.
 const PINNED: [(&str, usize, usize); 17] = [
