@@ -118,6 +118,9 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, 
     }
     let flow = tables.flow(key)?;
     let record = tables.record(flow.id())?;
+    if record.generation.get() as u32 != flow.generation() {
+        return None;
+    }
     if !tables.read_only() {
         second.replace_by(first);
         first.set(&words, flow);

@@ -410,6 +410,9 @@ fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
         }
         protocol @ (ICMP | ICMPV6) => {
             let icmp = fitting::<P, Icmp>(packet, at, room, Icmp::LEN, Reason::MalformedIcmp)?;
+            if icmp.is_of_the_link(protocol) {
+                return Err(Reason::NeighborDiscovery);
+            }
             if icmp.is_echo(protocol) {
                 facts.key.set_identifier(icmp);
             }

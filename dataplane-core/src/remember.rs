@@ -133,6 +133,8 @@ impl<'a, T: Tables> Steering<'a, T> {
                 tables.remove(&old);
                 Ok(())
             }
+            // Another CPU was faster.
+            Inserted::Exists if tables.flow(&new) == Some(flow) => Ok(()),
             refused @ (Inserted::Exists | Inserted::Full) => {
                 record.reply.set(&old);
                 Err(refused.reason())

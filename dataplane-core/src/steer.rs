@@ -39,6 +39,7 @@ pub fn packet<P: Packet, T: Tables>(
     tables: &T,
     scratch: &mut Scratch,
 ) -> Verdict {
+    tables.explain(Trace::default());
     let Some(port) = tables.port(ifindex) else {
         return Verdict::pass(Reason::UnknownPort);
     };

@@ -101,6 +101,8 @@ reasons! {
     NoRule = "no_rule",
     /// Neither IPv4 nor IPv6 (ARP, LLDP and the like): the packet went its original path.
     NotIp = "not_ip",
+    /// Neighbor discovery or multicast listener discovery, the ARP of IPv6: the packet went its original path.
+    NeighborDiscovery = "neighbor_discovery",
     /// The interface is not a configured port: the kernel got the packet.
     UnknownPort = "unknown_port",
     /// The packet's flow does not expect it from this port: it went its original path.

@@ -227,7 +227,6 @@ impl Tables for Maps {
         if self.read_only() {
             if let Some(explanation) = EXPLANATION.get(0) {
                 explanation.reason.set(reason as u64);
-                explanation.now.set(self.now());
             }
             return;
         }
@@ -295,6 +294,8 @@ impl Tables for Maps {
         if self.read_only()
             && let Some(explanation) = EXPLANATION.get(0)
         {
+            explanation.now.set(self.now());
+            explanation.sent.set(0);
             explanation.flow.set(trace.flow);
             explanation.action.set(trace.action.into());
         }

@@ -1,7 +1,6 @@
 //! Copies of packets, made by traffic control.
 
 use aya_ebpf::{
-    EbpfContext as _,
     helpers::generated::{
         bpf_clone_redirect, bpf_redirect, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
         bpf_skb_vlan_push,

@@ -104,17 +104,25 @@ pub(crate) struct Classifier {
     splits: Cells<Split>,
     filters: Cells<Filter>,
     root: Arc<Node>,
+    /// Filters at most, repetitions included.
+    limit: usize,
 }
 
 impl Classifier {
     /// An empty tree, in cells of which those that lead from `root` are in use by packets until the
     /// first publication.
-    pub(crate) fn new(splits: Shared<Split>, filters: Shared<Filter>, root: Index) -> Self {
+    pub(crate) fn new(
+        splits: Shared<Split>,
+        filters: Shared<Filter>,
+        root: Index,
+        limit: u32,
+    ) -> Self {
         let (used_splits, used_filters) = reachable(&splits, &filters, root);
         Self {
             splits: Cells::new(splits, used_splits),
             filters: Cells::new(filters, used_filters),
             root: Arc::new(Node::leaf(Vec::new())),
+            limit: limit as usize,
         }
     }
 
@@ -131,11 +139,7 @@ impl Classifier {
     /// Cells for filters: in use and in all.
     pub(crate) const fn pressure(&self) -> [(&'static str, usize, usize); 2] {
         [
-            (
-                "filters",
-                self.filters.used(),
-                self.filters.memory.len() - 1,
-            ),
+            ("filters", self.filters.used(), self.limit),
             ("splits", self.splits.used(), self.splits.memory.len() - 1),
         ]
     }
@@ -158,8 +162,10 @@ impl Classifier {
             self.discard(&root);
             root = Arc::new(Node::build(all));
         }
-        let height = root.height;
-        let written = if height < STEPS {
+        let (height, weight) = (root.height, root.weight());
+        let written = if weight > self.limit {
+            Err(self.full(weight))
+        } else if height < STEPS {
             self.write(&mut root)
         } else {
             Err(Error::TooDeep {
@@ -294,7 +300,7 @@ impl Classifier {
                         ..item.filter
                     });
                     let Some(cell) = cell else {
-                        return Err(self.full());
+                        return Err(self.full(self.limit + 1));
                     };
                     list.push(cell);
                     next = Index::filter(cell);
@@ -315,7 +321,7 @@ impl Classifier {
                     padding: 0,
                 };
                 let Some(cell) = self.splits.write(split) else {
-                    return Err(self.full());
+                    return Err(self.full(self.limit + 1));
                 };
                 Index::split(cell)
             }
@@ -324,12 +330,11 @@ impl Classifier {
         Ok(index)
     }
 
-    fn full(&self) -> Error {
-        let limit = self.filters.memory.len() - 1;
+    const fn full(&self, wanted: usize) -> Error {
         Error::TooMany {
             what: "filters",
-            wanted: limit + 1,
-            limit,
+            wanted,
+            limit: self.limit,
             option: "filters",
         }
     }
@@ -531,7 +536,12 @@ mod tests {
     }
 
     fn classifier(filters: usize) -> Classifier {
-        Classifier::new(Shared::heap(filters), Shared::heap(filters), Index::END)
+        Classifier::new(
+            Shared::heap(filters + 2),
+            Shared::heap(2 * filters + 1),
+            Index::END,
+            filters as u32,
+        )
     }
 
     fn item(random: &mut Random, rank: u64) -> Item {

@@ -35,6 +35,8 @@ pub struct Dataplane {
     adopted: bool,
     /// Whether some rule asks for copies.
     copying: bool,
+    /// Whether some port is still without the program that makes them.
+    copies_due: bool,
     ports: Vec<PortStatus>,
     routes: BTreeMap<IpAddr, netlink::Route>,
     neighbors: Vec<netlink::Neighbor>,
@@ -265,9 +267,7 @@ impl Dataplane {
             .map_err(|error| failed(&error))?;
         let records = memory::table(&steer, "RECORDS")?;
         let mut flows = Flows::new(records, keys, free);
-        if adopted {
-            flows.recover();
-        } else {
+        if !adopted {
             flows.fill().map_err(|error| failed(&error))?;
             pins.seal()?;
         }
@@ -282,6 +282,7 @@ impl Dataplane {
             cpus,
             adopted,
             copying: false,
+            copies_due: false,
             ports,
             routes: BTreeMap::new(),
             neighbors: Vec::new(),
@@ -442,6 +443,10 @@ impl Dataplane {
 
     /// Forgets flows that are over, and answers what was counted of them. To be called about every second.
     pub fn expire(&mut self) -> Vec<Flow> {
+        match jiffies(&mut self.explain, &self.memory) {
+            Ok(jiffies) => self.clock.set(jiffies),
+            Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
+        }
         let context = Context {
             clock: &self.clock,
             ports: names(&self.ports),
@@ -511,8 +516,11 @@ impl Dataplane {
                 changes.push(Change::Port(self.ports[at].clone()));
             }
         }
-        if self.copying && !changes.is_empty() {
-            self.attach_copies()?;
+        if self.copying
+            && (self.copies_due || !changes.is_empty())
+            && let Err(error) = self.attach_copies()
+        {
+            tracing::warn!(%error, "packets are not copied on every port");
         }
         let addresses: Vec<(IpAddr, Option<String>)> = self
             .rules
@@ -552,6 +560,7 @@ impl Dataplane {
 
     /// Has copies made of the packets of all ports.
     fn attach_copies(&mut self) -> Result<(), Error> {
+        self.copies_due = true;
         for port in self.ports.iter().filter(|port| port.mode != Mode::Down) {
             let PortConfig {
                 name, interface, ..
@@ -559,6 +568,7 @@ impl Dataplane {
             copies::attach(&mut self.explain, interface, &self.pins.copy_link(name))?;
         }
         self.copying = true;
+        self.copies_due = false;
         Ok(())
     }
 
@@ -606,8 +616,10 @@ impl Dataplane {
     fn watch(&mut self, addresses: &[(IpAddr, Option<String>)]) -> Result<(), Error> {
         self.routes.clear();
         for (address, port) in addresses {
-            if let Some(route) = netlink::route(*address)? {
-                self.routes.insert(*address, route);
+            match netlink::route(*address) {
+                Ok(Some(route)) => _ = self.routes.insert(*address, route),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%address, %error, "cannot look up the route"),
             }
             let port = port
                 .as_ref()
@@ -701,6 +713,10 @@ impl Dataplane {
     }
 
     fn set_slot(&mut self, ifindex: u32, slot: u32) -> Result<(), Error> {
+        if ifindex >= INTERFACES {
+            // It never was in the table.
+            return Ok(());
+        }
         let set = self.slots.set(ifindex, slot, 0);
         set.map_err(|error| Error::kernel("cannot enter an interface into the tables", &error))
     }

@@ -113,18 +113,6 @@ impl Flows {
         Ok(())
     }
 
-    /// Ends what an earlier process had begun when it was killed: freeing records.
-    pub(crate) fn recover(&mut self) {
-        let half_freed: Vec<u32> = self
-            .live()
-            .filter(|(_, record)| record.live.get() == 2)
-            .map(|(id, _)| id)
-            .collect();
-        for id in half_freed {
-            self.release(id);
-        }
-    }
-
     /// Records in use.
     fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
         (0..)
@@ -171,8 +159,10 @@ impl Flows {
         let over: Vec<u32> = self
             .live()
             .filter(|(_, record)| {
+                // An earlier process may have been killed while it freed the record.
+                let half_freed = record.live.get() == 2;
                 let idle = now.saturating_sub(last_seen(record));
-                context.clock.duration(idle) >= patience(record, timeouts)
+                half_freed || context.clock.duration(idle) >= patience(record, timeouts)
             })
             .map(|(id, _)| id)
             .collect();
@@ -196,20 +186,23 @@ impl Flows {
 
     /// Lets no key lead to a record any more.
     fn close(&mut self, id: u32) {
+        self.remove_keys(id);
+        if let Some(record) = self.records.get(id as usize) {
+            record.live.set(2);
+            let generation = record.generation.get().wrapping_add(1);
+            record.generation.set(generation & 0xffff_ffff);
+        }
+    }
+
+    /// The reply's key first: a packet that then makes the flow anew finds none in its way.
+    fn remove_keys(&mut self, id: u32) {
         let Some(record) = self.records.get(id as usize) else {
             return;
         };
-        record.live.set(2);
-        record
-            .generation
-            .set(record.generation.get().wrapping_add(1) & 0xffff_ffff);
-        for key in [record.key.get(), record.reply.get()] {
+        for key in [record.reply.get(), record.key.get()] {
             let key = Entry(key);
-            if self
-                .keys
-                .get(&key, 0)
-                .is_ok_and(|word| FlowRef::from(word).id() == id)
-            {
+            let leads_here = |word| FlowRef::from(word).id() == id;
+            if self.keys.get(&key, 0).is_ok_and(leads_here) {
                 // A packet may have removed it first.
                 let _ = self.keys.remove(&key);
             }
@@ -218,6 +211,8 @@ impl Flows {
 
     /// Makes a record free that no packet can reach.
     fn release(&mut self, id: u32) {
+        // A packet may have changed the reply's key while the record was closed.
+        self.remove_keys(id);
         let Some(record) = self.records.get(id as usize) else {
             return;
         };

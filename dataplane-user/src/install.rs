@@ -15,7 +15,7 @@ use crate::{
     Applied, Error, Limits,
     classifier::{Classifier, Item},
     compile::compile,
-    memory::Memory,
+    memory::{Memory, counters},
     rule::{
         Action, Destination, Endpoint, EndpointAddress, FilterType, Mac, Rule, RuleId, RuleSet,
     },
@@ -96,7 +96,10 @@ impl Pool {
             free: (0..len as u32)
                 .filter(|cell| !used.contains(cell))
                 .collect(),
-            inherited: used.into_iter().collect(),
+            inherited: used
+                .into_iter()
+                .filter(|cell| (*cell as usize) < len)
+                .collect(),
         }
     }
 
@@ -144,17 +147,20 @@ impl Rules {
                 .get(slot as usize)
                 .map_or(0, |it| it.identity.get())
         };
-        let adopted: BTreeMap<u64, u32> = (0..limits.rules)
+        let adopted: BTreeMap<u64, u32> = (0..counters(&limits))
             .map(|slot| (identity(slot), slot))
             .filter(|(it, _)| *it != 0)
             .collect();
         Self {
-            classifier: Classifier::new(splits, filters, image.root),
+            classifier: Classifier::new(splits, filters, image.root, limits.filters),
             installed: BTreeMap::new(),
             not_installed: BTreeMap::new(),
             actions: Pool::new(memory.actions.len(), used),
             hops: Pool::new(memory.hops.len(), hops),
-            slots: Pool::new(limits.rules as usize, adopted.values().copied().collect()),
+            slots: Pool::new(
+                counters(&limits) as usize,
+                adopted.values().copied().collect(),
+            ),
             adopted,
             next_hops: BTreeMap::new(),
             limits,
@@ -179,7 +185,7 @@ impl Rules {
             let refused = hop_keys(rule)
                 .iter()
                 .find_map(|hop| surroundings.refuse(hop));
-            if let Some(reason) = refused {
+            if let Some(reason) = refused.or_else(|| unsupported(rule)) {
                 not_installed.insert(rule.id.clone(), reason);
             } else if self
                 .installed
@@ -470,7 +476,7 @@ impl Rules {
 
     /// The counters in `slot`, one for each CPU.
     fn counts<'a>(&self, memory: &'a Memory, slot: u32) -> impl Iterator<Item = &'a RuleCount> {
-        let stride = self.limits.rules as usize;
+        let stride = counters(&self.limits) as usize;
         (0..self.cpus as usize)
             .filter_map(move |cpu| memory.rule_counts.get(cpu * stride + slot as usize))
     }
@@ -605,6 +611,16 @@ fn even_ranks(rules: &[(&Rule, Vec<Filter>)]) -> BTreeMap<RuleId, u64> {
         .zip(order)
         .map(|(place, (_, id))| (id.clone(), step * place))
         .collect()
+}
+
+/// Why the data path cannot do what the rule asks.
+fn unsupported(rule: &Rule) -> Option<String> {
+    let inline = matches!(rule.action.destination(), Some(Destination::Inline { .. }));
+    let forward = matches!(rule.action, Action::Forward { .. });
+    (inline && forward && rule.filter_type == FilterType::Packet).then(|| {
+        "an inline application needs filterType FLOW: without a flow, what it gives back would come to it again"
+            .to_owned()
+    })
 }
 
 /// What a transaction has taken so far.

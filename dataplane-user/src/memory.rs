@@ -13,8 +13,6 @@ use zerocopy::FromBytes;
 
 use crate::{Error, Limits, shared::Shared};
 
-/// Splits that there is room for, for each filter.
-const SPLITS_PER_FILTER: f64 = 0.5;
 /// Sets of the flow cache for each CPU; a power of two.
 pub(crate) const CACHE_SETS: u32 = 4096;
 
@@ -33,16 +31,13 @@ pub(crate) struct Memory {
 /// The number of entries of each map whose size is decided at load.
 pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
     let reasons = Reason::ALL.len() as u32;
-    // Twice as many cells as rules: a changed rule needs a new one before the old one is free.
+    // Twice as many as can be in use: after a restart the whole rule set is built anew beside the old one.
     let actions = limits.rules * 2 + 1;
     vec![
-        (
-            "SPLITS",
-            (f64::from(limits.filters) * SPLITS_PER_FILTER) as u32 + 2,
-        ),
-        ("FILTERS", limits.filters + 1),
+        ("SPLITS", limits.filters + 2),
+        ("FILTERS", limits.filters * 2 + 1),
         ("ACTIONS", actions),
-        ("HOPS", actions),
+        ("HOPS", limits.rules * 4 + 1),
         ("CACHE", CACHE_SETS * cpus),
         ("FLOWS", limits.flows * 2),
         ("RECORDS", limits.flows),
@@ -50,10 +45,15 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("FRAGMENTS", limits.fragments),
         ("COUNTS", cpus * PORTS * reasons),
         ("SENT", cpus * PORTS),
-        ("RULE_COUNTS", cpus * limits.rules),
+        ("RULE_COUNTS", cpus * counters(limits)),
         ("TOLD", cpus),
         ("SCRATCH", cpus),
     ]
+}
+
+/// Counters of rules: a rule that takes the place of another needs its own before the other's is free.
+pub(crate) const fn counters(limits: &Limits) -> u32 {
+    limits.rules * 2
 }
 
 impl Memory {

@@ -66,6 +66,15 @@ pub(crate) fn check(configured: &[PortConfig]) -> Result<(), Error> {
                 port.name, port.interface
             )));
         }
+        let other = configured
+            .iter()
+            .find(|it| Some(&it.name) == port.pair.as_ref());
+        if other.is_some_and(|other| other.zone != port.zone) {
+            return Err(Error::Options(format!(
+                "port {:?} and its pair are in different zones: a wire is in one",
+                port.name
+            )));
+        }
         if let Some(pair) = &port.pair
             && !configured
                 .iter()

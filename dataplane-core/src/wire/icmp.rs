@@ -38,6 +38,13 @@ impl Icmp {
         }
     }
 
+    /// Whether this keeps the link itself going: neighbor discovery (RFC 4861) and multicast listener
+    /// discovery (RFC 2710, RFC 3810).
+    #[must_use]
+    pub const fn is_of_the_link(&self, protocol: u8) -> bool {
+        protocol == ICMPV6 && matches!(self.kind, 130..=137 | 143)
+    }
+
     /// Whether this is an error, which quotes the packet that caused it.
     #[must_use]
     pub const fn is_error(&self, protocol: u8) -> bool {
