@@ -100,8 +100,10 @@ impl Pins {
             return Err(Error::NoBpffs(directory.clone()));
         }
         if !directory.join("layout").join(LAYOUT.to_string()).exists() {
-            if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none()) {
-                return Ok(Found::Nothing);
+            if !directory.join("layout").exists() && !directory.join("links").exists() {
+                // An earlier process was killed before it attached anything.
+                self.remove()?;
+                return self.examine(cpus);
             }
             return Err(Error::OtherLayout {
                 path: directory.clone(),
@@ -127,8 +129,8 @@ impl Pins {
         }
         Ok(Found::State(Limits {
             flows: entries["RECORDS"],
-            filters: entries["FILTERS"] - 1,
-            rules: entries["RULE_COUNTS"] / cpus,
+            filters: (entries["FILTERS"] - 1) / 2,
+            rules: entries["RULE_COUNTS"] / cpus / 2,
             fragments: entries["FRAGMENTS"],
         }))
     }
@@ -152,10 +154,11 @@ impl Pins {
         let sizes = memory::sizes(limits, cpus);
         let read_only = u32::from(read_only);
         let cache_mask = memory::CACHE_SETS - 1;
+        let counters = memory::counters(limits);
         let mut loader = EbpfLoader::new();
         loader
             .override_global("READ_ONLY", &read_only, true)
-            .override_global("RULES", &limits.rules, true)
+            .override_global("RULES", &counters, true)
             .override_global("CACHE_MASK", &cache_mask, true);
         for (name, size) in sizes {
             loader.map_max_entries(name, size);
