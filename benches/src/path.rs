@@ -4,6 +4,9 @@ use dataplane_core::Reason;
 use dataplane_user::rule::RuleSet;
 use tests::packet::Packet;
 
+/// Makes the packet of a flow.
+pub(crate) type Maker = fn(u16) -> Packet;
+
 /// A way of packets of flows that are known.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
@@ -13,9 +16,9 @@ pub struct Path {
     pub target: u64,
     pub(crate) rules: &'static [&'static str],
     /// What comes first, so that there are flows.
-    pub(crate) first: Option<(&'static str, fn(u16) -> Packet)>,
+    pub(crate) first: Option<(&'static str, Maker)>,
     pub(crate) port: &'static str,
-    pub(crate) packet: fn(u16) -> Packet,
+    pub(crate) packet: Maker,
     /// How they all end.
     pub(crate) reason: Reason,
 }

@@ -138,8 +138,8 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
     let status = dataplane.status();
     let pressure = status.pressure.into_iter().map(|map| Pressure {
         name: map.name.to_string(),
-        used: map.used.into(),
-        max: map.max.into(),
+        used: map.used,
+        max: map.max,
     });
     let port_counters = dataplane
         .port_counters()

@@ -98,8 +98,8 @@ fn send_copy(ctx: &TcContext, wanted: &Duplicate) {
 fn pop_tag(ctx: &TcContext) -> Option<(u16, u16)> {
     let skb = ctx.skb.skb;
     // SAFETY: the context is the one the program was called with.
-    let (present, protocol, tci) =
-        unsafe { ((*skb).vlan_present, (*skb).vlan_proto, (*skb).vlan_tci) };
+    let fields = unsafe { &*skb };
+    let (present, protocol, tci) = (fields.vlan_present, fields.vlan_proto, fields.vlan_tci);
     if present == 0 {
         return None;
     }
