@@ -8,6 +8,7 @@ use std::{env, process::ExitCode};
 
 use anyhow::{Result, bail};
 
+mod bench;
 mod console;
 mod demo;
 mod process;
@@ -24,6 +25,8 @@ Usage: cargo xtask <task>
                            --keep leaves the lab up for playing
   demo --clean             remove a lab that was kept
   test                     everything CI checks, in CI's order
+  bench [--quick|--json]   measure what steering a packet costs in the kernel, and (without an
+                           option) how long rules take to be in force
   vm [BINARY [ARG...]]     run the kernel scenario (or BINARY) on Linux 6.1 in QEMU";
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["setup", "demo"] => setup::run(setup::Purpose::Demo)?,
         ["demo"] | ["demo", "--keep" | "--clean"] => return demo::run(&args[1..]),
         ["test"] => return Ok(test::run()),
+        ["bench"] | ["bench", "--quick" | "--json"] => bench::run(&args[1..])?,
         ["vm"] => vm::run_scenario()?,
         ["vm", binary, args @ ..] => vm::run(binary.as_ref(), args)?,
         [] | ["help"] | ["--help"] | ["-h"] => println!("{USAGE}"),
