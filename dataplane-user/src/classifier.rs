@@ -62,10 +62,11 @@ impl<T: zerocopy::FromBytes> Cells<T> {
         Some(cell)
     }
 
-    fn publish(&mut self) {
+    /// Keeps what was written. Answers the cells that packets can reach until they have settled.
+    fn publish(&mut self) -> Vec<u32> {
         self.new.clear();
-        self.free.append(&mut self.old);
-        self.free.append(&mut self.inherited);
+        self.old.append(&mut self.inherited);
+        std::mem::take(&mut self.old)
     }
 
     fn roll_back(&mut self) {
@@ -189,10 +190,18 @@ impl Classifier {
         }
     }
 
-    /// No packet can be under way in the old tree any more.
-    pub(crate) fn publish(&mut self) {
-        self.splits.publish();
-        self.filters.publish();
+    /// The last change is in force. Answers what is left of the tree before.
+    pub(crate) fn publish(&mut self) -> Remains {
+        Remains {
+            splits: self.splits.publish(),
+            filters: self.filters.publish(),
+        }
+    }
+
+    /// No packet can be under way in these any more.
+    pub(crate) fn reclaim(&mut self, remains: Remains) {
+        self.splits.free.extend(remains.splits);
+        self.filters.free.extend(remains.filters);
     }
 
     /// Undoes a change that was not published.
@@ -338,6 +347,13 @@ impl Classifier {
             option: "filters",
         }
     }
+}
+
+/// Cells of a tree that was replaced.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    splits: Vec<u32>,
+    filters: Vec<u32>,
 }
 
 /// A tree that is written and not published.
@@ -544,6 +560,11 @@ mod tests {
         )
     }
 
+    fn settle(classifier: &mut Classifier) {
+        let remains = classifier.publish();
+        classifier.reclaim(remains);
+    }
+
     fn item(random: &mut Random, rank: u64) -> Item {
         let start = |random: &mut Random| random.below(200) as u32;
         let mut span = |wild: u64| {
@@ -645,7 +666,7 @@ mod tests {
                 .collect();
             items.extend(&added);
             let change = classifier.change(&gone, added).unwrap();
-            classifier.publish();
+            settle(&mut classifier);
             agree(&classifier, change.root, &items, &mut random);
         }
     }
@@ -659,9 +680,9 @@ mod tests {
                 .map(|n| item(&mut random, round * 1000 + n))
                 .collect();
             classifier.change(&[], items.clone()).unwrap();
-            classifier.publish();
+            settle(&mut classifier);
             let change = classifier.change(&items, Vec::new()).unwrap();
-            classifier.publish();
+            settle(&mut classifier);
             assert_eq!(change.root, Index::END);
         }
         assert!(classifier.pressure().iter().all(|(_, used, _)| *used == 0));
@@ -673,7 +694,7 @@ mod tests {
         let mut classifier = classifier(600);
         let items: Vec<Item> = (0..100).map(|n| item(&mut random, n)).collect();
         let change = classifier.change(&[], items.clone()).unwrap();
-        classifier.publish();
+        settle(&mut classifier);
         let before = classifier.pressure();
         let many = (0..2000)
             .map(|n| {
@@ -708,7 +729,7 @@ mod tests {
             let mut one = item(&mut Random(1), n);
             one.filter.destination = [mapped(n as u32), mapped(n as u32)];
             classifier.change(&[], vec![one]).unwrap();
-            classifier.publish();
+            settle(&mut classifier);
             assert!(
                 classifier.root.height < 64,
                 "{} steps at {n} filters",

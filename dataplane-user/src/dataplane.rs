@@ -1,6 +1,12 @@
 //! The data path of a host, in one handle.
 
-use std::{collections::BTreeMap, fmt, io, net::IpAddr, path::Path, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::IpAddr,
+    path::Path,
+    time::SystemTime,
+};
 
 use aya::{
     Ebpf, TestRun as _, TestRunOptions,
@@ -21,7 +27,7 @@ use crate::{
     netlink,
     ports::{self, View, mac_of},
     program::{self, Found, Pins},
-    rule::{Action, Mac, RuleId, RuleSet},
+    rule::{Action, EndpointAddress, Mac, RuleId, RuleSet},
 };
 
 /// The programs on the ports of this host, and the tables they look in.
@@ -447,6 +453,8 @@ impl Dataplane {
             Ok(jiffies) => self.clock.set(jiffies),
             Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
         }
+        self.rules.reclaim(&self.memory, false);
+        self.flows.orphan(&self.rules.released());
         let context = Context {
             clock: &self.clock,
             ports: names(&self.ports),
@@ -594,21 +602,23 @@ impl Dataplane {
 
     /// Looks up where the rules' destinations are, before they are needed.
     fn look_up(&mut self, wanted: &RuleSet) -> Result<(), Error> {
-        let mut addresses = Vec::new();
+        let mut addresses = BTreeSet::new();
         for rule in wanted.iter() {
-            for endpoint in rule
+            let endpoints = rule
                 .action
                 .destination()
                 .into_iter()
-                .flat_map(|it| it.endpoints())
-            {
-                if let crate::rule::EndpointAddress::Ip { address, .. } = endpoint.address {
-                    addresses.push((address, endpoint.port.clone()));
+                .flat_map(|it| it.endpoints());
+            for endpoint in endpoints {
+                if let EndpointAddress::Ip { address, .. } = endpoint.address {
+                    addresses.insert((address, endpoint.port.as_ref()));
                 }
             }
         }
-        addresses.sort_unstable();
-        addresses.dedup();
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .map(|(address, port)| (address, port.cloned()))
+            .collect();
         self.watch(&addresses)
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
+    thread::{self, JoinHandle},
 };
 
 use dataplane_core::{
@@ -13,7 +14,7 @@ use dataplane_core::{
 
 use crate::{
     Applied, Error, Limits,
-    classifier::{Classifier, Item},
+    classifier::{Classifier, Item, Remains},
     compile::compile,
     memory::{Memory, counters},
     rule::{
@@ -27,7 +28,6 @@ use crate::{
 pub(crate) struct Rules {
     classifier: Classifier,
     installed: BTreeMap<RuleId, Installed>,
-    not_installed: BTreeMap<RuleId, String>,
     actions: Pool,
     hops: Pool,
     slots: Pool,
@@ -38,6 +38,19 @@ pub(crate) struct Rules {
     cpus: u32,
     /// Counters given back, which flows may still name.
     released: Vec<u32>,
+    /// What rule sets of before leave behind, oldest first.
+    limbo: VecDeque<Limbo>,
+}
+
+/// What packets that are under way in an old rule set may still use.
+#[derive(Debug)]
+struct Limbo {
+    /// Ends when no packet is under way any more.
+    settled: Option<JoinHandle<()>>,
+    remains: Remains,
+    actions: Vec<u32>,
+    hops: Vec<u32>,
+    slots: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -116,11 +129,6 @@ impl Pool {
     fn give_back(&mut self, cell: u32) {
         self.free.push_back(cell);
     }
-
-    /// Nothing of an earlier process is in use any more.
-    fn succeed(&mut self) {
-        self.free.extend(self.inherited.drain(..));
-    }
 }
 
 impl Rules {
@@ -154,7 +162,6 @@ impl Rules {
         Self {
             classifier: Classifier::new(splits, filters, image.root, limits.filters),
             installed: BTreeMap::new(),
-            not_installed: BTreeMap::new(),
             actions: Pool::new(memory.actions.len(), used),
             hops: Pool::new(memory.hops.len(), hops),
             slots: Pool::new(
@@ -166,17 +173,65 @@ impl Rules {
             limits,
             cpus,
             released: Vec::new(),
+            limbo: VecDeque::new(),
         }
     }
 
     /// Puts `wanted` in force, whole or not at all, but for single rules that cannot be. `settle` returns
-    /// when no packet is under way in the old rule set any more.
+    /// when no packet is under way in the old rule set any more; nobody waits for it, unless there is no
+    /// room otherwise.
     pub(crate) fn apply(
         &mut self,
         memory: &mut Memory,
         wanted: &RuleSet,
         surroundings: &impl Surroundings,
-        settle: impl FnOnce(),
+        settle: fn(),
+    ) -> Result<Applied, Error> {
+        self.reclaim(memory, false);
+        match self.change(memory, wanted, surroundings, settle) {
+            Err(Error::TooMany { .. }) if !self.limbo.is_empty() => {
+                self.reclaim(memory, true);
+                self.change(memory, wanted, surroundings, settle)
+            }
+            result => result,
+        }
+    }
+
+    /// Frees what no packet can use any more; with `wait`, once that is so for all.
+    pub(crate) fn reclaim(&mut self, memory: &Memory, wait: bool) {
+        while let Some(first) = self.limbo.front() {
+            if !wait && first.settled.as_ref().is_some_and(|it| !it.is_finished()) {
+                return;
+            }
+            let Some(limbo) = self.limbo.pop_front() else {
+                return;
+            };
+            if limbo.settled.is_some_and(|it| it.join().is_err()) {
+                // It cannot be known that packets have settled: better lose the cells.
+                tracing::error!("cells of an old rule set are lost");
+                continue;
+            }
+            self.classifier.reclaim(limbo.remains);
+            for action in limbo.actions {
+                self.actions.give_back(action);
+            }
+            for hop in limbo.hops {
+                set_hop(&memory.hops, hop, None);
+                self.hops.give_back(hop);
+            }
+            for slot in limbo.slots {
+                self.slots.give_back(slot);
+                self.released.push(slot);
+            }
+        }
+    }
+
+    fn change(
+        &mut self,
+        memory: &mut Memory,
+        wanted: &RuleSet,
+        surroundings: &impl Surroundings,
+        settle: fn(),
     ) -> Result<Applied, Error> {
         let mut not_installed = BTreeMap::new();
         let mut fresh: Vec<(&Rule, Vec<Filter>)> = Vec::new();
@@ -192,7 +247,7 @@ impl Rules {
                 .get(&rule.id)
                 .is_some_and(|old| old.rule == *rule)
             {
-                kept.insert(rule.id.clone());
+                kept.insert(&rule.id);
             } else {
                 match compile(rule) {
                     Ok(filters) => fresh.push((rule, filters)),
@@ -223,7 +278,6 @@ impl Rules {
             .count();
         let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
         if gone.is_empty() && fresh.is_empty() && !first_time {
-            self.not_installed.clone_from(&not_installed);
             return Ok(Applied {
                 epoch: memory.image().epoch,
                 added: 0,
@@ -234,9 +288,8 @@ impl Rules {
         }
         let Some(ranks) = self.ranks(&kept, &fresh) else {
             // No room in the order: everything gets a new place.
-            let all: Vec<RuleId> = kept.into_iter().collect();
-            let all = all
-                .iter()
+            let all = kept
+                .into_iter()
                 .filter_map(|id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?)));
             fresh.extend(all);
             let ranks = even_ranks(&fresh);
@@ -277,7 +330,7 @@ impl Rules {
         ranks: &BTreeMap<RuleId, u64>,
         not_installed: BTreeMap<RuleId, String>,
         changed: usize,
-        settle: impl FnOnce(),
+        settle: fn(),
     ) -> Result<Applied, Error> {
         let mut taken = Taken::default();
         let mut news = Vec::with_capacity(fresh.len());
@@ -319,36 +372,49 @@ impl Rules {
             }
             .into(),
         );
-        settle();
-        self.classifier.publish();
-        self.actions.succeed();
-        self.hops.succeed();
+        let settled = thread::Builder::new()
+            .name("settle".to_owned())
+            .spawn(settle);
+        if settled.is_err() {
+            settle();
+        }
+        let mut limbo = Limbo {
+            settled: settled.ok(),
+            remains: self.classifier.publish(),
+            actions: std::mem::take(&mut self.actions.inherited),
+            hops: std::mem::take(&mut self.hops.inherited),
+            slots: Vec::new(),
+        };
         let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
         let (added, all_gone) = (news.len(), gone.len());
         for id in gone {
             let Some(old) = self.installed.remove(&id) else {
                 continue;
             };
-            self.actions.give_back(old.action);
-            for hop in &old.hops {
-                self.release_hop(memory, hop);
-            }
+            limbo.actions.push(old.action);
+            limbo
+                .hops
+                .extend(old.hops.iter().filter_map(|hop| self.leave_hop(hop)));
             if counted.insert(old.slot) {
-                self.release_slot(memory, old.slot);
+                forget(memory, old.slot);
+                limbo.slots.push(old.slot);
             }
         }
         for new in news {
             self.installed.insert(new.rule.id.clone(), new);
         }
-        // Rules of an earlier process that nobody wants any more.
-        let in_use: BTreeSet<u32> = self.installed.values().map(|rule| rule.slot).collect();
-        self.slots.inherited.clear();
-        for (_, slot) in std::mem::take(&mut self.adopted) {
-            if !in_use.contains(&slot) {
-                self.release_slot(memory, slot);
+        if !self.adopted.is_empty() {
+            // Rules of an earlier process that nobody wants any more.
+            let in_use: BTreeSet<u32> = self.installed.values().map(|rule| rule.slot).collect();
+            self.slots.inherited.clear();
+            for (_, slot) in std::mem::take(&mut self.adopted) {
+                if !in_use.contains(&slot) {
+                    forget(memory, slot);
+                    limbo.slots.push(slot);
+                }
             }
         }
-        self.not_installed.clone_from(&not_installed);
+        self.limbo.push_back(limbo);
         Ok(Applied {
             epoch,
             added: added - changed,
@@ -404,10 +470,14 @@ impl Rules {
             self.actions.give_back(action);
         }
         for hop in &taken.hops {
-            self.release_hop(memory, hop);
+            if let Some(cell) = self.leave_hop(hop) {
+                set_hop(&memory.hops, cell, None);
+                self.hops.give_back(cell);
+            }
         }
         for slot in taken.slots {
-            self.release_slot(memory, slot);
+            forget(memory, slot);
+            self.slots.give_back(slot);
         }
     }
 
@@ -435,16 +505,13 @@ impl Rules {
         Ok(cell)
     }
 
-    fn release_hop(&mut self, memory: &Memory, key: &HopKey) {
-        let Some(hop) = self.next_hops.get_mut(key) else {
-            return;
-        };
+    /// One user less of a next hop. Answers its cell when that was the last.
+    fn leave_hop(&mut self, key: &HopKey) -> Option<u32> {
+        let hop = self.next_hops.get_mut(key)?;
         hop.users -= 1;
-        if hop.users == 0 {
-            set_hop(&memory.hops, hop.cell, None);
-            self.hops.give_back(hop.cell);
-            self.next_hops.remove(key);
-        }
+        (hop.users == 0)
+            .then(|| self.next_hops.remove(key))?
+            .map(|hop| hop.cell)
     }
 
     /// A counter for a rule: the one it had before a restart, or a new one.
@@ -464,14 +531,6 @@ impl Rules {
             first.identity.set(identity);
         }
         Ok(slot)
-    }
-
-    fn release_slot(&mut self, memory: &Memory, slot: u32) {
-        if let Some(first) = memory.rule_counts.get(slot as usize) {
-            first.identity.set(0);
-        }
-        self.slots.give_back(slot);
-        self.released.push(slot);
     }
 
     /// The counters in `slot`, one for each CPU.
@@ -553,19 +612,37 @@ impl Rules {
     /// A place in the order for each new rule; `None` when there is no room between two.
     fn ranks(
         &self,
-        kept: &BTreeSet<RuleId>,
+        kept: &BTreeSet<&RuleId>,
         fresh: &[(&Rule, Vec<Filter>)],
     ) -> Option<BTreeMap<RuleId, u64>> {
-        let mut order: Vec<(u8, &RuleId, Option<u64>)> = fresh
+        // A rule of the same priority as before stays where it was.
+        let (stay, come): (Vec<&Rule>, Vec<&Rule>) =
+            fresh.iter().map(|(rule, _)| rule).partition(|rule| {
+                self.installed
+                    .get(&rule.id)
+                    .is_some_and(|old| old.rule.priority == rule.priority)
+            });
+        let old = |id: &RuleId| self.installed.get(id).map(|old| old.rank);
+        let mut ranks: BTreeMap<RuleId, u64> = stay
             .iter()
-            .map(|(rule, _)| (rule.priority, &rule.id, None))
+            .filter_map(|rule| Some((rule.id.clone(), old(&rule.id)?)))
             .collect();
+        if come.is_empty() {
+            return Some(ranks);
+        }
+        let mut order: Vec<(u8, &RuleId, Option<u64>)> = come
+            .iter()
+            .map(|rule| (rule.priority, &rule.id, None))
+            .collect();
+        order.extend(
+            stay.iter()
+                .map(|rule| (rule.priority, &rule.id, old(&rule.id))),
+        );
         for id in kept {
-            let old = self.installed.get(id)?;
+            let old = self.installed.get(*id)?;
             order.push((old.rule.priority, &old.rule.id, Some(old.rank)));
         }
         order.sort_unstable_by_key(|(priority, id, _)| (*priority, *id));
-        let mut ranks = BTreeMap::new();
         let mut waiting: Vec<&RuleId> = Vec::new();
         let mut below = 0;
         for (_, id, rank) in order {
@@ -629,6 +706,13 @@ struct Taken {
     actions: Vec<u32>,
     hops: Vec<HopKey>,
     slots: Vec<u32>,
+}
+
+/// After a restart, nobody knows any more which rule was counted in `slot`.
+fn forget(memory: &Memory, slot: u32) {
+    if let Some(first) = memory.rule_counts.get(slot as usize) {
+        first.identity.set(0);
+    }
 }
 
 fn set_hop(hops: &Shared<Word>, cell: u32, resolved: Option<Hop>) {
