@@ -235,28 +235,34 @@ impl Rules {
     ) -> Result<Applied, Error> {
         let mut not_installed = BTreeMap::new();
         let mut fresh: Vec<(&Rule, Vec<Filter>)> = Vec::new();
-        let mut kept = BTreeSet::new();
+        let (mut kept, mut gone, mut changed) = (Vec::new(), Vec::new(), 0);
+        // Both are in the same order.
+        let mut installed = self.installed.iter().peekable();
         for rule in wanted.iter() {
+            while let Some((id, _)) = installed.next_if(|(id, _)| **id < rule.id) {
+                gone.push(id.clone());
+            }
+            let before = installed.next_if(|(id, _)| **id == rule.id);
+            if before.is_some_and(|(_, before)| before.rule == *rule) {
+                kept.push(&rule.id);
+                continue;
+            }
+            gone.extend(before.map(|(id, _)| id.clone()));
             let refused = hop_keys(rule)
                 .iter()
                 .find_map(|hop| surroundings.refuse(hop));
-            if let Some(reason) = refused.or_else(|| unsupported(rule)) {
-                not_installed.insert(rule.id.clone(), reason);
-            } else if self
-                .installed
-                .get(&rule.id)
-                .is_some_and(|old| old.rule == *rule)
+            match refused
+                .or_else(|| unsupported(rule))
+                .map_or_else(|| compile(rule), Err)
             {
-                kept.insert(&rule.id);
-            } else {
-                match compile(rule) {
-                    Ok(filters) => fresh.push((rule, filters)),
-                    Err(reason) => {
-                        not_installed.insert(rule.id.clone(), reason);
-                    }
+                Ok(filters) => {
+                    changed += usize::from(before.is_some());
+                    fresh.push((rule, filters));
                 }
+                Err(reason) => _ = not_installed.insert(rule.id.clone(), reason),
             }
         }
+        gone.extend(installed.map(|(id, _)| id.clone()));
         let total = kept.len() + fresh.len();
         if total > self.limits.rules as usize {
             return Err(Error::TooMany {
@@ -266,16 +272,6 @@ impl Rules {
                 option: "rules",
             });
         }
-        let gone: Vec<RuleId> = self
-            .installed
-            .keys()
-            .filter(|id| !kept.contains(*id))
-            .cloned()
-            .collect();
-        let changed = fresh
-            .iter()
-            .filter(|(rule, _)| self.installed.contains_key(&rule.id))
-            .count();
         let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
         if gone.is_empty() && fresh.is_empty() && !first_time {
             return Ok(Applied {
@@ -612,7 +608,7 @@ impl Rules {
     /// A place in the order for each new rule; `None` when there is no room between two.
     fn ranks(
         &self,
-        kept: &BTreeSet<&RuleId>,
+        kept: &[&RuleId],
         fresh: &[(&Rule, Vec<Filter>)],
     ) -> Option<BTreeMap<RuleId, u64>> {
         // A rule of the same priority as before stays where it was.
