@@ -86,6 +86,8 @@ struct Node {
     cells: Option<(Index, Vec<u32>)>,
     /// The most steps from here to the end.
     height: u32,
+    /// Filters from here on, repetitions included.
+    weight: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -153,7 +155,7 @@ impl Classifier {
         let mut root = Arc::clone(&before);
         self.remove(&mut root, removed);
         self.insert(&mut root, added);
-        let items = root.weight();
+        let items = root.weight;
         if root.height > 24 + 2 * items.max(1).ilog2() {
             // Built bit by bit, it has become lopsided: begin anew.
             let mut all = Vec::new();
@@ -163,7 +165,7 @@ impl Classifier {
             self.discard(&root);
             root = Arc::new(Node::build(all));
         }
-        let (height, weight) = (root.height, root.weight());
+        let (height, weight) = (root.height, root.weight);
         let written = if weight > self.limit {
             Err(self.full(weight))
         } else if height < STEPS {
@@ -368,6 +370,7 @@ impl Node {
     const fn leaf(items: Vec<Item>) -> Self {
         Self {
             height: items.len() as u32,
+            weight: items.len(),
             kind: Kind::Leaf(items),
             cells: None,
         }
@@ -395,27 +398,23 @@ impl Node {
             },
             cells: None,
             height: 0,
+            weight: 0,
         };
         node.measure();
         node
     }
 
     fn measure(&mut self) {
-        self.height = match &self.kind {
-            Kind::Leaf(items) => items.len() as u32,
-            Kind::Split { low, high, .. } => 1 + low.height.max(high.height),
+        (self.height, self.weight) = match &self.kind {
+            Kind::Leaf(items) => (items.len() as u32, items.len()),
+            Kind::Split { low, high, .. } => {
+                (1 + low.height.max(high.height), low.weight + high.weight)
+            }
         };
     }
 
     fn is_empty(&self) -> bool {
         matches!(&self.kind, Kind::Leaf(items) if items.is_empty())
-    }
-
-    fn weight(&self) -> usize {
-        match &self.kind {
-            Kind::Leaf(items) => items.len(),
-            Kind::Split { low, high, .. } => low.weight() + high.weight(),
-        }
     }
 
     fn collect(&self, all: &mut Vec<Item>) {
