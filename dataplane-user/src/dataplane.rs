@@ -44,6 +44,8 @@ pub struct Dataplane {
     /// Whether some port is still without the program that makes them.
     copies_due: bool,
     ports: Vec<PortStatus>,
+    /// Addresses that are looked after, each with the port it is said to be behind.
+    watched: BTreeSet<(IpAddr, Option<String>)>,
     routes: BTreeMap<IpAddr, netlink::Route>,
     neighbors: Vec<netlink::Neighbor>,
     memory: Memory,
@@ -290,6 +292,7 @@ impl Dataplane {
             copying: false,
             copies_due: false,
             ports,
+            watched: BTreeSet::new(),
             routes: BTreeMap::new(),
             neighbors: Vec::new(),
             memory,
@@ -619,12 +622,17 @@ impl Dataplane {
             .into_iter()
             .map(|(address, port)| (address, port.cloned()))
             .collect();
+        // What is known is kept up to date by refreshing.
+        if addresses.iter().all(|it| self.watched.contains(it)) {
+            return Ok(());
+        }
         self.watch(&addresses)
     }
 
     /// Learns routes to addresses and has the kernel resolve them, then reads all neighbors.
     fn watch(&mut self, addresses: &[(IpAddr, Option<String>)]) -> Result<(), Error> {
         self.routes.clear();
+        self.watched = addresses.iter().cloned().collect();
         for (address, port) in addresses {
             match netlink::route(*address) {
                 Ok(Some(route)) => _ = self.routes.insert(*address, route),
