@@ -215,28 +215,28 @@ impl Classifier {
 
     /// A node that may be changed: a copy, if packets can reach it.
     fn own<'a>(&mut self, node: &'a mut Arc<Node>) -> &'a mut Node {
-        if let Some((index, list)) = &node.cells {
-            if !index.is_filter() && *index != Index::END {
-                self.splits.old.push(index.cell());
-            }
-            self.filters.old.extend(list);
-        }
+        self.abandon(node);
         let node = Arc::make_mut(node);
         node.cells = None;
         node
     }
 
     /// Marks all that is written of a tree as out of reach soon.
-    fn discard(&mut self, node: &Arc<Node>) {
+    fn discard(&mut self, node: &Node) {
+        self.abandon(node);
+        if let Kind::Split { low, high, .. } = &node.kind {
+            self.discard(low);
+            self.discard(high);
+        }
+    }
+
+    /// Marks the cells of a node as out of reach soon.
+    fn abandon(&mut self, node: &Node) {
         if let Some((index, list)) = &node.cells {
             if !index.is_filter() && *index != Index::END {
                 self.splits.old.push(index.cell());
             }
             self.filters.old.extend(list);
-        }
-        if let Kind::Split { low, high, .. } = &node.kind {
-            self.discard(low);
-            self.discard(high);
         }
     }
 
@@ -260,9 +260,8 @@ impl Classifier {
                 self.remove(low, &left);
                 self.remove(high, &right);
                 if low.is_empty() && high.is_empty() {
-                    let (low, high) = (Arc::clone(low), Arc::clone(high));
-                    self.discard(&low);
-                    self.discard(&high);
+                    self.discard(low);
+                    self.discard(high);
                     owned.kind = Kind::Leaf(Vec::new());
                 }
             }

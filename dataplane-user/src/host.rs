@@ -86,3 +86,45 @@ impl HostTables {
         self.rules.by_slot().get(&slot).map(|rule| &rule.id)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dataplane_core::table::Index;
+
+    use super::*;
+
+    /// The rules that a packet which all of them match is compared with, in order.
+    fn order(tables: &HostTables) -> Vec<RuleId> {
+        let mut order = Vec::new();
+        let mut at = tables.image().root;
+        while at != Index::END {
+            assert!(at.is_filter(), "nothing can be split here");
+            let filter = tables.filter(at.cell()).unwrap();
+            let action = tables.action(filter.action).unwrap();
+            order.push(tables.rule(action.rule).unwrap().clone());
+            at = filter.next;
+        }
+        order
+    }
+
+    #[test]
+    fn rules_stay_in_order_when_places_run_out() {
+        let mut tables = HostTables::new(Limits {
+            flows: 1,
+            filters: 1000,
+            rules: 200,
+            fragments: 1,
+        });
+        let mut wanted = RuleSet::default();
+        // Each comes right after the one before, so the room behind it is halved each time.
+        for n in 1..=100 {
+            let name = "a".repeat(n);
+            wanted.insert(format!("x/{name} prio 1 packet any drop").parse().unwrap());
+            let applied = tables.apply(&wanted, &|_, _| None).unwrap();
+            assert_eq!((applied.added, applied.changed, applied.removed), (1, 0, 0));
+            assert!(applied.not_installed.is_empty());
+            let ids: Vec<RuleId> = wanted.iter().map(|rule| rule.id.clone()).collect();
+            assert_eq!(order(&tables), ids, "after {n} rules");
+        }
+    }
+}

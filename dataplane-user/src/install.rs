@@ -273,44 +273,24 @@ impl Rules {
             });
         }
         let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
-        if gone.is_empty() && fresh.is_empty() && !first_time {
-            return Ok(Applied {
-                epoch: memory.image().epoch,
-                added: 0,
-                changed: 0,
-                removed: 0,
-                not_installed,
-            });
-        }
-        let Some(ranks) = self.ranks(&kept, &fresh) else {
-            // No room in the order: everything gets a new place.
-            let all = kept
-                .into_iter()
-                .filter_map(|id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?)));
-            fresh.extend(all);
-            let ranks = even_ranks(&fresh);
-            let gone = self.installed.keys().cloned().collect();
-            return self.commit(
-                memory,
-                surroundings,
-                gone,
-                fresh,
-                &ranks,
-                not_installed,
-                changed,
-                settle,
-            );
-        };
-        self.commit(
-            memory,
-            surroundings,
-            gone,
-            fresh,
-            &ranks,
-            not_installed,
+        let applied = Applied {
+            epoch: memory.image().epoch,
+            added: fresh.len() - changed,
             changed,
-            settle,
-        )
+            removed: gone.len() - changed,
+            not_installed,
+        };
+        if gone.is_empty() && fresh.is_empty() && !first_time {
+            return Ok(applied);
+        }
+        let ranks = self.ranks(&kept, &fresh).unwrap_or_else(|| {
+            // No room in the order: everything gets a new place.
+            let again = |id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?));
+            fresh.extend(kept.into_iter().filter_map(again));
+            gone = self.installed.keys().cloned().collect();
+            even_ranks(&fresh)
+        });
+        self.commit(memory, surroundings, gone, fresh, &ranks, applied, settle)
     }
 
     #[expect(
@@ -324,8 +304,7 @@ impl Rules {
         gone: Vec<RuleId>,
         fresh: Vec<(&Rule, Vec<Filter>)>,
         ranks: &BTreeMap<RuleId, u64>,
-        not_installed: BTreeMap<RuleId, String>,
-        changed: usize,
+        applied: Applied,
         settle: fn(),
     ) -> Result<Applied, Error> {
         let mut taken = Taken::default();
@@ -382,7 +361,6 @@ impl Rules {
             slots: Vec::new(),
         };
         let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
-        let (added, all_gone) = (news.len(), gone.len());
         for id in gone {
             let Some(old) = self.installed.remove(&id) else {
                 continue;
@@ -411,13 +389,7 @@ impl Rules {
             }
         }
         self.limbo.push_back(limbo);
-        Ok(Applied {
-            epoch,
-            added: added - changed,
-            changed,
-            removed: all_gone - changed,
-            not_installed,
-        })
+        Ok(Applied { epoch, ..applied })
     }
 
     /// Finds a place for each part of a rule.
