@@ -40,6 +40,7 @@ pub(crate) async fn scrape(State(context): State<Context>) -> Result<Response, P
         Box::new(scrape),
         Box::new(store.duration.clone()),
         Box::new(store.errors.clone()),
+        Box::new(store.events.lost.clone()),
     ])?;
     text(&[own, context.sources.gather()].concat())
 }

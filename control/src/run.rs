@@ -194,7 +194,7 @@ async fn upkeep(store: Arc<Store>, mut events: mpsc::Receiver<()>) {
                     tracing::info!(change, "ports or neighbors changed");
                 }
                 if !changes.is_empty() {
-                    store.publish("ports", json!({"changes": changes}));
+                    store.events.publish("ports", &json!({"changes": changes}));
                 }
             }
             Ok(Err(reason)) => tracing::warn!(reason, "cannot follow links and neighbors"),

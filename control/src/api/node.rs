@@ -20,7 +20,6 @@ use dataplane_user::rule::RuleId;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
 
 use super::{
     Context,
@@ -31,7 +30,7 @@ use crate::{
     frame,
     mec::{self, Outcome, Refusal, State as Activity},
     problem::Problem,
-    store::Snapshot,
+    store::{Heard, Snapshot},
 };
 
 #[derive(Debug, Deserialize)]
@@ -287,15 +286,12 @@ pub(super) async fn explain(
 }
 
 pub(super) async fn events(State(context): State<Context>) -> impl IntoResponse {
-    let stream = stream::unfold(context.store.events(), |mut events| async move {
-        let event = match events.recv().await {
-            Ok(event) => Event::default()
-                .event(event.kind)
-                .data(event.data.to_string()),
-            Err(RecvError::Lagged(lost)) => Event::default()
+    let stream = stream::unfold(context.store.events.listen(), |mut events| async move {
+        let event = match events.next().await? {
+            Heard::Event(event) => Event::default().event(event.kind).data(&event.data),
+            Heard::Lost(lost) => Event::default()
                 .event("lost")
                 .data(json!({"events": lost}).to_string()),
-            Err(RecvError::Closed) => return None,
         };
         Some((Ok::<_, Infallible>(event), events))
     });

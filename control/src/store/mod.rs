@@ -5,6 +5,7 @@
 
 mod difference;
 mod entry;
+mod events;
 mod file;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
@@ -12,8 +13,8 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 use axum::http::StatusCode;
 use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
-use serde_json::{Value, json};
-use tokio::sync::{Mutex, broadcast, watch};
+use serde_json::json;
+use tokio::sync::{Mutex, watch};
 
 use self::difference::{changes, same};
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 
 pub(crate) use difference::Outline;
 pub(crate) use entry::{Entry, Source};
+pub(crate) use events::{Events, Heard};
 
 /// The applications by id; cheap to copy.
 pub(crate) type Applications = BTreeMap<AppInstanceId, Arc<Entry>>;
@@ -40,20 +42,13 @@ pub(crate) struct Snapshot {
     pub(crate) not_installed: BTreeMap<RuleId, String>,
 }
 
-/// Something that happened, for `/events`.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) kind: &'static str,
-    pub(crate) data: Value,
-}
-
 #[derive(Debug)]
 pub(crate) struct Store {
     dataplane: Dataplane,
     file: PathBuf,
     writer: Mutex<()>,
     current: watch::Sender<Arc<Snapshot>>,
-    events: broadcast::Sender<Event>,
+    pub(crate) events: Events,
     pub(crate) duration: Histogram,
     pub(crate) errors: IntCounterVec,
 }
@@ -91,7 +86,7 @@ impl Store {
             file,
             writer: Mutex::default(),
             current: watch::Sender::new(Arc::new(snapshot)),
-            events: broadcast::Sender::new(256),
+            events: Events::new()?,
             duration: Histogram::with_opts(duration)?,
             errors,
         }))
@@ -103,15 +98,6 @@ impl Store {
 
     pub(crate) fn dataplane(&self) -> &Dataplane {
         &self.dataplane
-    }
-
-    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
-
-    pub(crate) fn publish(&self, kind: &'static str, data: Value) {
-        // Nobody listening is no error.
-        let _ = self.events.send(Event { kind, data });
     }
 
     /// Makes the applications of `source` what `wanted` says, in one transaction. An application that cannot be is left
@@ -230,9 +216,9 @@ impl Store {
         for (rule, reason) in &applied.not_installed {
             tracing::warn!(%rule, reason, "rule left out");
         }
-        self.publish(
+        self.events.publish(
             "rules",
-            json!({"revision": revision, "source": source.name(), "changes": changes}),
+            &json!({"revision": revision, "source": source.name(), "changes": changes}),
         );
         let not_installed = applied.not_installed.clone();
         self.current.send_replace(Arc::new(Snapshot {

@@ -18,7 +18,7 @@ struct Client {
     router: Router,
     store: Arc<Store>,
     script: Arc<Mutex<Script>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 struct Answer {
@@ -63,7 +63,7 @@ impl Client {
             router: router(context),
             store,
             script,
-            _directory: directory,
+            directory,
         }
     }
 

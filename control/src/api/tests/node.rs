@@ -1,4 +1,13 @@
+use std::path::{Path, PathBuf};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::UnixStream,
+    sync::watch,
+};
+
 use super::*;
+use crate::config::Config;
 
 #[tokio::test]
 async fn rules_say_whether_they_are_installed_and_why_not() {
@@ -141,21 +150,89 @@ async fn metrics_have_the_right_type_and_the_top_flows_only() {
     assert!(text.contains("edgesteer_flows_dropped_from_export_total 3"));
 }
 
+/// A client of `/mp2/v1/events` on a real connection, which buffers what it buffers.
+struct Reader(BufReader<UnixStream>);
+
+impl Reader {
+    async fn connect(socket: &Path) -> Self {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        let request = b"GET /mp2/v1/events HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut reader = Self(BufReader::new(stream));
+        // The head of the answer: from here on nothing is missed.
+        while !reader.line().await.trim().is_empty() {}
+        reader
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        line
+    }
+
+    /// The kind and the data of the next event.
+    async fn event(&mut self) -> (String, Value) {
+        let kind = loop {
+            if let Some(kind) = self.line().await.strip_prefix("event: ") {
+                break kind.trim().to_owned();
+            }
+        };
+        let line = self.line().await;
+        let data = line.strip_prefix("data: ").unwrap();
+        (kind, serde_json::from_str(data).unwrap())
+    }
+}
+
+async fn served(client: &Client, socket: PathBuf) -> watch::Sender<bool> {
+    let (stop, stopped) = watch::channel(false);
+    let text = format!(
+        "[[port]]\nname = 'ran0'\ninterface = 'eth1'\nrole = 'access'\n[api]\nsocket = {socket:?}"
+    );
+    let config = Config::parse(&text).unwrap();
+    let context = Context::new("test", Arc::clone(&client.store), &FlowMetrics { top: 2 });
+    serve(&config, context, stopped).await.unwrap().detach_all();
+    stop
+}
+
 #[tokio::test]
 async fn events_tell_of_changes() {
     let client = Client::new();
-    let mut events = client.store.events();
+    let socket = client.directory.path().join("api.sock");
+    let _server = served(&client, socket.clone()).await;
+    let mut reader = Reader::connect(&socket).await;
     client.put(APP, &application()).await;
-    let event = events.recv().await.unwrap();
-    assert_eq!(
-        (event.kind, event.data["revision"].clone()),
-        ("rules", json!(1))
+    let (kind, data) = reader.event().await;
+    assert_eq!((kind.as_str(), &data["revision"]), ("rules", &json!(1)));
+}
+
+#[tokio::test]
+async fn who_reads_slowly_loses_events_and_they_are_counted() {
+    let client = Client::new();
+    let socket = client.directory.path().join("api.sock");
+    let _server = served(&client, socket.clone()).await;
+    let mut slow = Reader::connect(&socket).await;
+    let mut fast = Reader::connect(&socket).await;
+    // Nothing says how much the connection holds, so publish until it is full.
+    let events = &client.store.events;
+    let filling = "x".repeat(4096);
+    let mut published = 0u64;
+    while events.lost.get() < 10 {
+        assert!(published < 10_000, "a slow reader is not noticed");
+        events.publish("test", &json!({"number": published, "filling": filling}));
+        let (_, data) = fast.event().await;
+        assert_eq!(data["number"], published, "who reads misses nothing");
+        published += 1;
+    }
+    let text = String::from_utf8(client.get("/metrics").await.body).unwrap();
+    assert!(
+        text.contains("\nedgesteer_events_lost_total 10\n"),
+        "{text}"
     );
-    let response = client
-        .router
-        .clone()
-        .oneshot(Request::get("/mp2/v1/events").body(Body::empty()).unwrap())
-        .await
-        .unwrap();
-    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    for number in 0..published - 10 {
+        assert_eq!(slow.event().await.1["number"], number);
+    }
+    assert_eq!(
+        slow.event().await,
+        ("lost".to_owned(), json!({"events": 10}))
+    );
 }
