@@ -5,12 +5,14 @@
 
 mod convert;
 mod destination;
+mod list;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub(crate) use convert::{Outcome, rule};
 pub(crate) use destination::{DestinationInterface, DstInterface};
+pub(crate) use list::List;
 
 /// What is wrong with a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -155,9 +157,6 @@ pub(crate) enum Action {
     )]
     DuplicateEncapsulated,
 }
-
-/// A list that may be absent, or `null` as Go writes an empty one.
-pub(crate) type List = Option<Vec<String>>;
 
 /// 7.1.5.2
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

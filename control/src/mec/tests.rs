@@ -82,6 +82,24 @@ fn the_shape_of_the_destination_is_kept() {
 }
 
 #[test]
+fn numbers_and_single_values_become_lists_of_strings() {
+    let filter = json!([{
+        "srcAddress": "10.45.0.0/16", "srcPort": 5000, "dstPort": [80, "443", "8000-8999"], "protocol": [6, 17]
+    }]);
+    let sent = with("/trafficFilter", filter);
+    assert!(
+        text(sent.clone())
+            .contains(" from 10.45.0.0/16 proto tcp,udp sport 5000 dport 80,443,8000-8999 ")
+    );
+    let rule: TrafficRule = read(sent).unwrap();
+    let echo = json!([{
+        "srcAddress": ["10.45.0.0/16"], "srcPort": ["5000"], "dstPort": ["80", "443", "8000-8999"],
+        "protocol": ["6", "17"]
+    }]);
+    assert_eq!(json!(rule)["trafficFilter"], echo);
+}
+
+#[test]
 fn a_wrapper_is_taken_off() {
     assert_eq!(
         unwrap(json!({"TrafficRule": base()}), "TrafficRule"),
@@ -120,6 +138,26 @@ fn refusals_point_at_the_member() {
         (
             "/trafficFilter/0/dstPort",
             json!(["70000"]),
+            "/trafficFilter/0/dstPort/0",
+        ),
+        (
+            "/trafficFilter/0/dstPort",
+            json!(["80", 80.5]),
+            "/trafficFilter/0/dstPort/1",
+        ),
+        (
+            "/trafficFilter/0/dstPort",
+            json!([-1]),
+            "/trafficFilter/0/dstPort/0",
+        ),
+        (
+            "/trafficFilter/0/dstPort",
+            json!({"from": 80}),
+            "/trafficFilter/0/dstPort",
+        ),
+        (
+            "/trafficFilter/0/dstPort",
+            json!([true]),
             "/trafficFilter/0/dstPort/0",
         ),
         (

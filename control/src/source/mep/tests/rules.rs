@@ -70,7 +70,7 @@ fn a_bad_rule_stays_what_it_was_and_the_others_change() {
             "/0/trafficFilter/0/dstPort/0",
         ),
         (
-            broken("a", "trafficFilter", json!([{"srcAddress": "10.0.0.1"}])),
+            broken("a", "trafficFilter", json!([{"srcAddress": {"from": 1}}])),
             "/0/trafficFilter/0/srcAddress",
         ),
         (broken("a", "state", Value::Null), "/0/state"),
