@@ -74,8 +74,14 @@ enum Command {
     },
     /// Say what would become of a packet, and why, by running the real program on it
     Explain(Explain),
-    /// Find what would stop steering on this host, and its cure
-    Doctor(Configured),
+    /// Find what would stop steering on this host, and its cure; exits with 1 if something does
+    #[command(after_help = DOCTOR_JSON)]
+    Doctor {
+        #[command(flatten)]
+        configured: Configured,
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
     /// Remove programs and pinned tables: steering stops
     Detach {
         #[command(flatten)]
@@ -89,6 +95,10 @@ enum Command {
     /// Print the manual page
     Man,
 }
+
+const DOCTOR_JSON: &str = r#"With -o json: {"level": LEVEL, "findings": [{"level": LEVEL, "check": NAME, "at": "host" or the port,
+"what": TEXT, "cure": TEXT or absent}]}. LEVEL is ok, warning or error, and that of the whole is the worst.
+Names of checks stay what they are; texts are for people."#;
 
 #[derive(Debug, Args)]
 struct Configured {
@@ -188,9 +198,13 @@ fn perform(cli: Cli) -> Result<bool> {
             print(&table::changes(&outline))
         }
         Command::Explain(question) => explain(&client()?, &question),
-        Command::Doctor(Configured { config }) => {
-            let report = doctor::examine(&plan(&Config::load(&config)?));
-            print(&report.to_string())?;
+        Command::Doctor { configured, output } => {
+            let report = doctor::examine(&plan(&Config::load(&configured.config)?));
+            print(&match output {
+                Output::Json => serde_json::to_string_pretty(&report)?,
+                Output::Yaml => serde_yaml_ng::to_string(&report)?,
+                Output::Table | Output::Wide => report.to_string(),
+            })?;
             Ok(!report.failed())
         }
         Command::Detach { configured, yes } => detach(&configured.config, yes),

@@ -71,20 +71,24 @@ pub(crate) struct Finding {
 /// Everything that was found, in the order of the checks.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
+    /// That of the worst finding.
+    pub(crate) level: Level,
     /// The findings.
     pub(crate) findings: Vec<Finding>,
 }
 
 impl Report {
-    /// The worst finding.
-    pub(crate) fn level(&self) -> Level {
-        let levels = self.findings.iter().map(|finding| finding.level);
-        levels.max().unwrap_or(Level::Ok)
+    fn new(findings: Vec<Finding>) -> Self {
+        let levels = findings.iter().map(|finding| finding.level);
+        Self {
+            level: levels.max().unwrap_or(Level::Ok),
+            findings,
+        }
     }
 
     /// Whether something does not work: the exit code of the command.
     pub(crate) fn failed(&self) -> bool {
-        self.level() == Level::Error
+        self.level == Level::Error
     }
 }
 
@@ -100,7 +104,7 @@ pub(crate) fn examine(plan: &Plan) -> Report {
         }
         Err(error) => findings.push(Finding::error("links", "host", error, None)),
     }
-    Report { findings }
+    Report::new(findings)
 }
 
 /// A port whose interface was found.
