@@ -1,7 +1,7 @@
 //! The program in traffic control that makes copies. It is attached only while a rule asks for copies,
 //! because every packet that the kernel gets has to pass it then.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use aya::{
     Ebpf,
@@ -13,7 +13,7 @@ use aya::{
     util::KernelVersion,
 };
 
-use crate::Error;
+use crate::{Error, links};
 
 /// Name of the program.
 const PROGRAM: &str = "copy";
@@ -41,7 +41,7 @@ pub(crate) fn attach(ebpf: &mut Ebpf, interface: &str, pin: &Path) -> Result<(),
 /// Detaches it; that it is not there is no error.
 pub(crate) fn detach(interface: &str, pin: &Path) -> io::Result<()> {
     if pin.exists() {
-        return fs::remove_file(pin);
+        return links::end(pin);
     }
     // Most often there is nothing to detach, not even an interface.
     let _ = tc::qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM);
@@ -69,7 +69,7 @@ fn with_link(program: &mut SchedClassifier, interface: &str, pin: &Path) -> Resu
             return Ok(());
         }
         // Its interface is gone.
-        fs::remove_file(pin)?;
+        links::end(pin)?;
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program.attach_with_options(interface, TcAttachType::Ingress, order)?;

@@ -323,15 +323,6 @@ impl Dataplane {
                 port.reason.as_deref().unwrap_or("not attached")
             )));
         }
-        let names: Vec<&str> = options
-            .ports
-            .iter()
-            .map(|port| port.name.as_str())
-            .collect();
-        dataplane
-            .pins
-            .prune(&names)
-            .map_err(|error| Error::kernel("cannot remove old links", &error))?;
         Ok(dataplane)
     }
 
@@ -521,6 +512,7 @@ impl Dataplane {
     /// kernel reports a change, and every few seconds.
     pub fn refresh(&mut self) -> Result<Vec<Change>, Error> {
         let links = netlink::links()?;
+        self.let_go(&links)?;
         let mut changes = Vec::new();
         for at in 0..self.ports.len() {
             if self.follow(at, &links)? {
@@ -576,7 +568,7 @@ impl Dataplane {
             let PortConfig {
                 name, interface, ..
             } = &port.config;
-            copies::attach(&mut self.explain, interface, &self.pins.copy_link(name))?;
+            copies::attach(&mut self.explain, interface, &self.pins.links().copy(name))?;
         }
         self.copying = true;
         self.copies_due = false;
@@ -588,7 +580,7 @@ impl Dataplane {
             name, interface, ..
         } in self.ports.iter().map(|port| &port.config)
         {
-            if let Err(error) = copies::detach(interface, &self.pins.copy_link(name)) {
+            if let Err(error) = copies::detach(interface, &self.pins.links().copy(name)) {
                 tracing::warn!(port = name, %error, "cannot detach the program that makes copies");
             }
         }
@@ -655,6 +647,46 @@ impl Dataplane {
         Ok(())
     }
 
+    /// Takes programs off interfaces, and these out of the tables, that are not those of ports any more. For
+    /// all ports before the first is followed: one may have got what another had.
+    fn let_go(&mut self, links: &[netlink::Link]) -> Result<(), Error> {
+        let index = |port: &PortStatus| {
+            let link = links.iter().find(|it| it.name == port.config.interface);
+            link.map(|link| link.index)
+        };
+        let now: Vec<_> = self
+            .ports
+            .iter()
+            .map(|port| (port.config.name.as_str(), index(port)))
+            .collect();
+        let pruned = self.pins.links().prune(&now);
+        pruned.map_err(|error| Error::kernel("cannot remove old links", &error))?;
+        let failed = |error| Error::kernel("cannot take an interface out of the tables", &error);
+        for slot in 0..PORTS {
+            let Entry(port) = self.port_table.get(&slot, 0).map_err(failed)?;
+            let is_now =
+                |it: &PortStatus| u32::from(it.slot) == slot && index(it) == Some(port.ifindex);
+            if port.ifindex == 0 || self.ports.iter().any(is_now) {
+                continue;
+            }
+            let gone = Port {
+                present: 0,
+                ifindex: 0,
+                ..port
+            };
+            let set = self.port_table.set(slot, Entry(gone), 0);
+            set.map_err(failed)?;
+            if self
+                .slots
+                .get(&port.ifindex, 0)
+                .is_ok_and(|it| it == slot + 1)
+            {
+                self.set_slot(port.ifindex, 0)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes one port what its interface is now. Answers whether that is something new.
     fn follow(&mut self, at: usize, links: &[netlink::Link]) -> Result<bool, Error> {
         let port = &self.ports[at];
@@ -668,7 +700,10 @@ impl Dataplane {
         };
         let same = now.ifindex == port.ifindex
             && port.mode != Mode::Down
-            && link.is_some_and(|link| link.xdp.is_some());
+            && link.is_some_and(|link| {
+                let program = link.xdp.map(|xdp| xdp.program);
+                program.is_some_and(|it| self.pins.links().hold(&port.config.name, link.index, it))
+            });
         if now.reason.is_some() {
             now.mode = Mode::Down;
         } else if let (false, Some(ifindex)) = (same, now.ifindex) {
@@ -676,7 +711,7 @@ impl Dataplane {
             now.mode = Mode::Native;
             self.enter(&now)?;
             let config = &now.config;
-            let attached = self.pins.attach(
+            let attached = self.pins.links().attach(
                 program::xdp(&mut self.steer)?,
                 (&config.interface, ifindex),
                 &config.name,
@@ -692,12 +727,6 @@ impl Dataplane {
         }
         let changed = now != self.ports[at];
         if changed || !same {
-            if let Some(old) = self.ports[at]
-                .ifindex
-                .filter(|old| Some(*old) != now.ifindex)
-            {
-                self.set_slot(old, 0)?;
-            }
             self.enter(&now)?;
             self.ports[at] = now;
         }

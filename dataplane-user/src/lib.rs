@@ -14,6 +14,7 @@ mod error;
 mod flows;
 mod host;
 mod install;
+mod links;
 mod memory;
 pub mod netlink;
 mod options;

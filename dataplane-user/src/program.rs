@@ -7,15 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::MapInfo,
-    programs::{
-        Xdp, XdpMode,
-        links::{FdLink, PinnedLink},
-        xdp::XdpLink,
-    },
-};
+use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
 use dataplane_core::{
     flow::{FlowKey, Record},
     table::{
@@ -24,7 +16,11 @@ use dataplane_core::{
     },
 };
 
-use crate::{Error, Limits, PortConfig, memory};
+use crate::{
+    Error, Limits, PortConfig,
+    links::{DOT, Links},
+    memory,
+};
 
 /// The compiled program.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgesteer-ebpf"));
@@ -171,43 +167,9 @@ impl Pins {
         Ok(ebpf)
     }
 
-    /// Attaches the program to an interface, or puts it in the place of the one of an earlier process.
-    pub(crate) fn attach(
-        &self,
-        program: &mut Xdp,
-        interface: (&str, u32),
-        port: &str,
-        allow_generic: bool,
-    ) -> Result<Mode, Error> {
-        let (name, ifindex) = interface;
-        let links = self.0.join("links");
-        fs::create_dir_all(&links)
-            .map_err(|error| Error::kernel("cannot make the links directory", &error))?;
-        let [native, generic, _] = link_names(port).map(|name| links.join(name));
-        for (path, mode) in [(&native, Mode::Native), (&generic, Mode::Generic)] {
-            if path.exists() {
-                if self.replace(program, path).is_ok() && is_attached(ifindex) {
-                    return Ok(mode);
-                }
-                // Its interface is gone.
-                fs::remove_file(path)
-                    .map_err(|error| Error::kernel("cannot remove a stale link", &error))?;
-            }
-        }
-        let mut refused = match attach(program, ifindex, XdpMode::Driver, &native) {
-            Ok(()) => return Ok(Mode::Native),
-            Err(error) => Error::kernel(format!("cannot attach to {name} in native mode"), &*error),
-        };
-        if allow_generic {
-            refused = match attach(program, ifindex, XdpMode::Skb, &generic) {
-                Ok(()) => return Ok(Mode::Generic),
-                Err(error) => Error::kernel(
-                    format!("cannot attach to {name}, not even in generic mode"),
-                    &*error,
-                ),
-            };
-        }
-        Err(refused)
+    /// What keeps the programs attached.
+    pub(crate) fn links(&self) -> Links {
+        Links(self.0.join("links"))
     }
 
     /// The slot of each port: the one it ever had, because flows remember slots. They are directories, for
@@ -262,33 +224,6 @@ impl Pins {
             .map_err(|error| Error::kernel("cannot pin the program", &error))
     }
 
-    fn replace(&self, program: &mut Xdp, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-        let link = FdLink::from(PinnedLink::from_pin(path)?);
-        let link = XdpLink::try_from(link)?;
-        let id = program.attach_to_link(link)?;
-        // The pin holds it; this process must not, or its end would be the end of the link.
-        drop(program.take_link(id)?);
-        Ok(())
-    }
-
-    /// Where the link of the program that makes copies is pinned.
-    pub(crate) fn copy_link(&self, port: &str) -> PathBuf {
-        let [.., copy] = link_names(port);
-        self.0.join("links").join(copy)
-    }
-
-    /// Removes links of ports that are no more.
-    pub(crate) fn prune(&self, ports: &[&str]) -> io::Result<()> {
-        let names: Vec<String> = ports.iter().flat_map(|port| link_names(port)).collect();
-        for entry in fs::read_dir(self.0.join("links")).into_iter().flatten() {
-            let entry = entry?;
-            if !names.iter().any(|name| entry.file_name() == name.as_str()) {
-                fs::remove_file(entry.path())?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes everything: steering stops.
     pub(crate) fn remove(&self) -> Result<Vec<String>, Error> {
         let Self(directory) = self;
@@ -299,29 +234,14 @@ impl Pins {
         if !is_bpffs(directory) {
             return Err(Error::NoBpffs(directory.clone()));
         }
-        for entry in fs::read_dir(directory.join("links"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let name = entry.file_name().to_string_lossy().replace(DOT, ".");
-            let port = name.split_once('-').map_or(name.as_str(), |(_, port)| port);
-            removed.push(format!("the program on {port}"));
-        }
-        fs::remove_dir_all(directory).map_err(|error| {
+        let failed = |error: io::Error| {
             Error::kernel(format!("cannot remove {}", directory.display()), &error)
-        })?;
+        };
+        removed.extend(self.links().remove().map_err(failed)?);
+        fs::remove_dir_all(directory).map_err(failed)?;
         removed.push(format!("{}", directory.display()));
         Ok(removed)
     }
-}
-
-/// Stands for a dot in names of pins: BPF file systems refuse dots.
-const DOT: &str = "%2e";
-
-/// What the links of a port are pinned as: in native mode, in generic mode, and that of copies.
-fn link_names(port: &str) -> [String; 3] {
-    ["native", "generic", "copy"].map(|mode| format!("{mode}-{}", port.replace('.', DOT)))
 }
 
 /// The XDP program in an object.
@@ -330,30 +250,6 @@ pub(crate) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
         .program_mut("steer")
         .and_then(|program| program.try_into().ok());
     program.ok_or_else(|| Error::Options("the object has no XDP program steer".to_owned()))
-}
-
-fn attach(
-    program: &mut Xdp,
-    ifindex: u32,
-    mode: XdpMode,
-    pin: &Path,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let id = program.attach_to_if_index(ifindex, mode)?;
-    let link = program.take_link(id)?;
-    // Without a BPF link there is nothing to pin: then it ends here, and is not left half attached.
-    let link = FdLink::try_from(link)?;
-    let pinned = link.pin(pin)?;
-    drop(FdLink::from(pinned));
-    Ok(())
-}
-
-/// Whether some program is attached to an interface.
-fn is_attached(ifindex: u32) -> bool {
-    crate::netlink::links().is_ok_and(|links| {
-        links
-            .iter()
-            .any(|link| link.index == ifindex && link.xdp.is_some())
-    })
 }
 
 fn is_bpffs(path: &Path) -> bool {
