@@ -1,51 +1,119 @@
 //! The program in traffic control that makes copies. It is attached only while a rule asks for copies,
 //! because every packet that the kernel gets has to pass it then.
 
-use std::{io, path::Path};
+mod filters;
+#[cfg(test)]
+mod tests;
+
+use std::io;
 
 use aya::{
     Ebpf,
     programs::{
         SchedClassifier, TcAttachType,
         links::{FdLink, LinkOrder, PinnedLink},
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions},
+        tc::{SchedClassifierLink, TcAttachOptions},
     },
     util::KernelVersion,
 };
 
-use crate::{Error, links};
+pub(crate) use self::filters::Filters;
+use crate::{
+    Error,
+    links::{self, Links},
+};
 
 /// Name of the program.
 const PROGRAM: &str = "copy";
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Attaches the program to an interface, or puts it in the place of an earlier process's. `pin` is where
-/// a link is kept; kernels before 6.6 have none for traffic control, but keep the program by themselves.
-pub(crate) fn attach(ebpf: &mut Ebpf, interface: &str, pin: &Path) -> Result<(), Error> {
-    let failed = |error: Failure| {
-        Error::kernel(
-            format!("cannot attach the program that makes copies to {interface}"),
-            &*error,
-        )
-    };
-    let program = program(ebpf).map_err(failed)?;
-    let links = KernelVersion::current().is_ok_and(|now| now >= KernelVersion::new(6, 6, 0));
-    if links {
-        with_link(program, interface, pin).map_err(failed)
-    } else {
-        with_qdisc(program, interface).map_err(failed)
-    }
+/// What attaches the program.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    links: Links,
+    filters: Filters,
+    way: Way,
 }
 
-/// Detaches it; that it is not there is no error.
-pub(crate) fn detach(interface: &str, pin: &Path) -> io::Result<()> {
-    if pin.exists() {
-        return links::end(pin);
+/// How a program is attached in traffic control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By a link, which is pinned.
+    Link,
+    /// As a filter of the clsact qdisc, on kernels before 6.6. It stays when the process ends.
+    Filter,
+}
+
+impl Copies {
+    /// Those of which traces are kept in the directory of the pins.
+    pub(crate) fn new(links: Links, filters: Filters) -> Self {
+        let new = KernelVersion::current().is_ok_and(|now| now >= KernelVersion::new(6, 6, 0));
+        Self {
+            links,
+            filters,
+            way: if new { Way::Link } else { Way::Filter },
+        }
     }
-    // Most often there is nothing to detach, not even an interface.
-    let _ = tc::qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM);
-    Ok(())
+
+    /// Attaches the program to the interface of a port, or puts it in the place of the one of an earlier process.
+    pub(crate) fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        port: &str,
+        (interface, ifindex): (&str, u32),
+    ) -> Result<(), Error> {
+        let attached = program(ebpf).and_then(|program| match self.way {
+            Way::Link => self.link(program, port, interface),
+            Way::Filter => self.filters.attach(program, interface, ifindex),
+        });
+        attached.map_err(|error| {
+            Error::kernel(
+                format!("cannot attach the program that makes copies to {interface}"),
+                &*error,
+            )
+        })
+    }
+
+    /// Detaches it from these ports; that it is not there is no error.
+    pub(crate) fn detach(&self, ports: &[&str]) -> io::Result<()> {
+        for pin in ports.iter().map(|port| self.links.copy(port)) {
+            if pin.exists() {
+                links::end(&pin)?;
+            }
+        }
+        self.filters.prune(&[]).map(drop)
+    }
+
+    /// Detaches it from interfaces that are none of these. (Its links are pruned with all others.)
+    pub(crate) fn prune(&self, interfaces: &[u32]) -> io::Result<()> {
+        self.filters.prune(interfaces).map(drop)
+    }
+
+    fn link(
+        &self,
+        program: &mut SchedClassifier,
+        port: &str,
+        interface: &str,
+    ) -> Result<(), Failure> {
+        let pin = self.links.copy(port);
+        if pin.exists() {
+            let link = FdLink::from(PinnedLink::from_pin(&pin)?);
+            if let Ok(link) = SchedClassifierLink::try_from(link)
+                && let Ok(id) = program.attach_to_link(link)
+            {
+                drop(FdLink::try_from(program.take_link(id)?)?);
+                return Ok(());
+            }
+            // Its interface is gone.
+            links::end(&pin)?;
+        }
+        let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id = program.attach_with_options(interface, TcAttachType::Ingress, order)?;
+        let link = FdLink::try_from(program.take_link(id)?)?;
+        drop(FdLink::from(link.pin(&pin)?));
+        Ok(())
+    }
 }
 
 fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Failure> {
@@ -57,35 +125,4 @@ fn program(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, Failure> {
         program.load()?;
     }
     Ok(program)
-}
-
-fn with_link(program: &mut SchedClassifier, interface: &str, pin: &Path) -> Result<(), Failure> {
-    if pin.exists() {
-        let link = FdLink::from(PinnedLink::from_pin(pin)?);
-        if let Ok(link) = SchedClassifierLink::try_from(link)
-            && let Ok(id) = program.attach_to_link(link)
-        {
-            drop(FdLink::try_from(program.take_link(id)?)?);
-            return Ok(());
-        }
-        // Its interface is gone.
-        links::end(pin)?;
-    }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program.attach_with_options(interface, TcAttachType::Ingress, order)?;
-    let link = FdLink::try_from(program.take_link(id)?)?;
-    drop(FdLink::from(link.pin(pin)?));
-    Ok(())
-}
-
-fn with_qdisc(program: &mut SchedClassifier, interface: &str) -> Result<(), Failure> {
-    // It may have one already.
-    let _ = tc::qdisc_add_clsact(interface);
-    // The program of an earlier process, if there is one.
-    let _ = tc::qdisc_detach_program(interface, TcAttachType::Ingress, PROGRAM);
-    let options = TcAttachOptions::Netlink(NlOptions::default());
-    let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
-    // It stays when this process ends.
-    std::mem::forget(program.take_link(id)?);
-    Ok(())
 }

@@ -20,7 +20,6 @@ use dataplane_core::{
 use crate::{
     Error, Flow, Limits, Mode, Options, PortConfig, PortStatus,
     clock::Clock,
-    copies,
     flows::{Context, Entry, Flows},
     install::{HopAddress, Rules},
     memory::{self, Memory},
@@ -564,11 +563,13 @@ impl Dataplane {
     /// Has copies made of the packets of all ports.
     fn attach_copies(&mut self) -> Result<(), Error> {
         self.copies_due = true;
+        let copies = self.pins.copies();
         for port in self.ports.iter().filter(|port| port.mode != Mode::Down) {
             let PortConfig {
                 name, interface, ..
             } = &port.config;
-            copies::attach(&mut self.explain, interface, &self.pins.links().copy(name))?;
+            let ifindex = port.ifindex.unwrap_or_default();
+            copies.attach(&mut self.explain, name, (interface, ifindex))?;
         }
         self.copying = true;
         self.copies_due = false;
@@ -576,13 +577,9 @@ impl Dataplane {
     }
 
     fn detach_copies(&mut self) {
-        for PortConfig {
-            name, interface, ..
-        } in self.ports.iter().map(|port| &port.config)
-        {
-            if let Err(error) = copies::detach(interface, &self.pins.links().copy(name)) {
-                tracing::warn!(port = name, %error, "cannot detach the program that makes copies");
-            }
+        let names = self.ports.iter().map(|port| port.config.name.as_str());
+        if let Err(error) = self.pins.copies().detach(&names.collect::<Vec<_>>()) {
+            tracing::warn!(%error, "cannot detach the program that makes copies");
         }
         self.copying = false;
     }
@@ -659,8 +656,11 @@ impl Dataplane {
             .iter()
             .map(|port| (port.config.name.as_str(), index(port)))
             .collect();
+        let interfaces: Vec<u32> = now.iter().filter_map(|(_, ifindex)| *ifindex).collect();
         let pruned = self.pins.links().prune(&now);
-        pruned.map_err(|error| Error::kernel("cannot remove old links", &error))?;
+        pruned
+            .and_then(|()| self.pins.copies().prune(&interfaces))
+            .map_err(|error| Error::kernel("cannot detach programs from old interfaces", &error))?;
         let failed = |error| Error::kernel("cannot take an interface out of the tables", &error);
         for slot in 0..PORTS {
             let Entry(port) = self.port_table.get(&slot, 0).map_err(failed)?;

@@ -18,6 +18,7 @@ use dataplane_core::{
 
 use crate::{
     Error, Limits, PortConfig,
+    copies::{Copies, Filters},
     links::{DOT, Links},
     memory,
 };
@@ -172,6 +173,15 @@ impl Pins {
         Links(self.0.join("links"))
     }
 
+    /// What attaches the program that makes copies.
+    pub(crate) fn copies(&self) -> Copies {
+        Copies::new(self.links(), self.filters())
+    }
+
+    fn filters(&self) -> Filters {
+        Filters(self.0.join("filters"))
+    }
+
     /// The slot of each port: the one it ever had, because flows remember slots. They are directories, for
     /// a BPF file system has no files.
     pub(crate) fn slots(&self, ports: &[PortConfig]) -> Result<Vec<u16>, Error> {
@@ -238,6 +248,12 @@ impl Pins {
             Error::kernel(format!("cannot remove {}", directory.display()), &error)
         };
         removed.extend(self.links().remove().map_err(failed)?);
+        let copying = self.filters().prune(&[]).map_err(failed)?;
+        removed.extend(
+            copying
+                .iter()
+                .map(|name| format!("the program that makes copies on {name}")),
+        );
         fs::remove_dir_all(directory).map_err(failed)?;
         removed.push(format!("{}", directory.display()));
         Ok(removed)
