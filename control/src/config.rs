@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 
 use self::suggestion::suggestion;
+use crate::store::Source;
 
 /// Where the daemon listens unless told otherwise, and where the command line looks for it.
 pub(crate) const SOCKET: &str = "/run/edgesteer/api.sock";
@@ -100,6 +101,18 @@ impl Default for Api {
 pub(crate) struct Sources {
     pub(crate) files: Option<Files>,
     pub(crate) mep: Option<Mep>,
+}
+
+impl Sources {
+    /// Those that say which applications there are: a platform may always push.
+    pub(crate) fn asked(&self) -> Vec<Source> {
+        let files = self.files.is_some().then_some(Source::Files);
+        let mep = self.mep.is_some().then_some(Source::Mep);
+        [Some(Source::Mp2), files, mep]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -9,6 +9,7 @@ mod doctor;
 mod frame;
 mod mec;
 mod metrics;
+mod notify;
 mod problem;
 mod run;
 mod source;

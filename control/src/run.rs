@@ -17,7 +17,7 @@ use crate::{
     api::{self, Context},
     config::{Config, Mep, MepApplication},
     dataplane::{Dataplane, Request},
-    source,
+    notify, source,
     store::{Source, Store},
     worker,
 };
@@ -57,6 +57,12 @@ async fn daemon(config: &Config) -> Result<()> {
     let (dataplane, requests) = Dataplane::new();
     let mut worker = worker::start(config, requests).await?;
     let store = Store::open(&config.node.state_directory, dataplane)?;
+    if let Err(error) = store.forget(&config.source.asked()).await {
+        tracing::error!(
+            reason = %format_args!("{error:#}"),
+            "cannot write the state; what was removed comes back with the next start"
+        );
+    }
     if let Err(problem) = store.reconcile().await {
         tracing::error!(
             reason = problem.detail,
@@ -68,8 +74,7 @@ async fn daemon(config: &Config) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = api::serve(config, context, stopped).await?;
     let upkeep = tokio::spawn(upkeep(Arc::clone(&store), events()?));
-    // Not being run by systemd is no error.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let notices = tokio::spawn(notify::follow(store.follow()));
     tracing::info!(node = config.node.id, socket = %config.api.socket.display(), "serving");
     let ended = loop {
         tokio::select! {
@@ -79,7 +84,8 @@ async fn daemon(config: &Config) -> Result<()> {
             _ = &mut worker => break Err(anyhow::anyhow!("the thread of the data path ended; see the log above")),
         }
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    notices.abort();
+    notify::stopping();
     tracing::info!("stopping; traffic stays steered");
     upkeep.abort();
     drop(sources);

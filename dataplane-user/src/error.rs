@@ -98,7 +98,7 @@ impl Error {
         }
         let hint = match errno {
             Some(libc::EPERM | libc::EACCES) => {
-                ". Run as root, or with the capabilities CAP_BPF and CAP_NET_ADMIN"
+                ". Run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
             }
             Some(libc::EBUSY | libc::EEXIST) => {
                 ". Another XDP program is attached: `edgesteer doctor` names it"

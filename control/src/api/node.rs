@@ -76,7 +76,8 @@ pub(crate) fn obstacle(
         (_, Outcome::NotEnforceable(why)) => Some(why.clone()),
         (Activity::Inactive, Outcome::Enforceable(_)) => Some("the rule is INACTIVE".to_owned()),
         (Activity::Active, Outcome::Enforceable(_)) if snapshot.programmed != snapshot.revision => {
-            Some("the data path has not taken the rules yet".to_owned())
+            let why = snapshot.failure.as_deref().unwrap_or("not yet");
+            Some(format!("the data path has not taken the rules: {why}"))
         }
         (Activity::Active, Outcome::Enforceable(_)) => snapshot.not_installed.get(id).cloned(),
     }
@@ -221,7 +222,7 @@ pub(super) async fn status(State(context): State<Context>) -> Result<Json<Value>
     let (desired, programmed) = rule_counts(&snapshot);
     Ok(Json(json!({
         "node": &*context.node, "version": env!("CARGO_PKG_VERSION"),
-        "revision": {"desired": snapshot.revision, "programmed": snapshot.programmed},
+        "revision": {"desired": snapshot.revision, "programmed": snapshot.programmed, "failure": snapshot.failure},
         "applications": snapshot.applications.len(),
         "rules": {"desired": desired, "programmed": programmed},
         "sources": context.status.get().into_iter().flatten().map(|status| source(status)).collect::<Vec<_>>(),

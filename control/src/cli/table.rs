@@ -283,6 +283,9 @@ fn status(value: &Value) -> String {
     ] {
         let _ = writeln!(out, "{name:10} {what}");
     }
+    if let Some(why) = revision["failure"].as_str() {
+        let _ = writeln!(out, "{:10} {why}", "problem");
+    }
     for source in items(&value["sources"]) {
         let (name, rules) = (text(&source["source"]), text(&source["rules"]));
         let _ = writeln!(

@@ -12,7 +12,12 @@ const BPF_FILE_SYSTEM: i64 = 0xcafe_4a11;
 const MOUNT_POINT: &str = "/sys/fs/bpf";
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-const CAPABILITIES: [(u32, &str); 2] = [(39, "CAP_BPF"), (12, "CAP_NET_ADMIN")];
+const CAPABILITIES: [(u32, &str); 3] = [
+    (39, "CAP_BPF"),
+    (12, "CAP_NET_ADMIN"),
+    // Without it the verifier refuses arithmetic on pointers to packets.
+    (38, "CAP_PERFMON"),
+];
 
 pub(super) fn findings(plan: &Plan) -> Vec<Finding> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -108,14 +113,18 @@ fn capabilities(status: &str) -> Finding {
         .filter(|(bit, _)| effective & (1 << bit) == 0)
         .map(|(_, name)| *name)
         .collect();
+    let all = CAPABILITIES.map(|(_, name)| name);
     if missing.is_empty() {
-        return Finding::ok(CHECK, HOST, "CAP_BPF and CAP_NET_ADMIN");
+        return Finding::ok(CHECK, HOST, all.join(", "));
     }
     Finding::error(
         CHECK,
         HOST,
-        format_args!("missing {}", missing.join(" and ")),
-        "run as root, or in the systemd unit: AmbientCapabilities=CAP_BPF CAP_NET_ADMIN".to_owned(),
+        format_args!("missing {}", missing.join(", ")),
+        format!(
+            "run as root, or in the systemd unit: AmbientCapabilities={}",
+            all.join(" ")
+        ),
     )
 }
 
@@ -205,14 +214,10 @@ mod tests {
     #[test]
     fn each_missing_capability_is_named() {
         let status = |mask: u64| format!("Name:\tx\nCapEff:\t{mask:016x}\nCapBnd:\t0\n");
-        let both = (1 << 39) | (1 << 12);
-        assert_eq!(capabilities(&status(both)).level, Level::Ok);
+        let all = (1 << 39) | (1 << 38) | (1 << 12);
+        assert_eq!(capabilities(&status(all)).level, Level::Ok);
         let finding = capabilities(&status(1 << 39));
         assert_eq!(finding.level, Level::Error);
-        assert_eq!(finding.what, "missing CAP_NET_ADMIN");
-        assert_eq!(
-            capabilities(&status(0)).what,
-            "missing CAP_BPF and CAP_NET_ADMIN"
-        );
+        assert_eq!(finding.what, "missing CAP_NET_ADMIN, CAP_PERFMON");
     }
 }

@@ -4,11 +4,17 @@
 //! before, and the error says why. Writers go one after the other; readers take a snapshot and never wait.
 
 mod difference;
+mod disk;
+mod edit;
 mod entry;
 mod events;
-mod file;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex as Lock},
+    time::Instant,
+};
 
 use axum::http::StatusCode;
 use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
@@ -16,7 +22,10 @@ use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
 
-use self::difference::{changes, same};
+use self::{
+    difference::{changes, same},
+    disk::Disk,
+};
 use crate::{
     dataplane::Dataplane,
     mec::{Application, Outcome, State as Activity},
@@ -24,6 +33,7 @@ use crate::{
 };
 
 pub(crate) use difference::Outline;
+pub(crate) use edit::{owned, replacement};
 pub(crate) use entry::{Entry, Source};
 pub(crate) use events::{Events, Heard};
 
@@ -40,12 +50,15 @@ pub(crate) struct Snapshot {
     pub(crate) applications: Applications,
     /// Rules that the data path left out.
     pub(crate) not_installed: BTreeMap<RuleId, String>,
+    /// Why the data path does not have this revision.
+    pub(crate) failure: Option<String>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Store {
     dataplane: Dataplane,
-    file: PathBuf,
+    directory: PathBuf,
+    disk: Arc<Lock<Disk>>,
     writer: Mutex<()>,
     current: watch::Sender<Arc<Snapshot>>,
     pub(crate) events: Events,
@@ -55,12 +68,8 @@ pub(crate) struct Store {
 
 impl Store {
     /// Takes up the state that was persisted in `directory`. The data path gets it with [`Self::reconcile`].
-    pub(crate) fn open(
-        directory: &std::path::Path,
-        dataplane: Dataplane,
-    ) -> anyhow::Result<Arc<Self>> {
-        let file = directory.join("state.json");
-        let (revision, applications) = file::read(&file)?;
+    pub(crate) fn open(directory: &Path, dataplane: Dataplane) -> anyhow::Result<Arc<Self>> {
+        let (disk, revision, applications) = Disk::open(directory)?;
         let snapshot = Snapshot {
             revision,
             applications,
@@ -83,7 +92,8 @@ impl Store {
         }
         Ok(Arc::new(Self {
             dataplane,
-            file,
+            directory: directory.to_owned(),
+            disk: Arc::new(Lock::new(disk)),
             writer: Mutex::default(),
             current: watch::Sender::new(Arc::new(snapshot)),
             events: Events::new()?,
@@ -94,6 +104,11 @@ impl Store {
 
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.borrow().clone()
+    }
+
+    /// Every snapshot that comes, or the last of several.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.subscribe()
     }
 
     pub(crate) fn dataplane(&self) -> &Dataplane {
@@ -187,7 +202,8 @@ impl Store {
                 failed(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
             })?;
         let revision = before.revision + 1;
-        if let Err(why) = file::write(self.file.clone(), revision, after.clone()).await {
+        let known = before.applications.clone();
+        if let Err(why) = disk::write(&self.disk, revision, known, after.clone()).await {
             // The data path must not be ahead of what a restart would bring back.
             let undone = self
                 .dataplane
@@ -195,8 +211,8 @@ impl Store {
                 .await
                 .is_ok_and(|r| r.is_ok());
             let detail = format!(
-                "cannot write {}: {why:#}; the change was {}undone",
-                self.file.display(),
+                "cannot write the state in {}: {why:#}; the change was {}undone",
+                self.directory.display(),
                 if undone { "" } else { "not " }
             );
             return Err(failed(Problem::new(
@@ -226,6 +242,7 @@ impl Store {
             programmed: revision,
             applications: after,
             not_installed,
+            failure: None,
         }));
         Ok(Outline {
             revision,
@@ -234,60 +251,58 @@ impl Store {
         })
     }
 
+    /// Gives up what sources said that are not `asked` any more: nobody would ever change it. The data path learns of it with
+    /// [`Self::reconcile`].
+    pub(crate) async fn forget(&self, asked: &[Source]) -> anyhow::Result<()> {
+        let _writer = self.writer.lock().await;
+        let before = self.snapshot();
+        let mut after = before.applications.clone();
+        after.retain(|id, entry| {
+            let stays = asked.contains(&entry.source);
+            if !stays {
+                let source = entry.source.name();
+                tracing::warn!(application = %id, source, "removed: its source is not in the configuration any more");
+            }
+            stays
+        });
+        if after.len() == before.applications.len() {
+            return Ok(());
+        }
+        let revision = before.revision + 1;
+        self.current.send_replace(Arc::new(Snapshot {
+            revision,
+            applications: after.clone(),
+            ..(*before).clone()
+        }));
+        disk::write(&self.disk, revision, before.applications.clone(), after).await
+    }
+
     /// Gives the data path what is desired now: at the start, and to mend what came undone.
     pub(crate) async fn reconcile(&self) -> Result<(), Problem> {
         let _writer = self.writer.lock().await;
         let now = self.snapshot();
         let applied = self.dataplane.apply(wanted(&now.applications)).await?;
-        let applied = applied.map_err(|why| Problem::new(StatusCode::INSUFFICIENT_STORAGE, why))?;
-        let (programmed, not_installed) = (now.revision, applied.not_installed);
-        self.current.send_replace(Arc::new(Snapshot {
-            programmed,
-            not_installed,
-            ..(*now).clone()
-        }));
-        Ok(())
-    }
-}
-
-/// The edit that makes the applications of one source what `wanted` says.
-pub(crate) fn replacement(
-    source: Source,
-    wanted: Vec<Application>,
-) -> Result<impl FnOnce(&mut Applications) -> Result<(), Problem> + Send + 'static, Problem> {
-    let mut entries = BTreeMap::new();
-    for (index, application) in wanted.into_iter().enumerate() {
-        let (id, entry) = Entry::new(source, application)
-            .map_err(|r| r.below(&format!("/applications/{index}")))?;
-        if entries.insert(id.clone(), Arc::new(entry)).is_some() {
-            let pointer = format!("/applications/{index}/appInstanceId");
-            return Err(crate::mec::Refusal::new(pointer, format!("`{id}` is there twice")).into());
-        }
-    }
-    Ok(move |applications: &mut Applications| {
-        for id in entries.keys() {
-            owned(applications, id, source)?;
-        }
-        applications.retain(|_, entry| entry.source != source);
-        applications.extend(entries);
-        Ok(())
-    })
-}
-
-/// Refuses to touch an application that another source said.
-pub(crate) fn owned(
-    applications: &Applications,
-    id: &AppInstanceId,
-    source: Source,
-) -> Result<(), Problem> {
-    match applications.get(id) {
-        Some(entry) if entry.source != source => {
-            let owner = entry.source.name();
-            let detail =
-                format!("application `{id}` comes from the source `{owner}`; change it there");
-            Err(Problem::new(StatusCode::CONFLICT, detail))
-        }
-        Some(_) | None => Ok(()),
+        let (after, result) = match applied {
+            Ok(applied) => {
+                let after = Snapshot {
+                    programmed: now.revision,
+                    not_installed: applied.not_installed,
+                    failure: None,
+                    ..(*now).clone()
+                };
+                (after, Ok(()))
+            }
+            Err(why) => {
+                let after = Snapshot {
+                    failure: (now.programmed != now.revision).then(|| why.clone()),
+                    ..(*now).clone()
+                };
+                let problem = Problem::new(StatusCode::INSUFFICIENT_STORAGE, why);
+                (after, Err(problem))
+            }
+        };
+        self.current.send_replace(Arc::new(after));
+        result
     }
 }
 

@@ -1,5 +1,7 @@
 //! The store in front of a queue that a test answers. Used by the tests of the API as well.
 
+mod disk;
+
 use std::{
     net::IpAddr,
     sync::Mutex as Lock,
@@ -209,25 +211,47 @@ async fn a_change_that_fails_changes_nothing() {
     assert!(problem.detail.contains("the table of filters is full"));
     assert_eq!(store.snapshot().revision, 1);
     assert_eq!(
-        file::read(&directory.path().join("state.json")).unwrap().1,
+        Disk::open(directory.path()).unwrap().2,
         store.snapshot().applications
     );
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_undoes_the_change() {
+async fn a_source_that_is_not_asked_any_more_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane).unwrap();
-    // A directory cannot be replaced by a file.
-    std::fs::create_dir(directory.path().join("state.new")).unwrap();
-    let problem = store
-        .deliver(Source::Mp2, all(&[application("video", &["r1"])]))
-        .await
-        .unwrap_err();
-    assert!(problem.detail.contains("undone"), "{problem}");
-    assert_eq!(script.lock().unwrap().applied.last().unwrap().len(), 0);
-    assert!(store.snapshot().applications.is_empty());
+    let store = Store::open(directory.path(), dataplane.clone()).unwrap();
+    for (source, id) in [
+        (Source::Mp2, "pushed"),
+        (Source::Files, "file"),
+        (Source::Mep, "polled"),
+    ] {
+        store
+            .deliver(source, all(&[application(id, &["r1"])]))
+            .await
+            .unwrap();
+    }
+    let again = Store::open(directory.path(), dataplane).unwrap();
+    again.forget(&[Source::Mp2, Source::Mep]).await.unwrap();
+    again.reconcile().await.unwrap();
+    let names = |applications: &Applications| {
+        applications
+            .keys()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&again.snapshot().applications), ["polled", "pushed"]);
+    assert_eq!(script.lock().unwrap().applied.last().unwrap().len(), 2);
+    assert_eq!(
+        (again.snapshot().revision, again.snapshot().programmed),
+        (4, 4)
+    );
+    assert_eq!(
+        names(&disk::reopened(directory.path())),
+        ["polled", "pushed"]
+    );
+    again.forget(&[Source::Mp2, Source::Mep]).await.unwrap();
+    assert_eq!(again.snapshot().revision, 4, "nothing is left to forget");
 }
 
 #[tokio::test]
@@ -286,12 +310,4 @@ async fn what_is_refused_stays_as_it_was() {
             .contains("/trafficRules/1/trafficRuleId")
     );
     assert_eq!(store.snapshot().applications, before.applications);
-}
-
-#[test]
-fn a_foreign_state_file_is_not_overwritten() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("state.json"), "{}").unwrap();
-    let error = Store::open(directory.path(), Dataplane::new().0).unwrap_err();
-    assert!(error.to_string().contains("state.json"), "{error}");
 }

@@ -37,7 +37,10 @@ async fn rules_say_whether_they_are_installed_and_why_not() {
     assert_eq!(client.get("/mp2/v1/rules?app=none").await.json(), json!([]));
     let status = client.get("/mp2/v1/status").await.json();
     assert_eq!(status["rules"], json!({"desired": 3, "programmed": 1}));
-    assert_eq!(status["revision"], json!({"desired": 1, "programmed": 1}));
+    assert_eq!(
+        status["revision"],
+        json!({"desired": 1, "programmed": 1, "failure": null})
+    );
 }
 
 #[tokio::test]
