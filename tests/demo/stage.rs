@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tests::lab::{Lab, Mode};
+use tests::lab::{Lab, Mode, Namespace};
 
 /// Start of the names of the namespaces.
 pub(crate) const PREFIX: &str = "edgesteer-demo";
@@ -145,15 +145,9 @@ impl Stage {
 pub(crate) fn clean() -> Result<()> {
     for entry in fs::read_dir("/run/netns").into_iter().flatten() {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with(&format!("{PREFIX}-")) {
-            continue;
+        if name.starts_with(&format!("{PREFIX}-")) {
+            Namespace::remove(&name)?;
         }
-        let processes = said(Command::new("ip").args(["netns", "pids", &name]))?;
-        for process in processes.split_whitespace() {
-            // It may have ended by itself meanwhile.
-            drop(said(Command::new("kill").args(["-KILL", process])));
-        }
-        said(Command::new("ip").args(["netns", "delete", &name]))?;
     }
     for directory in [PINS, DIRECTORY] {
         match fs::remove_dir_all(directory) {

@@ -9,21 +9,28 @@
 //! Every far end of a port is prepared as it has to be for native XDP on veth, so nothing here
 //! depends on what `edgesteer doctor` would complain about.
 
+mod applications;
+mod bench;
+mod mobile;
 mod namespace;
 mod raw;
+mod steering;
 mod traffic;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result};
 
+pub use bench::Bench;
+pub use mobile::{Mobile, Ue};
 pub use namespace::{Namespace, run};
 pub use raw::RawSocket;
-pub use traffic::{Server, http_get, udp_ask};
+pub use steering::Steering;
+pub use traffic::{Server, http_get, http_post, ping, udp_ask};
 
 use crate::packet::MacAddress;
 
@@ -116,17 +123,7 @@ impl Lab {
     /// Starts a server on the service address and, for an application, on its own: named
     /// `network`, `app-a` and `app-b`.
     pub fn serve(&self) -> Result<[Server; 3]> {
-        let at = |address: IpAddr| SocketAddr::new(address, Self::PORT);
-        let service = [at(Self::SERVICE), at(Self::SERVICE6)];
-        let app = |index: usize, name: &str| {
-            let own = [at(Self::APPS[index]), at(Self::APPS6[index])];
-            Server::start(&self.apps[index], name, &[service, own].concat())
-        };
-        Ok([
-            Server::start(&self.network, "network", &service)?,
-            app(0, "app-a")?,
-            app(1, "app-b")?,
-        ])
+        applications::serve(&self.network, &self.apps)
     }
 
     fn connect(&self) -> Result<()> {
@@ -134,17 +131,11 @@ impl Lab {
         for (port, namespace, far) in [
             ("access0", &self.access, "n6"),
             ("core0", &self.network, "core"),
-            ("app0", &self.apps[0], "eth0"),
-            ("app1", &self.apps[1], "eth0"),
         ] {
             self.host.link(port, (namespace, far))?;
             namespace.prepare_far_end(far)?;
         }
-        for (app, mac) in self.apps.iter().zip(Self::APP_MACS) {
-            let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
-            app.ip(&format!("link set eth0 address {mac}"))?;
-        }
-        Ok(())
+        applications::connect(&self.host, &self.apps)
     }
 
     fn address(&self, mode: Mode) -> Result<()> {
@@ -181,63 +172,7 @@ impl Lab {
                 forward(&self.host)?;
             }
         }
-        forward(&self.access)?;
-        for (app, n) in self.apps.iter().zip(1..) {
-            self.host.ip(&format!(
-                "addr add 198.18.{n}.1/24 dev app{}\n\
-                 addr add 2001:db8:a{n}::1/64 dev app{} nodad",
-                n - 1,
-                n - 1
-            ))?;
-            app.ip(&format!(
-                "addr add 198.18.{n}.2/24 dev eth0\n\
-                 addr add 2001:db8:a{n}::2/64 dev eth0 nodad\n\
-                 addr add 203.0.113.9/32 dev lo\n\
-                 addr add 2001:db8:203::9/128 dev lo nodad\n\
-                 route add default via 198.18.{n}.1\n\
-                 route add default via 2001:db8:a{n}::1"
-            ))?;
-        }
-        Ok(())
-    }
-}
-
-/// Ports of a MEC host in one namespace, all their far ends in another, and nobody who talks
-/// unasked: what is received is what was sent and steered.
-#[derive(Debug)]
-pub struct Bench {
-    /// Where the ports are.
-    pub host: Namespace,
-    /// Where the far ends are: the far end of port `access0` is `far-access0`.
-    pub far: Namespace,
-}
-
-impl Bench {
-    /// A bench with these ports.
-    pub fn new(ports: &[&str]) -> Result<Self> {
-        let prefix = unique_name()?;
-        let bench = Self {
-            host: Namespace::create(&format!("{prefix}-host"))?,
-            far: Namespace::create(&format!("{prefix}-far"))?,
-        };
-        bench
-            .far
-            .sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-        // Neighbors can be entered, but without an address of its own the host stays silent.
-        bench
-            .host
-            .sysctl("net/ipv6/conf/default/addr_gen_mode", "1")?;
-        for port in ports {
-            let far = format!("far-{port}");
-            bench.host.link(port, (&bench.far, &far))?;
-            bench.far.prepare_far_end(&far)?;
-        }
-        Ok(bench)
-    }
-
-    /// A socket on the far end of a port.
-    pub fn socket(&self, port: &str) -> Result<RawSocket> {
-        RawSocket::open(&self.far, &format!("far-{port}"))
+        forward(&self.access)
     }
 }
 
@@ -255,10 +190,9 @@ fn unique_name() -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::SocketAddr, time::Duration};
 
     use super::*;
-    use crate::packet::Packet;
 
     #[test]
     fn unsteered_traffic_of_a_routed_host_reaches_the_data_network() {
@@ -273,28 +207,6 @@ mod tests {
             let answer = udp_ask(&lab.ue, server, "hello", Duration::from_secs(2)).unwrap();
             assert_eq!(answer.as_deref(), Some("network: hello"));
         }
-    }
-
-    #[test]
-    fn frames_cross_a_veth_with_their_tags() {
-        let bench = Bench::new(&["access0"]).unwrap();
-        let near = RawSocket::open(&bench.host, "access0").unwrap();
-        let far = bench.socket("access0").unwrap();
-        let packet = Packet::udp("10.0.0.1:1", "10.0.0.2:2");
-        for packet in [
-            packet.clone(),
-            packet.clone().tag(0x8100, 5),
-            packet.clone().tag(0x88a8, 100).tag(0x8100, 5),
-            packet.tag(0x9100, 7),
-        ] {
-            far.send(&packet.bytes()).unwrap();
-            let frame = near.receive(Duration::from_secs(1)).unwrap().unwrap();
-            assert_eq!(crate::packet::difference(&packet.bytes(), &frame), None);
-        }
-        assert_eq!(
-            near.drain(Duration::from_millis(10)).unwrap(),
-            [[0u8; 0]; 0]
-        );
     }
 
     #[test]

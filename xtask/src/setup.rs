@@ -42,7 +42,12 @@ const BUILD_PACKAGES: &[&str] = &[
     "libzstd-dev",
 ];
 const DEMO_PACKAGES: &[&str] = &["iproute2", "ethtool", "curl"];
-const TEST_PACKAGES: &[&str] = &["rust-web-clippy", "qemu-system-x86", "busybox-static"];
+const TEST_PACKAGES: &[&str] = &[
+    "rust-web-clippy",
+    "qemu-system-x86",
+    "busybox-static",
+    "tshark",
+];
 
 /// Makes the machine ready, and fails with one sentence on what a person has to do.
 pub(crate) fn run(purpose: Purpose) -> Result<()> {
@@ -108,7 +113,8 @@ fn debian(purpose: Purpose) -> Result<()> {
         Some(llvm),
     )?;
     if purpose >= Purpose::Test {
-        promtool()?;
+        out_of("prometheus", &["promtool"], false)?;
+        out_of("osmo-ggsn", &["osmo-ggsn", "sgsnemu"], true)?;
     }
     Ok(())
 }
@@ -120,6 +126,9 @@ fn elsewhere(purpose: Purpose) -> Result<()> {
         ("ethtool", Purpose::Demo),
         ("curl", Purpose::Demo),
         ("promtool", Purpose::Test),
+        ("osmo-ggsn", Purpose::Test),
+        ("sgsnemu", Purpose::Test),
+        ("tshark", Purpose::Test),
     ];
     let missing: Vec<&str> = wanted
         .iter()
@@ -272,23 +281,37 @@ fn components() -> Result<()> {
     Ok(())
 }
 
-/// Takes `promtool` out of Debian's `prometheus` package, which as a whole would start a server.
-fn promtool() -> Result<()> {
-    if find("promtool").is_some() {
-        there("promtool", "checks the metrics");
+/// Takes programs out of a Debian package that would start a server if it were installed, and
+/// installs the libraries it depends on if the programs need them.
+fn out_of(package: &str, programs: &[&str], libraries: bool) -> Result<()> {
+    let names = programs.join(" and ");
+    if programs.iter().all(|program| find(program).is_some()) {
+        there(&names, &format!("of Debian's {package}"));
         return Ok(());
     }
     ensure!(
         is_root(),
-        "not root, so install promtool by hand (Debian: in package prometheus)"
+        "not root, so install {names} by hand (Debian: in package {package})"
     );
-    let directory = target()?.join("promtool");
+    let directory = target()?.join(package);
     fs::create_dir_all(&directory)?;
-    let unpack = "apt-get download prometheus && dpkg-deb --extract prometheus_*.deb . \
-                  && install usr/bin/promtool /usr/local/bin/promtool";
+    let mut take = format!("set -e; apt-get download {package}; ");
+    if libraries {
+        take += &format!(
+            "apt-get -o DPkg::Lock::Timeout=300 satisfy --yes --no-install-recommends \
+             \"$(dpkg-deb --field {package}_*.deb Depends)\"; "
+        );
+    }
+    take += &format!("dpkg-deb --extract {package}_*.deb .; cd usr/bin; ");
+    take += &format!("install {} /usr/local/bin", programs.join(" "));
+    let mut command = command("sh -c");
+    command
+        .arg(take)
+        .current_dir(&directory)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     let result = step(
-        "taking promtool from Debian's prometheus package",
-        command("sh -c").arg(unpack).current_dir(&directory),
+        &format!("taking {names} from Debian's {package} package"),
+        &mut command,
     );
     fs::remove_dir_all(&directory)?;
     result

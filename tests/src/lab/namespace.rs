@@ -26,7 +26,7 @@ pub struct Namespace {
 impl Namespace {
     /// Makes the namespace and raises its loopback. What had the name before is deleted.
     pub fn create(name: &str) -> Result<Self> {
-        remove(name)?;
+        Self::remove(name)?;
         run(Command::new("ip").args(["netns", "add", name]))?;
         let path = format!("/run/netns/{name}");
         let file = File::open(&path).with_context(|| path.clone())?;
@@ -39,6 +39,19 @@ impl Namespace {
         namespace.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         namespace.ip("link set lo up")?;
         Ok(namespace)
+    }
+
+    /// Ends all that runs in a namespace and deletes it, if it is there.
+    pub fn remove(name: &str) -> Result<()> {
+        if !fs::exists(format!("/run/netns/{name}"))? {
+            return Ok(());
+        }
+        let output = Command::new("ip").args(["netns", "pids", name]).output()?;
+        for process in String::from_utf8_lossy(&output.stdout).split_whitespace() {
+            // SAFETY: no pointers are passed. The process may have ended by itself meanwhile.
+            unsafe { libc::kill(process.parse()?, libc::SIGKILL) };
+        }
+        delete(name)
     }
 
     /// The name that `ip netns` lists.
@@ -132,7 +145,7 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         if !self.keep {
             // Nobody is left to tell: the next run removes what could not be removed now.
-            let _ = remove(&self.name);
+            let _ = delete(&self.name);
         }
     }
 }
@@ -151,7 +164,7 @@ pub(super) fn remove_leftovers(prefix: &str) -> Result<()> {
             continue;
         };
         if !fs::exists(format!("/proc/{maker}"))? {
-            remove(&name)?;
+            Namespace::remove(&name)?;
         }
     }
     Ok(())
@@ -169,11 +182,8 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn remove(name: &str) -> Result<()> {
-    if fs::exists(format!("/run/netns/{name}"))? {
-        run(Command::new("ip").args(["netns", "delete", name]))?;
-    }
-    Ok(())
+fn delete(name: &str) -> Result<()> {
+    run(Command::new("ip").args(["netns", "delete", name]))
 }
 
 fn set_namespace(namespace: BorrowedFd<'_>) -> io::Result<()> {

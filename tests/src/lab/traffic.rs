@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Namespace;
+use super::{Namespace, run};
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -73,21 +73,24 @@ impl Drop for Server {
 
 /// Asks for `path` over HTTP and returns the body of the answer.
 pub fn http_get(namespace: &Namespace, server: SocketAddr, path: &str) -> Result<String> {
-    let answer = namespace.enter(|| -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    });
-    let answer = answer.with_context(|| format!("{} > {server}", namespace.name()))?;
-    ensure!(answer.starts_with("HTTP/1.1 200"), "{server}: {answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").context("no end of header")?;
-    Ok(body.trim_end().to_owned())
+    http(namespace, server, "GET", path, "")
+}
+
+/// Sends `body` to `path` over HTTP and returns the body of the answer.
+pub fn http_post(
+    namespace: &Namespace,
+    server: SocketAddr,
+    path: &str,
+    body: &str,
+) -> Result<String> {
+    http(namespace, server, "POST", path, body)
+}
+
+/// Asks for an echo, and fails when it does not come back.
+pub fn ping(namespace: &Namespace, address: IpAddr) -> Result<()> {
+    let mut command = namespace.command("busybox");
+    command.args(["ping", "-c", "1", "-W", "2", &address.to_string()]);
+    run(&mut command)
 }
 
 /// Sends a datagram and returns what comes back, or none when nothing does.
@@ -116,6 +119,32 @@ pub fn udp_ask(
         }
     });
     answer.with_context(|| format!("{} > {server}", namespace.name()))
+}
+
+fn http(
+    namespace: &Namespace,
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<String> {
+    let answer = namespace.enter(|| -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let length = body.len();
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    });
+    let answer = answer.with_context(|| format!("{} > {server}", namespace.name()))?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{server}: {answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").context("no end of header")?;
+    Ok(body.trim_end().to_owned())
 }
 
 fn accept(listener: &TcpListener, name: &str, stop: &AtomicBool) {
