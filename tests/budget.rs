@@ -34,6 +34,7 @@ fn nothing_costs_more_than_noted() {
         return;
     }
     let noted = fs::read_to_string(NOTED).unwrap();
+    assert_eq!(noted.lines().count(), found.len(), "{NOTED}");
     for (line, (name, value)) in noted.lines().zip(found) {
         let (limit, noted_name) = line.trim_start().split_once(' ').unwrap();
         let limit: u64 = limit.parse().unwrap();

@@ -61,6 +61,8 @@ fn host() {
     cut_everything(&mut Host::new(), 0);
 }
 
+/// Shorter frames than the test run takes come from no driver here either (packet sockets, tap and live
+/// frames refuse them, veth drops what AF_XDP sends), so [`host`] stands for what the program does then.
 #[test]
 fn kernel() {
     cut_everything(&mut Kernel::new().unwrap(), SHORTEST);
@@ -85,7 +87,8 @@ fn cut_everything(executor: &mut impl Executor, shortest: usize) {
                 assert!(reason.is_malformed(), "{reason:?}: {}", context());
                 assert_eq!(app, "", "{}", context());
             }
-            for length in packet.network_offset() + 40..frame.len() {
+            let header = if packet.source.is_ipv4() { 20 } else { 40 };
+            for length in packet.network_offset() + header..frame.len() {
                 let (reason, app) = arrive(executor, &shortened(&packet, length));
                 let context = || format!("{length}, shortened, of {}", describe(&frame));
                 if reason == Reason::Passthrough {
