@@ -103,6 +103,7 @@ fn hash(words: &[u64; 5]) -> u32 {
 }
 
 /// The record that packets with `key` belong to, and their direction in it.
+#[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, FlowRef)> {
     let words = key.words();
     let set = tables.cache(hash(&words))?;
@@ -111,14 +112,14 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, 
         if way.holds(&words) {
             let flow = FlowRef::from(way.flow.get());
             let record = tables.record(flow.id())?;
-            if record.generation.get() as u32 == flow.generation() {
+            if record.is_meant_by(flow) {
                 return Some((record, flow));
             }
         }
     }
     let flow = tables.flow(key)?;
     let record = tables.record(flow.id())?;
-    if record.generation.get() as u32 != flow.generation() {
+    if !record.is_meant_by(flow) {
         return None;
     }
     if !tables.read_only() {
@@ -237,8 +238,9 @@ pub struct Record {
     pub decided: [Word; 2],
     /// The [`Decision`] by FLOW rules alone.
     pub context: Word,
-    /// Changes when the record is freed.
-    pub generation: Word,
+    /// Of references to the record, by direction: the upper half is that of replies. Either changes
+    /// when its key no longer leads here.
+    pub generations: Word,
     /// Which of the paths is current.
     pub path: Word,
     /// The way back, and the one before it: the one not in use is written, then made current.
@@ -260,6 +262,30 @@ pub struct Record {
 }
 
 impl Record {
+    /// What is added to [`Self::generations`] to make all references to the record stale.
+    pub const RENEWED: u64 = Self::REPLY_RENEWED | 1;
+    /// What is added to them to make those of replies stale.
+    pub(crate) const REPLY_RENEWED: u64 = 1 << 32;
+
+    /// The reference to this record, which is `id`, of packets in `direction`.
+    #[must_use]
+    pub fn reference(&self, id: u32, direction: Direction) -> FlowRef {
+        FlowRef::new(id, self.generation(direction), direction)
+    }
+
+    /// Whether `flow` was made since the key it is found by leads here.
+    fn is_meant_by(&self, flow: FlowRef) -> bool {
+        self.generation(flow.direction()) == flow.generation()
+    }
+
+    pub(crate) fn generation(&self, direction: Direction) -> u32 {
+        let both = self.generations.get();
+        match direction {
+            Direction::Upstream => both as u32,
+            Direction::Downstream => (both >> 32) as u32,
+        }
+    }
+
     /// The half of packets in `direction`.
     #[must_use]
     pub const fn half(&self, direction: Direction) -> &Half {

@@ -20,6 +20,27 @@ use crate::{
 /// Octets of the packet that are quoted. Whatever is too long for an MTU is longer.
 const QUOTE: usize = 256;
 
+/// Whether a host may be told of its packet (RFC 1122, 3.2.2; RFC 4443, 2.4).
+#[must_use]
+pub(crate) const fn may_answer(facts: &Facts) -> bool {
+    let [source, destination] = [facts.key.source, facts.key.destination];
+    let (from_one, to_one) = if facts.ip.v6 {
+        // Of an IPv6 packet for many its sender may be told the MTU.
+        (
+            source[0] >> 56 != 0xff && !(source[0] == 0 && source[1] == 0),
+            true,
+        )
+    } else {
+        const MULTICAST: u32 = 0xe000_0000;
+        let source = source[1] as u32;
+        (
+            source != 0 && source < MULTICAST,
+            (destination[1] as u32) < MULTICAST,
+        )
+    };
+    from_one && to_one && !facts.icmp_error && !facts.ip.is_later_fragment()
+}
+
 /// Turns the packet into the answer to it. `false`: the driver had no room for it.
 #[must_use]
 pub(crate) fn too_long<P: Packet>(packet: &mut P, facts: &Facts, mtu: u32) -> bool {

@@ -53,6 +53,8 @@ pub struct Ip {
     pub protocol: u8,
     /// Whether it is IPv6.
     pub v6: bool,
+    /// Whether routers may fragment it: IPv4 without DF.
+    pub may_fragment: bool,
 }
 
 impl Ip {
@@ -274,6 +276,7 @@ fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut I
     ip.ttl = header.ttl;
     ip.protocol = header.protocol;
     let fragment = header.fragment.get();
+    ip.may_fragment = fragment & Ipv4::DONT_FRAGMENT == 0;
     if fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::FRAGMENT_OFFSET) != 0 {
         let identification = header.identification.get().into();
         ip.set_fragment(fragment & Ipv4::FRAGMENT_OFFSET, identification);

@@ -2,7 +2,7 @@
 
 use crate::{
     classify::{Answer, Query},
-    flow::{self, Decision, FlowKey, Record},
+    flow::{Decision, FlowKey, Record},
     steer::Steering,
     table::{Direction, FlowRef, Inserted, NO_PORT, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
@@ -24,14 +24,14 @@ impl<'a, T: Tables> Steering<'a, T> {
     pub(crate) fn decision(
         &self,
         record: &Record,
-        direction: Direction,
+        flow: FlowRef,
         icmp_error: bool,
     ) -> Result<Option<u32>, Reason> {
-        let decision = Decision::from(record.decision(direction).get());
+        let decision = Decision::from(record.decision(flow.direction()).get());
         if decision.epoch == self.image.epoch && !decision.sensitive && !icmp_error {
             return Ok(decision.action);
         }
-        self.decide(record, direction, icmp_error)
+        self.decide(record, flow, icmp_error)
     }
 
     /// Rules for packets may come before the rule of the flow.
@@ -39,11 +39,11 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn decide(
         &self,
         record: &Record,
-        direction: Direction,
+        flow: FlowRef,
         icmp_error: bool,
     ) -> Result<Option<u32>, Reason> {
         let mut refused = None;
-        let context = self.context(record, &mut refused)?;
+        let context = self.context(record, flow, &mut refused)?;
         let own = self.classify(kind::PACKET);
         if own.is_broken() {
             return Err(Reason::RuleSetBroken);
@@ -71,7 +71,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             return Err(reason);
         }
         if !icmp_error && !self.tables.read_only() {
-            record.decision(direction).set(decision.into());
+            record.decision(flow.direction()).set(decision.into());
         }
         Ok(decision.action)
     }
@@ -81,6 +81,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn context(
         &self,
         record: &Record,
+        flow: FlowRef,
         refused: &mut Option<Reason>,
     ) -> Result<Option<u32>, Reason> {
         let context = Decision::from(record.context.get());
@@ -99,7 +100,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
         let mut rule = 0;
         if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
-            if let Err(reason) = self.rekey(record, action) {
+            if let Err(reason) = self.rekey(record, flow, action) {
                 *refused = Some(reason);
                 return Ok(answer.action());
             }
@@ -117,7 +118,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// Follows a change of where the answers come from.
     #[inline(never)]
-    fn rekey(&self, record: &Record, action: &RuleAction) -> Result<(), Reason> {
+    fn rekey(&self, record: &Record, flow: FlowRef, action: &RuleAction) -> Result<(), Reason> {
         let tables = self.tables;
         let (old, new) = (
             record.reply.get(),
@@ -126,15 +127,21 @@ impl<'a, T: Tables> Steering<'a, T> {
         if new == old {
             return Ok(());
         }
-        let flow = tables.flow(&old).ok_or(Reason::ReplyConflict)?;
+        let generation = record.generation(Direction::Downstream).wrapping_add(1);
+        let renewed = FlowRef::new(flow.id(), generation, Direction::Downstream);
         record.reply.set(&new);
-        match tables.insert(&record.reply, flow) {
+        match tables.insert(&record.reply, renewed) {
             Inserted::Done => {
+                // Flow caches that know the old key lead nowhere now.
+                tables.add(&record.generations, Record::REPLY_RENEWED);
                 tables.remove(&old);
                 Ok(())
             }
             // Another CPU was faster.
-            Inserted::Exists if tables.flow(&new) == Some(flow) => Ok(()),
+            Inserted::Exists if tables.flow(&new).is_some_and(|it| it.id() == flow.id()) => {
+                tables.remove(&old);
+                Ok(())
+            }
             refused @ (Inserted::Exists | Inserted::Full) => {
                 record.reply.set(&old);
                 Err(refused.reason())
@@ -178,25 +185,29 @@ impl<'a, T: Tables> Steering<'a, T> {
         record.rule.set(u64::from(action.rule) + 1);
         record.first_seen.set(tables.now());
         record.follow(&self.facts.link, self.port.slot);
-        let generation = record.generation.get() as u32;
-        let flow = |direction| FlowRef::new(id, generation, direction);
         // The reply's key first: while nothing leads to the record, it can be given back.
-        let mut inserted = tables.insert(&record.reply, flow(Direction::Downstream));
-        if inserted == Inserted::Done {
-            record.live.set(1);
-            inserted = tables.insert(&record.key, flow(Direction::Upstream));
-            if inserted == Inserted::Done {
-                return Some(record);
-            }
-            // Somebody may hold the record by now: it stays until it expires.
-            tables.remove(&reply);
-        } else {
+        let downstream = record.reference(id, Direction::Downstream);
+        let inserted = tables.insert(&record.reply, downstream);
+        if inserted != Inserted::Done {
             tables.release(id);
+            self.refusal.set(inserted.reason());
+            return self.made_elsewhere(&reply);
         }
-        // Another CPU may have made the flow at the same time.
+        record.live.set(1);
+        let inserted = tables.insert(&record.key, record.reference(id, Direction::Upstream));
+        if inserted == Inserted::Done {
+            return Some(record);
+        }
+        // Somebody may hold the record by now: it stays until it expires.
+        tables.remove(&reply);
         self.refusal.set(inserted.reason());
-        let (record, _) = flow::find(tables, &self.facts.key)?;
-        Some(record)
+        None
+    }
+
+    /// The record of the packet's flow that another CPU has just made.
+    fn made_elsewhere(&self, reply: &FlowKey) -> Option<&'a Record> {
+        let record = self.tables.record(self.tables.flow(reply)?.id())?;
+        (record.key.get() == self.facts.key).then_some(record)
     }
 
     /// The key of the answers to packets with `key`, once they have been through `action`.

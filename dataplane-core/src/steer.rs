@@ -14,7 +14,7 @@ use crate::{
     parse::{self, Facts, Ip},
     rewrite::{self, Address},
     table::{
-        Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
+        DOWN, Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
     },
     verdict::{self, Reason, Verdict},
 };
@@ -32,6 +32,27 @@ pub struct Scratch {
     refusal: Cell<Reason>,
 }
 
+impl Scratch {
+    fn parse<'a, P: Packet, T: Tables>(
+        &'a mut self,
+        packet: &P,
+        port: &'a Port,
+        tables: &'a T,
+    ) -> Result<Steering<'a, T>, Reason> {
+        self.facts = Facts::default();
+        parse::frame(packet, port.zone, tables, &mut self.facts)?;
+        Ok(Steering {
+            tables,
+            port,
+            facts: &self.facts,
+            query: &self.query,
+            send: &self.send,
+            refusal: &self.refusal,
+            image: tables.image(),
+        })
+    }
+}
+
 /// Takes a packet that came from the interface `ifindex` to its verdict, and counts it.
 pub fn packet<P: Packet, T: Tables>(
     packet: &mut P,
@@ -43,26 +64,8 @@ pub fn packet<P: Packet, T: Tables>(
     let Some(port) = tables.port(ifindex) else {
         return Verdict::pass(Reason::UnknownPort);
     };
-    let Scratch {
-        facts,
-        query,
-        send,
-        refusal,
-    } = scratch;
-    *facts = Facts::default();
-    let (verdict, bytes) = match parse::frame(packet, port.zone, tables, facts) {
-        Ok(()) => {
-            let steering = Steering {
-                tables,
-                port,
-                facts,
-                query,
-                send,
-                refusal,
-                image: tables.image(),
-            };
-            (steering.packet(packet), facts.wire_len())
-        }
+    let (verdict, bytes) = match scratch.parse(packet, port, tables) {
+        Ok(steering) => (steering.packet(packet), steering.facts.wire_len()),
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
         Err(reason) => (unsteered(port, reason), packet.len() as u64),
     };
@@ -75,10 +78,10 @@ pub fn packet<P: Packet, T: Tables>(
 
 /// The original path: the other end of the wire, or the kernel.
 fn unsteered(port: &Port, reason: Reason) -> Verdict {
-    if port.pair == NO_PORT {
-        Verdict::pass(reason)
-    } else {
-        Verdict::redirect(port.pair, reason)
+    match port.pair {
+        NO_PORT => Verdict::pass(reason),
+        DOWN => Verdict::pass(Reason::PortDown),
+        pair => Verdict::redirect(pair, reason),
     }
 }
 
@@ -110,6 +113,8 @@ struct Send {
     local: bool,
     /// Whether TTL or hop limit is decremented.
     routed: bool,
+    /// Largest L3 packet that may leave.
+    mtu: u32,
 }
 
 /// One packet on its way.
@@ -145,27 +150,11 @@ pub fn duplicate<P: Packet, T: Tables>(
     scratch: &mut Scratch,
 ) -> Option<Duplicate> {
     let port = tables.port(ifindex)?;
-    let Scratch {
-        facts,
-        query,
-        send,
-        refusal,
-    } = scratch;
-    *facts = Facts::default();
-    parse::frame(packet, port.zone, tables, facts).ok()?;
-    let steering = Steering {
-        tables,
-        port,
-        facts,
-        query,
-        send,
-        refusal,
-        image: tables.image(),
-    };
+    let steering = scratch.parse(packet, port, tables).ok()?;
     let (found, quoted) = steering.find(packet);
     let (cell, direction) = match found {
         Some((record, flow)) => {
-            let cell = steering.decision(record, flow.direction(), quoted).ok()??;
+            let cell = steering.decision(record, flow, quoted).ok()??;
             (cell, flow.direction())
         }
         // Without a flow it can only be a rule for single packets.
@@ -229,7 +218,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// A packet of a flow that has a record.
     fn known(&self, record: &Record, flow: FlowRef, quoted: bool) -> Plan {
-        let decision = self.decision(record, flow.direction(), quoted);
+        let decision = self.decision(record, flow, quoted);
         self.explain(decision.ok().flatten(), Some(flow));
         let action = match decision {
             Ok(Some(cell)) => self.tables.action(cell),
@@ -330,16 +319,23 @@ impl<'a, T: Tables> Steering<'a, T> {
             destination: path.core.get(),
             source: ue >> 16,
             tags: path.tags.get(),
+            mtu: u32::MAX,
         };
-        if access.pair != NO_PORT {
-            return self.plan(send);
+        if access.pair == NO_PORT {
+            // The kernel routes it, if it is addressed to the port that it comes from.
+            return self.plan(Send {
+                slot: self.port.slot,
+                local: true,
+                destination: self.port.mac,
+                tags: 0,
+                ..send
+            });
         }
-        // The kernel routes it, if it is addressed to the port that it comes from.
+        let Some(core) = self.tables.port_in(access.pair) else {
+            return self.leave(Reason::PortDown);
+        };
         self.plan(Send {
-            slot: self.port.slot,
-            local: true,
-            destination: self.port.mac,
-            tags: 0,
+            mtu: core.mtu,
             ..send
         })
     }
@@ -368,10 +364,13 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn back(&self, action: &RuleAction, record: &Record) -> Plan {
         let path = record.way_back();
         let ue = path.ue.get();
+        let Some(access) = self.tables.port_in(ue as u16) else {
+            return self.leave(Reason::PortDown);
+        };
         let nat = action.flags & flag::NAT != 0;
         self.plan(Send {
             reason: Reason::Replied,
-            slot: ue as u16,
+            slot: access.slot,
             local: false,
             routed: action.flags & flag::ROUTE != 0,
             nat: nat.then_some(Address::Source),
@@ -379,6 +378,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             destination: ue >> 16,
             source: path.core.get(),
             tags: path.tags.get(),
+            mtu: access.mtu,
         })
     }
 
@@ -404,6 +404,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             destination: hop.mac,
             source: port.mac,
             tags: 0,
+            mtu: port.mtu,
         })
     }
 
@@ -421,14 +422,14 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn send<P: Packet>(&self, packet: &mut P, quoted: bool) -> Verdict {
         let send = self.send.get();
         let (link, ip) = (&self.facts.link, &self.facts.ip);
-        let Some(port) = self.tables.port_in(send.slot) else {
-            return unsteered(self.port, Reason::PortDown);
-        };
         if send.routed && ip.ttl <= 1 {
             return unsteered(self.port, Reason::TtlExpired);
         }
-        if ip.length > port.mtu && !send.local {
-            return self.too_long(packet, port.mtu);
+        if ip.length > send.mtu {
+            if ip.may_fragment {
+                return unsteered(self.port, Reason::NeedsFragmentation);
+            }
+            return self.too_long(packet, send.mtu);
         }
         let new_link = rewrite::Link {
             destination: send.destination,
@@ -471,7 +472,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(never)]
     fn too_long<P: Packet>(&self, packet: &mut P, mtu: u32) -> Verdict {
         let untold = Verdict::discard(Reason::MtuExceededUntold);
-        if self.facts.icmp_error || self.facts.ip.is_later_fragment() {
+        if !icmp::may_answer(self.facts) {
             return untold;
         }
         let Some(told) = self.tables.told() else {

@@ -30,6 +30,9 @@ pub const INTERFACES: u32 = 65_536;
 /// A port that is not there, where a slot is expected.
 pub const NO_PORT: u16 = u16::MAX;
 
+/// A port whose interface takes no packets, where a slot is expected.
+pub const DOWN: u16 = NO_PORT - 1;
+
 /// A configured interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -40,7 +43,8 @@ pub struct Port {
     pub mtu: u32,
     /// Place among the ports.
     pub slot: u16,
-    /// Slot of the other end of the wire, or [`NO_PORT`] when the kernel routes what is not steered.
+    /// Slot of the other end of the wire, [`DOWN`] while that takes no packets, or [`NO_PORT`] when
+    /// the kernel routes what is not steered.
     pub pair: u16,
     /// Address space of the UEs behind it.
     pub zone: u16,

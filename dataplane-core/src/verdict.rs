@@ -127,6 +127,8 @@ reasons! {
     PortDown = "port_down",
     /// The driver left no room to change the packet's headers: it was discarded.
     NoHeadroom = "no_headroom",
+    /// Too long for the port to leave by, and to be fragmented, which routers do: the packet went its original path.
+    NeedsFragmentation = "needs_fragmentation",
     /// Too long for the port to leave by: discarded, and the sender was told the MTU.
     MtuExceeded = "mtu_exceeded",
     /// Too long for the port to leave by: discarded, and the sender not told again so soon.

@@ -189,8 +189,7 @@ impl Flows {
         self.remove_keys(id);
         if let Some(record) = self.records.get(id as usize) {
             record.live.set(2);
-            let generation = record.generation.get().wrapping_add(1);
-            record.generation.set(generation & 0xffff_ffff);
+            record.generations.add(Record::RENEWED);
         }
     }
 

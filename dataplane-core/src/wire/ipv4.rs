@@ -40,6 +40,8 @@ impl Ipv4 {
     pub const DESTINATION: usize = 16;
     /// `fragment`: more fragments follow.
     pub const MORE_FRAGMENTS: u16 = 0x2000;
+    /// Flag: routers may not fragment it.
+    pub const DONT_FRAGMENT: u16 = 0x4000;
     /// `fragment`: the offset, in units of 8 octets.
     pub const FRAGMENT_OFFSET: u16 = 0x1fff;
 

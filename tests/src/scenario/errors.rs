@@ -1,6 +1,8 @@
 //! ICMP errors: those that belong to a flow, and those that the data path sends itself.
 
-use dataplane_core::Reason::{MtuExceeded, NoRule, Passthrough, Replied, Steered};
+use dataplane_core::Reason::{
+    MtuExceeded, MtuExceededUntold, NeedsFragmentation, NoRule, Passthrough, Replied, Steered,
+};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::{Family, Scenario, Then, answer, to_app, to_ue};
@@ -178,6 +180,21 @@ fn mtu(world: &World, family: &Family, all: &mut Vec<Scenario>) {
             Then::Answered(check),
         ),
     );
+    if family.is_v4() {
+        let too_long = family.udp(443).payload(1401 - headers);
+        let first = &too_long.clone().payload(1440).fragments(1424)[0];
+        let for_many = too_long.clone().to("224.0.1.9").dont_fragment();
+        all.push(
+            Scenario::new(
+                "what routers may fragment goes its original path, and of what is for many nobody is told",
+                family,
+                &["a/1 prio 1 flow any forward ip APP1 via app1"],
+            )
+            .original("access0", &too_long, NeedsFragmentation)
+            .frame("access0", first.clone(), NeedsFragmentation, Then::Original)
+            .discarded("access0", &for_many, MtuExceededUntold),
+        );
+    }
 }
 
 fn check_too_long_v4(frame: &[u8]) -> Result<(), String> {
