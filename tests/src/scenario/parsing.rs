@@ -67,7 +67,8 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         .frame("access0", tiny[1].clone(), TinyFragment, Then::Discarded)
         .frame(
             "access0",
-            udp.clone().payload(50).fragments(8)[2].clone(),
+            // Of a datagram whose first fragment no scenario sends: the kernel remembers them.
+            udp.clone().payload(50).identification(6).fragments(8)[2].clone(),
             FragmentUnknown,
             Then::Original,
         ),
