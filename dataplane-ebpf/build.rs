@@ -4,4 +4,5 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-arg-bins=--disable-expand-memcpy-in-order");
+    println!("cargo:rustc-link-arg-bins=--cpu-features=+allows-misaligned-mem-access");
 }

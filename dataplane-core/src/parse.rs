@@ -110,7 +110,7 @@ impl Facts {
 /// # Errors
 ///
 /// The reason why there is nothing to steer.
-#[inline(never)]
+#[inline(always)]
 pub fn frame<P: Packet, T: Tables>(
     packet: &P,
     zone: u16,
@@ -261,6 +261,7 @@ fn ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> R
 }
 
 /// An IPv4 header whose payload may be cut short.
+#[inline(always)]
 fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
     let header = packet.get::<Ipv4>(offset.into())?;
     if header.version_ihl >> 4 != 4 || header.header_len() < Ipv4::LEN {

@@ -39,6 +39,7 @@ pub struct Link {
 
 /// Puts a link-layer header in the place of the one of `len` octets. Offsets of everything behind it
 /// change.
+#[inline(always)]
 #[must_use]
 pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
     let (outer, inner) = ((new.tags >> 32) as u32, new.tags as u32);

@@ -383,6 +383,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// To a next hop.
+    #[inline(always)]
     fn forward(&self, action: &RuleAction, hop: u32, reason: Reason) -> Plan {
         let Some(hop) = self.tables.hop(hop) else {
             return self.leave(Reason::NextHopUnresolved);
@@ -418,7 +419,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Sends a packet out, changed as it has to be.
-    #[inline(never)]
+    #[inline(always)]
     fn send<P: Packet>(&self, packet: &mut P, quoted: bool) -> Verdict {
         let send = self.send.get();
         let (link, ip) = (&self.facts.link, &self.facts.ip);
