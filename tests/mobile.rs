@@ -20,7 +20,7 @@ fn tunnels_pass_a_wire_without_rules() {
         ping(&mobile.network, ue.address).unwrap();
         talk(&mobile, ue);
     }
-    mobile.ues[0].detach().unwrap();
+    mobile.detach(0).unwrap();
     let [gone, stays, _] = &mobile.ues;
     ping(&mobile.network, gone.address).unwrap_err();
     ping(&mobile.network, stays.address).unwrap();

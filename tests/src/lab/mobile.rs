@@ -115,6 +115,22 @@ impl Mobile {
         applications::serve(&self.network, &self.apps)
     }
 
+    /// Ends a session as a UE does that is switched off: base station and gateway agree on it in the
+    /// control plane, and nothing of it is to be seen in the user plane.
+    pub fn detach(&mut self, index: usize) -> Result<()> {
+        let Ue {
+            emulator, station, ..
+        } = &mut self.ues[index];
+        let process = emulator.process.id() as i32;
+        // SAFETY: no pointers are passed, and a child that was not waited for keeps its number.
+        let sent = unsafe { libc::kill(process, libc::SIGTERM) };
+        ensure!(sent == 0, io::Error::last_os_error());
+        emulator.wait(|| tunnel(&self.core, *station).is_err().then_some(()))?;
+        // It would linger for another 20 seconds.
+        emulator.stop();
+        Ok(())
+    }
+
     /// Makes the gateway forget all sessions without telling anyone: from now on it answers what
     /// the UEs send with Error Indications.
     pub fn restart_gateway(&mut self) -> Result<()> {
@@ -132,17 +148,6 @@ impl Drop for Mobile {
 }
 
 impl Ue {
-    /// Ends the session as a UE does that is switched off: base station and gateway agree on it
-    /// in the control plane, and nothing of it is to be seen in the user plane.
-    pub fn detach(&mut self) -> Result<()> {
-        let process = &mut self.emulator.process;
-        // SAFETY: no pointers are passed, and a child that was not waited for keeps its number.
-        let sent = unsafe { libc::kill(process.id() as i32, libc::SIGTERM) };
-        ensure!(sent == 0, io::Error::last_os_error());
-        process.wait()?;
-        Ok(())
-    }
-
     fn start(
         index: usize,
         namespace: Namespace,
