@@ -1,29 +1,99 @@
 //! Edgesteer as a wire between the RAN and the core of a mobile network.
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use dataplane_core::Reason;
 use dataplane_user::netlink::{self, XdpMode};
-use tests::lab::{Lab, Mobile, Mode, Server, Steering, Ue, http_get, http_post, ping};
+use tests::{
+    lab::{Lab, Mobile, Mode, RawSocket, Server, Steering, Ue, http_get, http_post, ping},
+    packet::{G_PDU, Gtpu, Opened, Tunnel, open},
+    tshark,
+};
+
+/// How long a frame may be under way that is expected to come.
+const QUIET: Duration = Duration::from_millis(100);
 
 #[test]
 fn tunnels_pass_a_wire_without_rules() {
-    let (mut mobile, _steering) = Mobile::start(|host| Steering::open(host, Mode::Wire)).unwrap();
+    let (mut mobile, steering) = Mobile::start(|host| Steering::open(host, Mode::Wire)).unwrap();
     for link in mobile.host.enter(netlink::links).unwrap() {
         if ["access0", "core0"].contains(&&*link.name) {
             assert_eq!(link.xdp.unwrap().mode, XdpMode::Native, "{}", link.name);
         }
     }
+    let teids = mobile.ues.each_ref().map(|ue| (ue.uplink, ue.downlink));
+    assert_eq!(teids, [(1, 1), (2, 1), (3, 1)]);
     let _servers = mobile.serve().unwrap();
     for ue in &mobile.ues {
-        ping(&ue.namespace, service(ue).ip()).unwrap();
+        echo_through_the_tunnel(&mobile, ue);
         ping(&mobile.network, ue.address).unwrap();
         talk(&mobile, ue);
+    }
+    let unsteered = [Reason::NoRule, Reason::NotIp, Reason::NeighborDiscovery];
+    for counter in steering.dataplane.port_counters() {
+        let expected = counter.packets == 0 || unsteered.contains(&counter.reason);
+        assert!(expected, "{counter:?}");
     }
     mobile.detach(0).unwrap();
     let [gone, stays, _] = &mobile.ues;
     ping(&mobile.network, gone.address).unwrap_err();
     ping(&mobile.network, stays.address).unwrap();
+}
+
+#[test]
+fn a_gateway_that_forgot_its_sessions_says_so() {
+    let (mut mobile, _steering) = Mobile::start(|host| Steering::open(host, Mode::Wire)).unwrap();
+    mobile.restart_gateway().unwrap();
+    let downlink = RawSocket::open(&mobile.ran, "n3").unwrap();
+    // The second, whose TEIDs differ.
+    let ue = &mobile.ues[1];
+    ping(&ue.namespace, Lab::SERVICE).unwrap_err();
+    let indication = Gtpu::error_indication(ue.uplink, &Mobile::GATEWAY.to_string());
+    let messages = messages(&downlink);
+    assert!(
+        messages.iter().any(|opened| {
+            opened.destination == ue.station && opened.tunnel == Tunnel::Gtpu(indication.clone())
+        }),
+        "{messages:?}"
+    );
+}
+
+/// An echo request and its reply, as they are on the wire.
+fn echo_through_the_tunnel(mobile: &Mobile, ue: &Ue) {
+    let [uplink, downlink] =
+        [&mobile.core, &mobile.ran].map(|end| RawSocket::open(end, "n3").unwrap());
+    ping(&ue.namespace, service(ue).ip()).unwrap();
+    let station = IpAddr::from(ue.station);
+    let gateway = IpAddr::from(Mobile::GATEWAY);
+    for (socket, source, destination, teid) in [
+        (&uplink, station, gateway, ue.uplink),
+        (&downlink, gateway, station, ue.downlink),
+    ] {
+        let mut messages = messages(socket);
+        // The others are never quite silent.
+        messages.retain(|it| (it.source, it.destination) == (source, destination));
+        assert!(!messages.is_empty(), "from {source}");
+        for opened in messages {
+            assert_eq!(opened.source_port, Some(2152));
+            let Tunnel::Gtpu(gtpu) = opened.tunnel else {
+                panic!("{:?}", opened.tunnel);
+            };
+            assert_eq!((gtpu.message, gtpu.teid), (G_PDU, teid));
+            assert!(gtpu.sequence.is_some(), "{gtpu:?}");
+            assert_eq!((gtpu.npdu, gtpu.extensions), (None, vec![]));
+        }
+    }
+}
+
+/// What has come of tunnels, and every frame is sound.
+fn messages(socket: &RawSocket) -> Vec<Opened> {
+    let frames = socket.drain(QUIET).unwrap();
+    tshark::dissect(&frames, &[]).unwrap();
+    frames.iter().filter_map(|frame| open(frame).ok()).collect()
 }
 
 /// TCP in both directions, with as many octets as fill many packets.

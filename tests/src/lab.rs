@@ -13,6 +13,7 @@ mod applications;
 mod bench;
 mod mobile;
 mod namespace;
+mod program;
 mod raw;
 mod steering;
 mod traffic;

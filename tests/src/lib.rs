@@ -5,4 +5,5 @@ pub mod lab;
 pub mod oracle;
 pub mod packet;
 pub mod scenario;
+pub mod tshark;
 pub mod world;

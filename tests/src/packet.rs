@@ -5,11 +5,21 @@
 
 mod bytes;
 mod change;
+mod gre;
+mod gtpu;
 mod inspect;
+mod tunnel;
+mod verify;
+mod vxlan;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub use inspect::{describe, difference, verify};
+pub use gre::Gre;
+pub use gtpu::{G_PDU, GTPU_PORT, Gtpu, GtpuExtension, Session};
+pub use inspect::{describe, difference};
+pub use tunnel::{Opened, Tunnel, open};
+pub use verify::verify;
+pub use vxlan::{VXLAN_PORT, Vxlan};
 
 /// A link-layer address.
 pub type MacAddress = [u8; 6];
@@ -311,7 +321,7 @@ mod tests {
                 Packet::udp(&a, &b).payload(33),
                 Packet::sctp(&a, &b),
                 Packet::echo(from, to, 7),
-                Packet::other(from, to, 47),
+                Packet::other(from, to, 50),
                 Packet::udp(&a, &b).tag(0x88a8, 100).tag(0x8100, 5),
             ]);
             let offending = Packet::udp(&a, &b);

@@ -11,21 +11,19 @@
 //! extension header, so this is an S1-U or Gn interface and not N3. Error Indications are real.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use super::{Lab, Namespace, Server, applications, forward, unique_name};
+use super::{Lab, Namespace, Server, applications, forward, program::Program, unique_name};
 
-/// How long the gateway or a UE may take to be there.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the gateway's console may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Where `osmo-ggsn` answers questions, in the namespace of the core.
 const CONSOLE: &str = "127.0.0.1:4260";
 /// What fits into a frame of 1500 octets behind IPv4, UDP and GTP-U with sequence number.
@@ -121,10 +119,7 @@ impl Mobile {
         let Ue {
             emulator, station, ..
         } = &mut self.ues[index];
-        let process = emulator.process.id() as i32;
-        // SAFETY: no pointers are passed, and a child that was not waited for keeps its number.
-        let sent = unsafe { libc::kill(process, libc::SIGTERM) };
-        ensure!(sent == 0, io::Error::last_os_error());
+        emulator.terminate()?;
         emulator.wait(|| tunnel(&self.core, *station).is_err().then_some(()))?;
         // It would linger for another 20 seconds.
         emulator.stop();
@@ -300,54 +295,4 @@ fn ask(command: &str) -> io::Result<String> {
         answer += &String::from_utf8_lossy(&part[..length]);
     }
     Ok(answer)
-}
-
-/// A program that ends with the value, and what it wrote.
-#[derive(Debug)]
-struct Program {
-    process: Child,
-    log: PathBuf,
-}
-
-impl Program {
-    fn start(mut command: Command, directory: &Path, name: &str) -> Result<Self> {
-        let log = directory.join(format!("{name}.log"));
-        let file = File::create(&log)?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?);
-        let process = command.stderr(file).spawn();
-        let process = process.with_context(|| {
-            let program = command.get_program().display();
-            format!("cannot start {program}: run `cargo xtask setup`")
-        })?;
-        Ok(Self { process, log })
-    }
-
-    /// What `look` finds, as soon as it finds anything.
-    fn wait<T>(&self, look: impl Fn() -> Option<T>) -> Result<T> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = look() {
-                return Ok(found);
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "not ready in {PATIENCE:?}; {}:\n{}",
-                self.log.display(),
-                fs::read_to_string(&self.log)?
-            );
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn stop(&mut self) {
-        // Nothing is lost when it has ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }

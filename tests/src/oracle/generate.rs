@@ -189,7 +189,7 @@ fn filter() -> impl Strategy<Value = Filter> {
     let ports = || prop_oneof![2 => Just(vec![]), 1 => some(&PORT_RANGES, 2)];
     let protocols = prop_oneof![
         2 => Just(vec![]),
-        1 => subsequence(vec![1, 6, 17, 47, 58, 132, 255], 1..=3),
+        1 => subsequence(vec![1, 6, 17, 50, 58, 132, 255], 1..=3),
     ];
     (
         addresses,
@@ -286,7 +286,7 @@ fn upstream() -> impl Strategy<Value = Packet> {
             id: source,
             sequence: destination,
         },
-        _ => Transport::Other(if source % 2 == 0 { 47 } else { 255 }),
+        _ => Transport::Other(if source % 2 == 0 { 50 } else { 255 }),
     });
     let shape = (0..3usize, 0..3usize, select(&CLASSES[..]));
     (addresses, transport, shape).prop_map(|((from, to), transport, (tags, extra, class))| {

@@ -2,12 +2,9 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
-use etherparse::{
-    IpPayloadSlice, Ipv4HeaderSlice, LaxNetSlice, LaxSlicedPacket, LinkExtSlice, NetSlice,
-    SlicedPacket, TransportSlice,
-};
+use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
-use super::bytes::{crc32c, icmp_checksum};
+use super::{G_PDU, Gtpu, Session, Tunnel};
 
 /// One line that says what a frame is, for failure messages; never fails.
 pub fn describe(frame: &[u8]) -> String {
@@ -30,9 +27,6 @@ pub fn describe(frame: &[u8]) -> String {
                 }
             }
             describe_network(&mut line, &packet);
-            if let Some((error, layer)) = packet.stop_err {
-                let _ = write!(line, "[{layer}: {error}] ");
-            }
         }
     }
     let _ = write!(line, "({} octets)", frame.len());
@@ -55,91 +49,6 @@ pub fn difference(expected: &[u8], found: &[u8]) -> Option<String> {
         describe(expected),
         describe(found),
     ))
-}
-
-/// Checks that a frame is well formed and that every checksum in it is right.
-pub fn verify(frame: &[u8]) -> Result<(), String> {
-    let packet = SlicedPacket::from_ethernet(frame).map_err(|error| error.to_string())?;
-    let tags = packet.link_exts.iter();
-    let link = 14
-        + 4 * tags
-            .filter(|tag| matches!(tag, LinkExtSlice::Vlan(_)))
-            .count();
-    let (source, destination, payload): (IpAddr, IpAddr, &IpPayloadSlice<'_>) = match &packet.net {
-        Some(NetSlice::Ipv4(ip)) => {
-            let header = Ipv4HeaderSlice::from_slice(&frame[link..]).map_err(|e| e.to_string())?;
-            let right = header.to_header().calc_header_checksum();
-            if header.header_checksum() != right {
-                return Err(format!(
-                    "IPv4 checksum is {:04x} and should be {right:04x}",
-                    header.header_checksum()
-                ));
-            }
-            let header = ip.header();
-            (
-                header.source_addr().into(),
-                header.destination_addr().into(),
-                ip.payload(),
-            )
-        }
-        Some(NetSlice::Ipv6(ip)) => (
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-            ip.payload(),
-        ),
-        _ => return Err("not an IP packet".into()),
-    };
-    if payload.fragmented {
-        return Ok(());
-    }
-    let (found, right) = match &packet.transport {
-        Some(TransportSlice::Tcp(tcp)) => {
-            let right = match (source, destination) {
-                (IpAddr::V4(a), IpAddr::V4(b)) => tcp.calc_checksum_ipv4(a.octets(), b.octets()),
-                (IpAddr::V6(a), IpAddr::V6(b)) => tcp.calc_checksum_ipv6(a.octets(), b.octets()),
-                _ => unreachable!("one IP header has one family"),
-            };
-            (u32::from(tcp.checksum()), right.map(u32::from))
-        }
-        Some(TransportSlice::Udp(udp)) => {
-            if udp.checksum() == 0 && source.is_ipv4() {
-                return Ok(());
-            }
-            let (header, data) = (udp.to_header(), udp.payload());
-            let right = match (source, destination) {
-                (IpAddr::V4(a), IpAddr::V4(b)) => {
-                    header.calc_checksum_ipv4_raw(a.octets(), b.octets(), data)
-                }
-                (IpAddr::V6(a), IpAddr::V6(b)) => {
-                    header.calc_checksum_ipv6_raw(a.octets(), b.octets(), data)
-                }
-                _ => unreachable!("one IP header has one family"),
-            };
-            (u32::from(udp.checksum()), right.map(u32::from))
-        }
-        Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_)) => {
-            let sum = icmp_checksum(source, destination, payload.payload);
-            (u32::from(sum), Ok(0))
-        }
-        Some(TransportSlice::Igmp(_)) | None if payload.ip_number.0 == 132 => {
-            let mut message = payload.payload.to_vec();
-            let field: [u8; 4] = message
-                .get(8..12)
-                .and_then(|field| field.try_into().ok())
-                .ok_or("SCTP header cut")?;
-            message[8..12].fill(0);
-            (u32::from_le_bytes(field), Ok(crc32c(&message)))
-        }
-        Some(TransportSlice::Igmp(_)) | None => return Ok(()),
-    };
-    let right = right.map_err(|error| error.to_string())?;
-    if found == right {
-        Ok(())
-    } else {
-        Err(format!(
-            "transport checksum is {found:04x} and should be {right:04x}"
-        ))
-    }
 }
 
 fn describe_network(line: &mut String, packet: &LaxSlicedPacket<'_>) {
@@ -199,4 +108,61 @@ fn describe_network(line: &mut String, packet: &LaxSlicedPacket<'_>) {
         line.push_str("fragment ");
     }
     let _ = write!(line, "ttl {ttl} class {class} ip-length {length} ");
+    if let Some((error, layer)) = &packet.stop_err {
+        let _ = write!(line, "[{layer}: {error}] ");
+    }
+    match Tunnel::behind(
+        packet.transport.as_ref(),
+        payload.ip_number,
+        payload.payload,
+    ) {
+        Some(Ok(tunnel)) => describe_tunnel(line, &tunnel),
+        Some(Err(error)) => {
+            let _ = write!(line, "{{{error}}} ");
+        }
+        None => {}
+    }
+}
+
+fn describe_tunnel(line: &mut String, tunnel: &Tunnel) {
+    match tunnel {
+        Tunnel::Gtpu(gtpu) => describe_gtpu(line, gtpu),
+        Tunnel::Gre(gre) => {
+            let _ = write!(line, "{{gre 0x{:04x}", gre.protocol);
+            if let Some(key) = gre.key {
+                let _ = write!(line, " key {key}");
+            }
+            if let Some(sequence) = gre.sequence {
+                let _ = write!(line, " sequence {sequence}");
+            }
+        }
+        Tunnel::Vxlan(vxlan) => {
+            let _ = write!(line, "{{vxlan {}", vxlan.vni);
+        }
+    }
+    line.push_str(": ");
+    match tunnel {
+        Tunnel::Vxlan(vxlan) => line.push_str(&describe(&vxlan.content)),
+        Tunnel::Gtpu(Gtpu { message, .. }) if *message != G_PDU => {}
+        Tunnel::Gtpu(_) | Tunnel::Gre(_) => match LaxSlicedPacket::from_ip(tunnel.content()) {
+            Ok(packet) => describe_network(line, &packet),
+            Err(error) => {
+                let _ = write!(line, "[{error}]");
+            }
+        },
+    }
+    line.truncate(line.trim_end().len());
+    line.push_str("} ");
+}
+
+fn describe_gtpu(line: &mut String, gtpu: &Gtpu) {
+    let _ = write!(line, "{{gtpu {} teid 0x{:x}", gtpu.message, gtpu.teid);
+    if let Some(sequence) = gtpu.sequence {
+        let _ = write!(line, " sequence {sequence}");
+    }
+    let _ = match gtpu.said() {
+        Some(Session::Uplink(qfi)) => write!(line, " qfi {qfi} up"),
+        Some(Session::Downlink(qfi)) => write!(line, " qfi {qfi} down"),
+        None => Ok(()),
+    };
 }
