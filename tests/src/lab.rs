@@ -225,12 +225,18 @@ mod tests {
 
     #[test]
     fn leftovers_of_a_dead_process_are_removed() {
-        // No process id is that high, so its maker is dead.
-        let name = format!("{PREFIX}99999999-0-ue");
+        // A prefix that no other test cleans up. No process id is that high, so its maker is dead.
+        let prefix = format!("edgesteer-left-{}-", process::id());
+        let name = format!("{prefix}99999999-0-ue");
         let mut left = Namespace::create(&name).unwrap();
         left.keep();
+        let mut sleeper = left.command("sleep").arg("1000").spawn().unwrap();
         drop(left);
-        unique_name().unwrap();
+        let directory = format!("/run/{name}");
+        std::fs::create_dir_all(&directory).unwrap();
+        namespace::remove_leftovers(&prefix).unwrap();
         assert!(!std::fs::exists(format!("/run/netns/{name}")).unwrap());
+        assert!(!std::fs::exists(directory).unwrap());
+        assert!(!sleeper.wait().unwrap().success());
     }
 }

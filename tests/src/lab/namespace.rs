@@ -43,7 +43,8 @@ impl Namespace {
 
     /// Ends all that runs in a namespace and deletes it, if it is there.
     pub fn remove(name: &str) -> Result<()> {
-        if !fs::exists(format!("/run/netns/{name}"))? {
+        let path = format!("/run/netns/{name}");
+        if !fs::exists(&path)? {
             return Ok(());
         }
         let output = Command::new("ip").args(["netns", "pids", name]).output()?;
@@ -51,7 +52,11 @@ impl Namespace {
             // SAFETY: no pointers are passed. The process may have ended by itself meanwhile.
             unsafe { libc::kill(process.parse()?, libc::SIGKILL) };
         }
-        delete(name)
+        match delete(name) {
+            // Another run has just done it.
+            Err(_) if !fs::exists(&path)? => Ok(()),
+            result => result,
+        }
     }
 
     /// The name that `ip netns` lists.
@@ -150,24 +155,39 @@ impl Drop for Namespace {
     }
 }
 
-/// Deletes the namespaces of this prefix whose maker, named by the number after it, is gone.
+/// Deletes the namespaces, and the directories in `/run`, of this prefix whose maker, named by the
+/// number after it, is gone.
 pub(super) fn remove_leftovers(prefix: &str) -> Result<()> {
-    let Ok(entries) = fs::read_dir("/run/netns") else {
-        return Ok(());
+    for name in leftovers("/run/netns", prefix)? {
+        Namespace::remove(&name)?;
+    }
+    for name in leftovers("/run", prefix)? {
+        match fs::remove_dir_all(format!("/run/{name}")) {
+            // Another test has just done it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn leftovers(directory: &str, prefix: &str) -> Result<Vec<String>> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Ok(Vec::new());
     };
+    let mut names = Vec::new();
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let maker = name
             .strip_prefix(prefix)
             .and_then(|rest| rest.split('-').next());
-        let Some(Ok(maker)) = maker.map(str::parse::<u32>) else {
-            continue;
-        };
-        if !fs::exists(format!("/proc/{maker}"))? {
-            Namespace::remove(&name)?;
+        if let Some(Ok(maker)) = maker.map(str::parse::<u32>)
+            && !fs::exists(format!("/proc/{maker}"))?
+        {
+            names.push(name);
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Runs a command to its end; failing is an error that holds what it said.
