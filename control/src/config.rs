@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use self::suggestion::suggestion;
@@ -222,82 +222,90 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(
-            !self.ports.is_empty(),
-            "there is no [[port]]: name at least one interface to steer"
-        );
+        let mut problems = Vec::new();
+        self.check_ports(&mut problems);
+        self.check_services(&mut problems);
+        ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        Ok(())
+    }
+
+    fn check_ports(&self, problems: &mut Vec<String>) {
+        if self.ports.is_empty() {
+            problems.push("there is no [[port]]: name at least one interface to steer".to_owned());
+        }
         let mut interfaces = BTreeMap::new();
         let mut names = BTreeMap::new();
         for port in &self.ports {
-            port.check()?;
+            port.check(problems);
             if names.insert(&port.name, port).is_some() {
-                bail!("two ports are called `{}`; names are unique", port.name);
+                problems.push(format!(
+                    "two ports are called `{}`; names are unique",
+                    port.name
+                ));
             }
             if let Some(other) = interfaces.insert(&port.interface, &port.name) {
-                bail!(
+                problems.push(format!(
                     "ports `{other}` and `{}` are the same interface `{}`",
-                    port.name,
-                    port.interface
-                );
+                    port.name, port.interface
+                ));
             }
         }
         for port in &self.ports {
             let Some(pair) = &port.pair else { continue };
-            ensure!(*pair != port.name, "port `{pair}` is paired with itself");
+            let name = &port.name;
             match names.get(pair) {
-                None => bail!(
-                    "port `{}` is paired with `{pair}`, which is not a port",
-                    port.name
-                ),
-                Some(other) if other.pair.as_ref() == Some(&port.name) => {}
-                Some(_) => bail!(
-                    "port `{}` is paired with `{pair}`, so `{pair}` needs pair = \"{}\"",
-                    port.name,
-                    port.name
-                ),
+                _ if pair == name => {
+                    problems.push(format!("port `{pair}` is paired with itself"));
+                }
+                None => problems.push(format!(
+                    "port `{name}` is paired with `{pair}`, which is not a port"
+                )),
+                Some(other) if other.pair.as_ref() == Some(name) => {}
+                Some(_) => problems.push(format!(
+                    "port `{name}` is paired with `{pair}`, so `{pair}` needs pair = \"{name}\""
+                )),
             }
         }
+    }
+
+    fn check_services(&self, problems: &mut Vec<String>) {
         for (section, address) in [("api", self.api.listen), ("metrics", self.metrics.listen)] {
-            if let Some(address) = address {
-                ensure!(
-                    address.ip().is_loopback(),
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+                problems.push(format!(
                     "[{section}] listen = \"{address}\" is not a loopback address: this release has no TLS; \
                      use 127.0.0.1 or [::1], and a proxy with TLS in front of it"
-                );
+                ));
             }
         }
-        if let Some(mep) = &self.source.mep {
-            let known = mep.url.starts_with("http://") || mep.url.starts_with("https://");
-            ensure!(
-                known,
+        let Some(mep) = &self.source.mep else { return };
+        if !(mep.url.starts_with("http://") || mep.url.starts_with("https://")) {
+            problems.push(format!(
                 "[source.mep] url = \"{}\" does not start with http:// or https://",
                 mep.url
-            );
-            ensure!(
-                mep.interval > 0 && mep.timeout > 0,
-                "[source.mep] interval and timeout are at least one second"
-            );
+            ));
         }
-        Ok(())
+        if mep.interval == 0 || mep.timeout == 0 {
+            problems.push("[source.mep] interval and timeout are at least one second".to_owned());
+        }
     }
 }
 
 impl Port {
-    fn check(&self) -> Result<()> {
+    fn check(&self, problems: &mut Vec<String>) {
         let name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        ensure!(
-            (1..=32).contains(&self.name.len()) && self.name.chars().all(name),
-            "`{}` cannot be the name of a port: use 1 to 32 letters, digits, `_`, `.` and `-`",
-            self.name
-        );
+        if !((1..=32).contains(&self.name.len()) && self.name.chars().all(name)) {
+            problems.push(format!(
+                "`{}` cannot be the name of a port: use 1 to 32 letters, digits, `_`, `.` and `-`",
+                self.name
+            ));
+        }
         let interface = |c: char| !c.is_whitespace() && c != '/' && c != ':';
-        ensure!(
-            (1..=15).contains(&self.interface.len()) && self.interface.chars().all(interface),
-            "`{}` (port `{}`) cannot be an interface: Linux names have 1 to 15 characters without spaces, `/` and `:`",
-            self.interface,
-            self.name
-        );
-        Ok(())
+        if !((1..=15).contains(&self.interface.len()) && self.interface.chars().all(interface)) {
+            problems.push(format!(
+                "`{}` (port `{}`) cannot be an interface: Linux names have 1 to 15 characters without spaces, `/` and `:`",
+                self.interface, self.name
+            ));
+        }
     }
 }
 

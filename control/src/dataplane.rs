@@ -94,7 +94,7 @@ pub(crate) struct Applied {
     pub(crate) changed: usize,
     pub(crate) removed: usize,
     /// Rules that were left out, each with the reason.
-    #[serde(skip)]
+    #[serde(rename = "notInstalled", serialize_with = "left_out")]
     pub(crate) not_installed: BTreeMap<RuleId, String>,
 }
 
@@ -213,11 +213,10 @@ pub(crate) struct Explanation {
     pub(crate) frame: Vec<u8>,
 }
 
-/// Seconds since 1970, with a fraction.
-pub(crate) fn unix(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64()
+/// Seconds since 1970, to the millisecond.
+pub(crate) fn milliseconds(time: SystemTime) -> f64 {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (seconds.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 #[expect(
@@ -232,8 +231,15 @@ fn optional_text<S: Serializer>(id: &Option<RuleId>, serializer: S) -> Result<S:
     id.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
+fn left_out<S: Serializer>(
+    rules: &BTreeMap<RuleId, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(rules.iter().map(|(rule, why)| (rule.to_string(), why)))
+}
+
 fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((unix(*time) * 1000.0).round() / 1000.0)
+    serializer.serialize_f64(milliseconds(*time))
 }
 
 fn hex_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Bytes,
-    extract::{Path, State, rejection::BytesRejection},
-    http::HeaderMap,
-    response::Response,
-};
+use axum::{extract::State, http::HeaderMap, response::Response};
 use dataplane_user::rule::AppInstanceId;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Context,
-    representation::{Precondition, json, resource},
+    representation::{Document, Path, Precondition, resource},
 };
 use crate::{
     mec::{Application, DnsRule, TrafficRule, read, unwrap},
@@ -21,7 +16,7 @@ use crate::{
     store::{Applications, Entry, Source, owned},
 };
 
-type Body = Result<Bytes, BytesRejection>;
+type Body = Result<Document, Problem>;
 
 pub(super) async fn traffic_rules(
     State(context): State<Context>,
@@ -147,7 +142,7 @@ async fn put<K: Kind>(
     precondition.check(Some(
         &K::of(&entry.application)[position::<K>(&entry.application, &id)?],
     ))?;
-    let mut rule: K = read(unwrap(json(headers, body)?, K::NAME))?;
+    let mut rule: K = read(unwrap(body?.0, K::NAME))?;
     rule.id().clone_from(&id);
     let wanted = rule.clone();
     let edit = move |applications: &mut Applications| {

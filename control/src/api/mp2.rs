@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{
-        Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
-    },
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -18,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     Context,
-    representation::{Precondition, json, query, resource, tag_of},
+    representation::{Document, Path, Precondition, Query, resource, tag_of},
 };
 use crate::{
     mec::{Application, Configuration, Refusal, read},
@@ -64,7 +60,7 @@ pub(super) async fn put_application(
     State(context): State<Context>,
     Path(app): Path<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Result<Document, Problem>,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::of(&headers);
     let id = identifier(&app)?;
@@ -72,7 +68,7 @@ pub(super) async fn put_application(
     let snapshot = context.store.snapshot();
     let before = current(&snapshot.applications);
     precondition.check(before.as_ref())?;
-    let mut wanted: Application = read(json(&headers, body)?)?;
+    let mut wanted: Application = read(body?.0)?;
     wanted.app_instance_id = app;
     let (id, entry) = Entry::new(Source::Mp2, wanted)?;
     let tag = tag_of(&shown(&entry));
@@ -136,14 +132,13 @@ pub(super) struct Rehearsal {
 
 pub(super) async fn put_configuration(
     State(context): State<Context>,
-    rehearsal: Result<Query<Rehearsal>, QueryRejection>,
+    Query(Rehearsal { dry_run }): Query<Rehearsal>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Result<Document, Problem>,
 ) -> Result<Response, Problem> {
-    let Query(Rehearsal { dry_run }) = rehearsal.map_err(query)?;
     let precondition = Precondition::of(&headers);
     precondition.check(Some(&pushed(&context.store.snapshot().applications)))?;
-    let wanted: Configuration = read(json(&headers, body)?)?;
+    let wanted: Configuration = read(body?.0)?;
     let replace = replacement(Source::Mp2, wanted.applications)?;
     let edit = move |applications: &mut Applications| {
         precondition.check(Some(&pushed(applications)))?;

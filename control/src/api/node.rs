@@ -4,12 +4,7 @@ use std::{collections::BTreeMap, convert::Infallible, net::IpAddr};
 
 use axum::{
     Json,
-    body::Bytes,
-    extract::{
-        Query, State,
-        rejection::{BytesRejection, QueryRejection},
-    },
-    http::HeaderMap,
+    extract::State,
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
@@ -23,10 +18,10 @@ use serde_json::{Value, json};
 
 use super::{
     Context,
-    representation::{self, query},
+    representation::{Document, Query},
 };
 use crate::{
-    dataplane::{Flow, Observation, RuleCounter, hex, unhex, unix},
+    dataplane::{Flow, Observation, RuleCounter, hex, milliseconds, unhex},
     frame,
     mec::{self, Outcome, Refusal, State as Activity},
     problem::Problem,
@@ -41,9 +36,8 @@ pub(super) struct OfApplication {
 
 pub(super) async fn rules(
     State(context): State<Context>,
-    filter: Result<Query<OfApplication>, QueryRejection>,
+    Query(filter): Query<OfApplication>,
 ) -> Result<Json<Vec<Value>>, Problem> {
-    let Query(filter) = filter.map_err(query)?;
     let counters = context.store.dataplane().observe().await?.rule_counters;
     let snapshot = context.store.snapshot();
     let entries = snapshot
@@ -53,6 +47,7 @@ pub(super) async fn rules(
     let rules = entries.flat_map(|(_, entry)| {
         entry.rules().map(|(id, wire, outcome)| {
             let mut value = json!(wire);
+            value["rule"] = id.to_string().into();
             value["appInstanceId"] = id.app.as_ref().into();
             value["source"] = entry.source.name().into();
             if let Outcome::Enforceable(rule) = outcome {
@@ -97,7 +92,7 @@ fn status_of(
         status["reason"] = reason.into();
     }
     if let Some(time) = counter.last_hit {
-        status["lastHit"] = unix(time).into();
+        status["lastHit"] = milliseconds(time).into();
     }
     status
 }
@@ -127,6 +122,9 @@ impl Page {
     }
 }
 
+/// Digits of a [`key`].
+const KEY: usize = 78;
+
 /// The order of flows, which is also where a page ends.
 fn key(flow: &Flow) -> String {
     let address = |address: IpAddr| match address {
@@ -146,12 +144,19 @@ fn key(flow: &Flow) -> String {
 
 pub(super) async fn flows(
     State(context): State<Context>,
-    page: Result<Query<Page>, QueryRejection>,
+    Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(page) = page.map_err(query)?;
     let limit = page.limit.unwrap_or(100);
     if !(1..=10_000).contains(&limit) {
         return Err(Problem::bad_request("limit is a number from 1 to 10000"));
+    }
+    let after = page.cursor.as_deref().unwrap_or_default();
+    if !(after.is_empty()
+        || after.len() == KEY && after.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        return Err(Problem::bad_request(
+            "cursor is not the nextCursor of an earlier answer",
+        ));
     }
     let flows = context.store.dataplane().flows().await?;
     let flows: BTreeMap<_, _> = flows
@@ -159,10 +164,9 @@ pub(super) async fn flows(
         .filter(|flow| page.matches(flow))
         .map(|flow| (key(flow), flow))
         .collect();
-    let after = page.cursor.unwrap_or_default();
     let mut shown: Vec<_> = flows
         .iter()
-        .filter(|(key, _)| **key > after)
+        .filter(|(key, _)| key.as_str() > after)
         .take(limit + 1)
         .collect();
     let more = shown.len() > limit;
@@ -235,7 +239,7 @@ fn source(status: &crate::source::Status) -> Value {
     let now = status.snapshot();
     json!({
         "source": status.source().name(), "applications": now.applications, "rules": now.rules,
-        "lastSuccess": now.last_success.map(unix), "lastError": now.last_error.map(unix),
+        "lastSuccess": now.last_success.map(milliseconds), "lastError": now.last_error.map(milliseconds),
         "failures": now.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
@@ -253,10 +257,9 @@ struct Question {
 
 pub(super) async fn explain(
     State(context): State<Context>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    Document(question): Document,
 ) -> Result<Response, Problem> {
-    let question: Question = mec::read(representation::json(&headers, body)?)?;
+    let question: Question = mec::read(question)?;
     let dataplane = context.store.dataplane();
     let ports = dataplane.observe().await?.ports;
     let port = ports.iter().find(|port| port.name == question.port);

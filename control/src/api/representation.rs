@@ -1,48 +1,100 @@
 //! What requests and answers have in common: bodies, entity tags, preconditions.
 
+use std::error::Error;
+
 use axum::{
     body::Bytes,
-    extract::rejection::{BytesRejection, QueryRejection},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    extract::{self, FromRequest, FromRequestParts, Request, rejection::PathRejection},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::problem::Problem;
 
-/// A JSON body, whatever is in it.
-pub(super) fn json(
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Value, Problem> {
-    let media = headers
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.to_str().unwrap_or_default());
-    let media = media.map(|value| {
-        value
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-    });
-    if media
-        .as_ref()
-        .is_some_and(|media| media != "application/json" && !media.ends_with("+json"))
-    {
-        let detail = "send Content-Type: application/json";
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+/// What a path has in the places of names.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = extract::Path::from_request_parts(parts, state).await;
+        let refused = |why: PathRejection| {
+            let detail = format!(
+                "{} is not the path of anything: {}",
+                parts.uri.path(),
+                cause(&why)
+            );
+            Problem::new(why.status(), detail)
+        };
+        path.map(|extract::Path(value)| Self(value))
+            .map_err(refused)
     }
-    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
 }
 
-/// A refused query string.
-pub(super) fn query(rejection: QueryRejection) -> Problem {
-    Problem::bad_request(rejection.body_text())
+/// What a query says, and nothing else.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = extract::Query::try_from_uri(&parts.uri);
+        query
+            .map(|extract::Query(value)| Self(value))
+            .map_err(|why| Problem::bad_request(format!("the query is wrong: {}", cause(&why))))
+    }
+}
+
+/// The innermost reason, without what axum was doing at the time.
+fn cause(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// A JSON body, whatever is in it. Handlers take it as a result: what they look at first decides which error is answered.
+pub(super) struct Document(pub(super) Value);
+
+impl<S: Send + Sync> FromRequest<S> for Document {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let media = request.headers().get(header::CONTENT_TYPE);
+        let media = media.map(|value| {
+            let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+            value
+                .split(';')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        });
+        let known = |media: String| media == "application/json" || media.ends_with("+json");
+        if !media.is_none_or(known) {
+            let detail = "send Content-Type: application/json";
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let body = Bytes::from_request(request, state).await.map_err(|why| {
+            let detail = match why.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    "the body is too large: 1 MiB at the most, 16 MiB for /mp2/v1/configuration"
+                        .to_owned()
+                }
+                _ => why.body_text(),
+            };
+            Problem::new(why.status(), detail)
+        })?;
+        let value = serde_json::from_slice(&body);
+        value
+            .map(Self)
+            .map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))
+    }
 }
 
 /// The strong entity tag of a representation: of the very bytes that an answer carries.

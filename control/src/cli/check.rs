@@ -9,11 +9,11 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     config::Config,
-    mec::{Application, Configuration, Refusal},
+    mec::{self, Application, Configuration, Refusal},
     store::{Entry, Source},
 };
 
@@ -60,8 +60,12 @@ pub(super) fn applications(path: &Path) -> Result<Vec<Application>> {
             } else {
                 format!("{} (document {})", file.display(), index + 1)
             };
-            match Configuration::read(document) {
-                Err(refusal) => problems.push(format!("{place}: {refusal}")),
+            match Configuration::read(document.clone()) {
+                Err(refusal) => problems.extend(
+                    every(refusal, &document)
+                        .iter()
+                        .map(|refusal| format!("{place}: {refusal}")),
+                ),
                 Ok(Configuration { applications }) => all.extend(
                     applications
                         .into_iter()
@@ -72,10 +76,12 @@ pub(super) fn applications(path: &Path) -> Result<Vec<Application>> {
     }
     for (place, file, application) in &all {
         if let Err(refusal) = Entry::new(Source::Mp2, application.clone()) {
-            problems.push(format!(
-                "{place}: application `{}`: {refusal}",
-                application.app_instance_id
-            ));
+            let id = &application.app_instance_id;
+            problems.extend(
+                every(refusal, &json!(application))
+                    .iter()
+                    .map(|refusal| format!("{place}: application `{id}`: {refusal}")),
+            );
         }
         if let Some(other) = owners.insert(application.app_instance_id.clone(), file.clone()) {
             let refusal = Refusal::new(
@@ -97,6 +103,61 @@ pub(super) fn applications(path: &Path) -> Result<Vec<Application>> {
     } else {
         Err(anyhow!(problems.join("\n")))
     }
+}
+
+/// Everything that is wrong with a document, of which `first` is known: the applications and their rules one by one.
+fn every(first: Refusal, document: &Value) -> Vec<Refusal> {
+    let list = document.as_array().map(|list| (String::new(), list));
+    let list = list.or_else(|| {
+        Some((
+            "/applications".to_owned(),
+            document["applications"].as_array()?,
+        ))
+    });
+    let found: Vec<_> = match list {
+        Some((place, list)) => {
+            let applications = list.iter().enumerate();
+            applications
+                .flat_map(|(index, app)| {
+                    let found = of_application(app).into_iter();
+                    let place = format!("{place}/{index}");
+                    found.map(move |refusal| refusal.below(&place))
+                })
+                .collect()
+        }
+        None => of_application(document),
+    };
+    if found.is_empty() { vec![first] } else { found }
+}
+
+fn of_application(application: &Value) -> Vec<Refusal> {
+    let with = |member: &str, items: &[Value]| {
+        let mut application = application.clone();
+        application["trafficRules"] = json!([]);
+        application["dnsRules"] = json!([]);
+        application[member] = items.into();
+        let application = mec::read(application).and_then(|app| Entry::new(Source::Mp2, app));
+        application.err()
+    };
+    if !application.is_object() {
+        return Vec::new();
+    }
+    let mut found: Vec<_> = with("trafficRules", &[]).into_iter().collect();
+    for member in ["trafficRules", "dnsRules"] {
+        let items = application[member].as_array().into_iter().flatten();
+        for (index, item) in items.enumerate() {
+            let alone = format!("/{member}/0");
+            let refusal = with(member, std::slice::from_ref(item));
+            found.extend(refusal.and_then(|refusal| {
+                let rest = refusal.pointer.strip_prefix(&alone)?;
+                Some(Refusal::new(
+                    format!("/{member}/{index}{rest}"),
+                    refusal.detail,
+                ))
+            }));
+        }
+    }
+    found
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>> {

@@ -6,6 +6,8 @@
 
 mod check;
 mod client;
+mod explain;
+mod get;
 mod pcap;
 mod table;
 
@@ -15,17 +17,16 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use axum::http::Method;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::client::Client;
+use self::{client::Client, explain::explain, get::get};
 use crate::{
     api::percent,
     config::{Config, Role, SOCKET},
-    dataplane::hex,
     doctor, run,
 };
 
@@ -61,7 +62,7 @@ enum Command {
     /// Show what there is
     Get {
         kind: Kind,
-        /// Only this one
+        /// Only this one; of flows, those of a UE's address, of an application, or of a rule (application/rule)
         id: Option<String>,
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
@@ -73,7 +74,7 @@ enum Command {
         id: String,
     },
     /// Say what would become of a packet, and why, by running the real program on it
-    Explain(Explain),
+    Explain(explain::Question),
     /// Find what would stop steering on this host, and its cure; exits with 1 if something does
     #[command(after_help = DOCTOR_JSON)]
     Doctor {
@@ -110,31 +111,6 @@ struct Configured {
         default_value = "/etc/edgesteer/edgesteer.toml"
     )]
     config: PathBuf,
-}
-
-#[derive(Debug, Args)]
-struct Explain {
-    /// The port that the packet enters by
-    #[arg(long = "in", value_name = "PORT")]
-    port: String,
-    #[command(flatten)]
-    packet: Packet,
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Packet {
-    /// The first packet of a flow, like "udp 10.45.0.7:5000 > 203.0.113.9:443"
-    #[arg(long)]
-    flow: Option<String>,
-    /// The frame in hex
-    #[arg(long, value_name = "BYTES")]
-    hex: Option<String>,
-    /// Every frame of a capture
-    #[arg(long, value_name = "FILE")]
-    pcap: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -195,7 +171,11 @@ fn perform(cli: Cli) -> Result<bool> {
                 &format!("/mp2/v1/applications/{}", percent(&id)),
                 None,
             )?;
-            print(&table::changes(&outline))
+            print(&table::changes(&outline))?;
+            print(&format!(
+                "application `{id}` is removed, revision {}",
+                outline["revision"]
+            ))
         }
         Command::Explain(question) => explain(&client()?, &question),
         Command::Doctor { configured, output } => {
@@ -243,108 +223,7 @@ fn apply(client: &Client, path: &Path, dry_run: bool) -> Result<bool> {
         return Ok(true);
     }
     let outline = client.send(Method::PUT, "/mp2/v1/configuration", Some(&body))?;
-    print(&format!("in force, revision {}", outline["revision"]))
-}
-
-fn get(client: &Client, kind: Kind, id: Option<&str>, output: Output) -> Result<bool> {
-    let value = match (kind, id) {
-        (Kind::Applications, Some(id)) => {
-            client.get(&format!("/mp2/v1/applications/{}", percent(id)))?
-        }
-        (Kind::Applications, None) => client.get("/mp2/v1/applications")?,
-        (Kind::Rules, id) => only(
-            client.get("/mp2/v1/rules")?,
-            id,
-            &["trafficRuleId", "appInstanceId"],
-        )?,
-        (Kind::Ports, id) => only(client.get("/mp2/v1/ports")?, id, &["name"])?,
-        (Kind::Reasons, id) => only(client.get("/mp2/v1/reasons")?, id, &["reason"])?,
-        (Kind::Flows, id) => flows(client, id)?,
-        (Kind::Status, _) => client.get("/mp2/v1/status")?,
-    };
-    print(&match output {
-        Output::Json => serde_json::to_string_pretty(&value)?,
-        Output::Yaml => serde_yaml_ng::to_string(&value)?,
-        Output::Table => table::render(kind, &value, false),
-        Output::Wide => table::render(kind, &value, true),
-    })
-}
-
-/// All flows, or those of a UE.
-fn flows(client: &Client, ue: Option<&str>) -> Result<Value> {
-    let filter = ue
-        .map(|ue| format!("&ue={}", percent(ue)))
-        .unwrap_or_default();
-    let mut flows = Vec::new();
-    let mut cursor = String::new();
-    loop {
-        let mut page = client.get(&format!("/mp2/v1/flows?limit=1000{filter}{cursor}"))?;
-        if let Value::Array(more) = page["flows"].take() {
-            flows.extend(more);
-        }
-        match page["nextCursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(flows.into()),
-        }
-    }
-}
-
-/// The items of which a member is `id`; some, if one is asked for.
-fn only(items: Value, id: Option<&str>, members: &[&str]) -> Result<Value> {
-    let Some(id) = id else { return Ok(items) };
-    let matches = |item: &Value| {
-        let whole = format!(
-            "{}/{}",
-            item["appInstanceId"].as_str().unwrap_or_default(),
-            item["trafficRuleId"].as_str().unwrap_or_default()
-        );
-        whole == id || members.iter().any(|member| item[*member] == id)
-    };
-    let found: Vec<_> = items
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|item| matches(item))
-        .cloned()
-        .collect();
-    ensure!(
-        !found.is_empty(),
-        "there is no `{id}`; without it, all are shown"
-    );
-    Ok(found.into())
-}
-
-fn explain(client: &Client, question: &Explain) -> Result<bool> {
-    let packets = match &question.packet {
-        Packet {
-            flow: Some(flow), ..
-        } => vec![json!({"in": question.port, "flow": flow})],
-        Packet {
-            hex: Some(digits), ..
-        } => vec![json!({"in": question.port, "hex": digits})],
-        Packet {
-            pcap: Some(path), ..
-        } => {
-            let file =
-                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let frames = pcap::frames(&file)
-                .with_context(|| format!("{} is not a capture", path.display()))?;
-            frames
-                .iter()
-                .map(|frame| json!({"in": question.port, "hex": hex(frame)}))
-                .collect()
-        }
-        Packet { .. } => bail!("say which packet: --flow, --hex or --pcap"),
-    };
-    for packet in packets {
-        let answer = client.send(Method::POST, "/mp2/v1/explain", Some(&packet))?;
-        print(&match question.output {
-            Output::Json => serde_json::to_string_pretty(&answer)?,
-            Output::Yaml => serde_yaml_ng::to_string(&answer)?,
-            Output::Table | Output::Wide => table::explanation(&packet, &answer),
-        })?;
-    }
-    Ok(true)
+    print(&table::outcome(&outline))
 }
 
 fn plan(config: &Config) -> doctor::Plan {

@@ -1,6 +1,9 @@
 //! Tables for people. `-o json` is for programs.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::Value;
 
@@ -17,21 +20,41 @@ pub(super) fn render(kind: Kind, value: &Value, wide: bool) -> String {
     }
 }
 
-/// A difference, with what it will do to each rule.
+/// A difference, rule by rule.
 pub(super) fn changes(outline: &Value) -> String {
-    let changes: Vec<_> = items(&outline["changes"]).collect();
-    if changes.is_empty() {
-        return "no rule changes".to_owned();
+    let mut out = String::new();
+    for change in items(&outline["changes"]) {
+        let sign = match change["kind"].as_str() {
+            Some("added") => '+',
+            Some("removed") => '-',
+            _ => '~',
+        };
+        let _ = writeln!(out, "{sign} {}", text(&change["text"]));
+        if let Some(before) = change["before"].as_str() {
+            let _ = writeln!(out, "  was {before}");
+        }
     }
-    let sign = |change: &Value| match change["kind"].as_str() {
-        Some("added") => '+',
-        Some("removed") => '-',
-        _ => '~',
-    };
-    changes
-        .iter()
-        .map(|change| format!("{} {}\n", sign(change), text(&change["text"])))
-        .collect()
+    if out.is_empty() {
+        out += "no rule changes\n";
+    }
+    out
+}
+
+/// What became of a change.
+pub(super) fn outcome(outline: &Value) -> String {
+    let left_out: Vec<_> = outline["notInstalled"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut out = format!("in force, revision {}", outline["revision"]);
+    if !left_out.is_empty() {
+        let _ = write!(out, ", but NOT all rules:");
+    }
+    for (rule, why) in left_out {
+        let _ = write!(out, "\n! {rule} is left out: {}", text(why));
+    }
+    out
 }
 
 pub(super) fn explanation(question: &Value, answer: &Value) -> String {
@@ -111,11 +134,7 @@ fn rules(value: &Value, wide: bool) -> String {
             "no".to_owned()
         };
         let mut row = vec![
-            format!(
-                "{}/{}",
-                text(&rule["appInstanceId"]),
-                text(&rule["trafficRuleId"])
-            ),
+            text(&rule["rule"]),
             text(&rule["priority"]),
             text(&rule["filterType"]),
             text(&rule["action"]),
@@ -126,6 +145,7 @@ fn rules(value: &Value, wide: bool) -> String {
             text(&status["reason"]),
         ];
         if wide {
+            row.push(ago(&status["lastHit"]));
             row.push(text(&rule["source"]));
             row.push(text(&rule["text"]));
         }
@@ -141,10 +161,11 @@ fn rules(value: &Value, wide: bool) -> String {
         "PACKETS",
         "BYTES",
         "WHY NOT",
+        "LAST HIT",
         "SOURCE",
         "TEXT",
     ];
-    align(&columns[..if wide { 11 } else { 9 }], rows)
+    align(&columns[..if wide { 12 } else { 9 }], rows)
 }
 
 fn ports(value: &Value, wide: bool) -> String {
@@ -202,6 +223,8 @@ fn flows(value: &Value, wide: bool) -> String {
                 text(&flow["zone"]),
                 bytes(&up["wireBytes"]),
                 bytes(&down["wireBytes"]),
+                ago(&flow["firstSeen"]),
+                ago(&flow["lastSeen"]),
             ]);
         }
         row
@@ -219,14 +242,17 @@ fn flows(value: &Value, wide: bool) -> String {
         "ZONE",
         "UP WIRE",
         "DOWN WIRE",
+        "FIRST SEEN",
+        "LAST SEEN",
     ];
-    align(&columns[..if wide { 12 } else { 9 }], rows)
+    align(&columns[..if wide { 14 } else { 9 }], rows)
 }
 
-/// Reasons that occurred, those that occurred most first; all of them when wide.
+/// Reasons that occurred, those that occurred most first; all of them when wide, and the one that was asked for.
 fn reasons(value: &Value, wide: bool) -> String {
+    let all = wide || items(value).count() == 1;
     let mut reasons: Vec<_> = items(value)
-        .filter(|reason| wide || reason["packets"] != 0)
+        .filter(|reason| all || reason["packets"] != 0)
         .collect();
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason["packets"].as_u64()));
     let rows = reasons.iter().map(|r| {
@@ -335,6 +361,21 @@ fn text(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// A time in seconds since 1970, as people say how long ago it was.
+fn ago(time: &Value) -> String {
+    let Some(time) = time.as_f64() else {
+        return text(time);
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = (now.unwrap_or_default().as_secs_f64() - time).max(0.0);
+    match seconds {
+        ..100.0 => format!("{seconds:.1} s ago"),
+        ..6_000.0 => format!("{:.0} min ago", seconds / 60.0),
+        ..360_000.0 => format!("{:.0} h ago", seconds / 3_600.0),
+        _ => format!("{:.0} days ago", seconds / 86_400.0),
     }
 }
 

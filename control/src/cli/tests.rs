@@ -22,6 +22,30 @@ fn tables_are_aligned_and_say_both_directions() {
 }
 
 #[test]
+fn a_difference_shows_both_sides_and_what_is_left_out() {
+    let outline = json!({
+        "revision": 7,
+        "changes": [
+            {"kind": "added", "rule": "a/r", "text": "a/r prio 1 flow any drop"},
+            {"kind": "changed", "rule": "a/s", "text": "a/s prio 2 flow any drop", "before": "a/s prio 1 flow any drop"},
+        ],
+        "notInstalled": {"a/r": "there is no port `x`"},
+    });
+    assert_eq!(
+        table::changes(&outline),
+        "+ a/r prio 1 flow any drop\n~ a/s prio 2 flow any drop\n  was a/s prio 1 flow any drop\n"
+    );
+    assert_eq!(
+        table::outcome(&outline),
+        "in force, revision 7, but NOT all rules:\n! a/r is left out: there is no port `x`"
+    );
+    assert_eq!(
+        table::outcome(&json!({"revision": 8})),
+        "in force, revision 8"
+    );
+}
+
+#[test]
 fn every_problem_of_a_file_is_located() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
@@ -31,14 +55,16 @@ fn every_problem_of_a_file_is_located() {
     );
     write(
         "b.yaml",
-        "appInstanceId: b\n---\nappInstanceId: c\ntrafficRules: [{priority: 555}]\n",
+        "appInstanceId: b\n---\nappInstanceId: c\ntrafficRules:\n- {priority: 555}\n- {trafficRuleId: r, filterType: FLOW, \
+         priority: 1, state: ACTIVE, action: DROP, trafficFilter: [{dstPort: [http]}]}\n",
     );
     let error = check::applications(directory.path())
         .unwrap_err()
         .to_string();
     for words in [
         "a.json: application `a`: /interface/macAddress",
-        "(document 2): /trafficRules/0/priority",
+        "(document 2): /trafficRules/0/priority: invalid value: integer `555`, expected a whole number from 0 to 255",
+        "(document 2): /trafficRules/1/trafficFilter/0/dstPort/0",
         "b.yaml: /appInstanceId: `b`",
     ] {
         assert!(error.contains(words), "{words} in {error}");
@@ -106,16 +132,26 @@ async fn the_command_line_talks_to_the_daemon_over_its_socket() {
                 .is_empty()
         );
         assert!(apply(&client, &file, false).unwrap());
-        assert!(get(&client, Kind::Rules, Some("a%2Fb/r"), Output::Wide).is_err());
+        assert!(get(&client, Kind::Rules, Some("none"), Output::Wide).is_err());
         for (kind, id) in [
             (Kind::Rules, Some("r")),
+            (Kind::Rules, Some("a%2Fb/r")),
+            (Kind::Reasons, Some("no_rule")),
             (Kind::Applications, Some("a/b")),
             (Kind::Flows, None),
             (Kind::Status, None),
         ] {
             assert!(get(&client, kind, id, Output::Table).unwrap());
         }
-        assert_eq!(flows(&client, None).unwrap().as_array().unwrap().len(), 5);
+        for (of, count) in [
+            (None, 5),
+            (Some("10.45.0.3"), 1),
+            (Some("video"), 4),
+            (Some("other/r1"), 1),
+        ] {
+            let flows = get::flows(&client, of).unwrap();
+            assert_eq!(flows.as_array().unwrap().len(), count, "{of:?}");
+        }
         let refused = client
             .send(
                 Method::PUT,

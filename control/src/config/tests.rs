@@ -105,3 +105,15 @@ fn refusals_say_what_and_where() {
             .contains("[[port]]")
     );
 }
+
+#[test]
+fn every_problem_is_said() {
+    let text = GOOD
+        .replace("pair = \"core0\"", "pair = \"core1\"")
+        .replace("127.0.0.1:8080", "0.0.0.0:8080")
+        .replace("http://mep", "mep");
+    let error = Config::parse(&text).unwrap_err().to_string();
+    for words in ["core1", "[api] listen", "[source.mep] url"] {
+        assert!(error.contains(words), "{words} in {error}");
+    }
+}

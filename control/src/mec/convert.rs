@@ -1,6 +1,6 @@
 //! From the wire to the domain: `TrafficRule` to [`Rule`].
 
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, net::IpAddr, str::FromStr};
 
 use dataplane_user::rule::{
     Action as Act, AppInstanceId, Destination, Endpoint, EndpointAddress, Filter,
@@ -239,7 +239,7 @@ fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Option<Endpo
                 )
             };
             EndpointAddress::Ip {
-                address: parse("/dstIpAddress", ip.ok_or_else(missing)?)?,
+                address: address("/dstIpAddress", ip.ok_or_else(missing)?)?,
                 nat: wire.nat == Some(true),
             }
         }
@@ -263,13 +263,22 @@ pub(super) fn parse<T: FromStr<Err: Display>>(pointer: &str, text: &str) -> Resu
         .map_err(|error: T::Err| Refusal::new(pointer, error.to_string()))
 }
 
+/// As [`parse`]: the error of the standard library does not say what it is about.
+fn address(pointer: &str, text: &str) -> Result<IpAddr, Refusal> {
+    let address = text.trim().parse();
+    address.map_err(|_| Refusal::new(pointer, format!("`{text}` is not an IP address")))
+}
+
 impl Interface {
     /// Checks what the types do not.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         if let Some(mac) = &self.mac_address {
             parse::<dataplane_user::rule::Mac>("/macAddress", mac)?;
         }
-        list::<std::net::IpAddr>("/ipAddresses", &self.ip_addresses).map(drop)
+        let addresses = self.ip_addresses.iter().flatten().enumerate();
+        addresses
+            .map(|(index, text)| address(&format!("/ipAddresses/{index}"), text))
+            .try_for_each(|address| address.map(drop))
     }
 }
 

@@ -7,7 +7,10 @@ mod convert;
 mod destination;
 mod list;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 pub(crate) use convert::{Outcome, rule};
@@ -51,7 +54,19 @@ fn read_any<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
             Segment::Map { key } => format!("/{}", escape(key)),
             Segment::Enum { .. } | Segment::Unknown => String::new(),
         });
-        Refusal::new(pointer.collect::<String>(), error.inner().to_string())
+        let mut detail = error.inner().to_string();
+        for (name, range) in [
+            ("u8", "0 to 255"),
+            ("u16", "0 to 65535"),
+            ("u32", "0 to 4294967295"),
+        ] {
+            let expected = format!("expected {name}");
+            if let Some(rest) = detail.strip_suffix(&expected) {
+                detail = format!("{rest}expected a whole number from {range}");
+                break;
+            }
+        }
+        Refusal::new(pointer.collect::<String>(), detail)
     })
 }
 
@@ -257,7 +272,7 @@ impl DnsRule {
 
 /// The interface of an application on this host, and where its destinations are unless a rule says otherwise. Ours.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Interface {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<String>,
@@ -268,8 +283,9 @@ pub(crate) struct Interface {
 }
 
 /// An application and everything it wants steered: the body of the Mp2 resource. Ours.
+/// Unlike MEC's own, its members are all known: one that is misspelt would take the rules away.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Application {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) app_instance_id: String,
@@ -280,10 +296,14 @@ pub(crate) struct Application {
     pub(crate) interface: Interface,
     pub(crate) traffic_rules: Vec<TrafficRule>,
     pub(crate) dns_rules: Vec<DnsRule>,
+    /// Where it comes from: shown, and so sent back by those who edit what is shown. It changes nothing.
+    #[serde(skip_serializing)]
+    pub(crate) source: IgnoredAny,
 }
 
 /// The applications of one source: the body of `/configuration` and of a rule file. Ours.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Configuration {
     pub(crate) applications: Vec<Application>,
 }

@@ -23,6 +23,9 @@ pub(crate) struct Change {
     pub(crate) rule: String,
     /// The rule on one line, after the change or, if removed, before.
     pub(crate) text: String,
+    /// What a changed rule was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,16 +60,18 @@ pub(super) fn changes(before: &Applications, after: &Applications) -> Vec<Change
     let (old, new) = (index(before, after), index(after, before));
     let mut changes = Vec::new();
     for (id, (wire, text)) in &new {
-        let kind = match old.get(id) {
-            None => ChangeKind::Added,
-            Some((was, _)) if was != wire => ChangeKind::Changed,
-            Some((_, was)) if was != text => ChangeKind::Changed,
+        let (kind, before) = match old.get(id) {
+            None => (ChangeKind::Added, None),
+            Some((was, before)) if was != wire || before != text => {
+                (ChangeKind::Changed, Some(before.clone()))
+            }
             Some(_) => continue,
         };
         changes.push(Change {
             kind,
             rule: id.to_string(),
             text: text.clone(),
+            before,
         });
     }
     let removed = old.iter().filter(|(id, _)| !new.contains_key(id));
@@ -74,6 +79,7 @@ pub(super) fn changes(before: &Applications, after: &Applications) -> Vec<Change
         kind: ChangeKind::Removed,
         rule: id.to_string(),
         text: text.clone(),
+        before: None,
     }));
     changes
 }

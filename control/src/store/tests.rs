@@ -14,8 +14,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     dataplane::{
-        Applied, Count, Explanation, Flow, Observation, Port, PortCounter, Pressure, Request,
-        RuleCounter, Status,
+        Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
+        Request, RuleCounter, Status,
     },
     mec::read,
 };
@@ -94,6 +94,7 @@ fn observation() -> Observation {
     let port = Port {
         name: "ran0".into(),
         interface: "eth1".into(),
+        role: "access".into(),
         mode: "native".into(),
         mac: Some("02:00:00:00:00:09".into()),
         ..Port::default()
@@ -122,7 +123,12 @@ fn observation() -> Observation {
         ports: vec![port],
         port_counters: vec![counter],
         rule_counters: [("video/r1".parse().unwrap(), rule)].into(),
-        next_hops: Vec::new(),
+        next_hops: vec![NextHop {
+            address: IpAddr::from([192, 0, 2, 10]),
+            port: Some("app0".into()),
+            resolved_port: None,
+            resolved_mac: None,
+        }],
     }
 }
 

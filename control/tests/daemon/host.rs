@@ -190,6 +190,14 @@ impl Host {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
+    /// What a command said that has to be refused.
+    #[track_caller]
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
+        let (text, code) = self.edgesteer(arguments);
+        assert_eq!(code, 1, "{arguments:?}: {text}");
+        text
+    }
+
     #[track_caller]
     pub(crate) fn shell(&self, script: &str) {
         let mut command = Command::new("sh");

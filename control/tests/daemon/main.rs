@@ -149,6 +149,108 @@ fn the_unit_gives_the_capabilities_that_are_needed_and_no_other() {
 }
 
 #[test]
+fn a_change_is_shown_before_it_is_made() {
+    let host = Host::new();
+    let daemon = host.start().ready(&host);
+    let mut wanted = application("video", "203.0.113.9");
+    let line = "video/r1 prio 1 flow to 203.0.113.9 proto udp dport 443 forward ip 198.18.1.2";
+    let file = write(&host, "rules.json", &wanted);
+    assert_eq!(
+        host.said(&["apply", "-f", &file, "--dry-run"]),
+        format!("+ {line}\n")
+    );
+    assert_eq!(host.said(&["get", "rules"]), "none\n");
+    let said = host.said(&["apply", "-f", &file]);
+    assert_eq!(said, format!("+ {line}\nin force, revision 1\n"));
+    let said = host.said(&["apply", "-f", &file]);
+    assert_eq!(said, "no rule changes\nin force, revision 1\n");
+
+    wanted["trafficRules"][0]["dstInterface"][0]["x-port"] = json!("nowhere");
+    let file = write(&host, "rules.json", &wanted);
+    let said = host.said(&["apply", "-f", &file]);
+    let expected = format!(
+        "~ {line} via nowhere\n  was {line}\nin force, revision 2, but NOT all rules:\n! video/r1 is left out: "
+    );
+    assert!(said.starts_with(&expected), "{said}");
+    assert!(
+        said.contains("app0"),
+        "it says which ports there are: {said}"
+    );
+
+    let said = host.said(&["delete", "application", "video"]);
+    assert_eq!(
+        said,
+        format!("- {line} via nowhere\napplication `video` is removed, revision 3\n")
+    );
+    let refused = host.refused(&["delete", "application", "video"]);
+    assert_eq!(refused, "edgesteer: there is no application `video`\n");
+    assert!(daemon.stop());
+}
+
+#[test]
+fn a_packet_is_explained_in_three_ways() {
+    let host = Host::new();
+    let daemon = host.start().ready(&host);
+    let file = write(&host, "rules.json", &application("video", "203.0.113.9"));
+    host.said(&["apply", "-f", &file]);
+    let flow = "udp 10.45.0.7:5000 > 203.0.113.9:443";
+    let ask = |option, packet: &str| host.json(&["explain", "--in", "access0", option, packet]);
+    let steered = ask("--flow", flow);
+    assert_eq!(steered["reason"], "steered");
+    assert_eq!(steered["rule"], "video/r1");
+    assert_eq!(steered["targetPort"], "app0");
+
+    // The same packet as it is on the wire, alone and in a capture.
+    let mac = &host.json(&["get", "ports", "access0"])[0]["mac"];
+    let mac = mac.as_str().unwrap().replace(':', "");
+    let hex = format!("{mac}0200000000010800{IP}");
+    assert_eq!(ask("--hex", &hex), steered);
+    let capture = host.path("frames.pcap");
+    fs::write(&capture, pcap(&[&hex, "0200"])).unwrap();
+    let refused = host.refused(&[
+        "explain",
+        "--in",
+        "access0",
+        "--pcap",
+        capture.to_str().unwrap(),
+    ]);
+    assert!(
+        refused.contains("frame 2") && refused.contains("at least 14"),
+        "{refused}"
+    );
+    fs::write(&capture, pcap(&[&hex, &hex])).unwrap();
+    assert_eq!(
+        ask("--pcap", capture.to_str().unwrap()),
+        json!([steered, steered])
+    );
+
+    let refused = host.refused(&["explain", "--in", "nowhere", "--flow", flow]);
+    assert!(refused.contains("access0, core0, app0"), "{refused}");
+    assert!(daemon.stop());
+}
+
+/// The packet that `explain --flow` makes of the line above, from the IP header on.
+const IP: &str =
+    "4500002c000040004011f4830a2d0007cb007109138801bb0018a43d00000000000000000000000000000000";
+
+/// A capture of frames given in hex.
+fn pcap(frames: &[&str]) -> Vec<u8> {
+    let mut file = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1]
+        .map(u32::to_le_bytes)
+        .concat();
+    for frame in frames {
+        let digits = frame.as_bytes().chunks(2);
+        let bytes: Vec<u8> = digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect();
+        let length = bytes.len() as u32;
+        file.extend([0, 0, length, length].map(u32::to_le_bytes).concat());
+        file.extend(bytes);
+    }
+    file
+}
+
+#[test]
 fn doctor_speaks_json_with_the_same_exit_code() {
     let host = Host::new();
     let level = |code| {

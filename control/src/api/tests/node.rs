@@ -85,7 +85,17 @@ async fn flows_come_in_pages() {
         client.get("/mp2/v1/flows?rule=other/r1").await.json()["total"],
         1
     );
-    client.get("/mp2/v1/flows?ue=x").await.problem(400);
+    for (query, words) in [
+        ("ue=x", "the query is wrong: ue: invalid IP address"),
+        ("limt=3", "unknown field `limt`"),
+        ("limit=0", "1 to 10000"),
+        ("cursor=zz", "nextCursor"),
+    ] {
+        let answer = client.get(&format!("/mp2/v1/flows?{query}")).await;
+        answer.problem(400);
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(words), "{detail}");
+    }
 }
 
 #[tokio::test]

@@ -175,6 +175,8 @@ async fn refusals_point_at_the_member() {
             "/dnsRules/0/ipAddress",
         ),
         (json!([]), ""),
+        (json!({"trafficRule": []}), "/trafficRule"),
+        (json!({"interface": {"ports": "app0"}}), "/interface/ports"),
     ] {
         assert_eq!(
             client.put(APP, &body).await.problem(400).as_deref(),
@@ -191,6 +193,37 @@ async fn refusals_point_at_the_member() {
         .problem(400);
     assert_eq!(client.get(APP).await.body, before);
     assert_eq!(client.store.snapshot().revision, 1);
+}
+
+#[tokio::test]
+async fn what_is_shown_can_be_sent_back() {
+    let client = with_application().await;
+    for path in [APP, "/mp2/v1/configuration", RULE, DNS] {
+        let shown = client.get(path).await;
+        let answer = client
+            .put_if(path, &shown.header("etag"), &shown.json())
+            .await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.json());
+        assert_eq!(client.get(path).await.body, shown.body);
+    }
+    assert_eq!(client.store.snapshot().revision, 1, "nothing has changed");
+}
+
+#[tokio::test]
+async fn what_is_left_out_is_said() {
+    let client = Client::new();
+    let mut wanted = application();
+    wanted["trafficRules"][0]["dstInterface"]["x-port"] = "nowhere".into();
+    let answer = client.put(APP, &wanted).await.json();
+    assert_eq!(
+        answer["notInstalled"],
+        json!({"video/r1": "there is no port `nowhere`"})
+    );
+    assert_eq!(answer["changes"][0].get("before"), None);
+    let answer = client.put(APP, &application()).await.json();
+    assert_eq!(answer["notInstalled"], json!({}));
+    let before = answer["changes"][0]["before"].as_str().unwrap();
+    assert!(before.ends_with("via nowhere"), "{before}");
 }
 
 #[tokio::test]
@@ -247,7 +280,7 @@ async fn errors_of_http_are_problems_too() {
         )
         .await
         .problem(413);
-    client.get("/mp2/v1/flows?limit=0").await.problem(400);
+    client.get("/mp2/v1/applications/%ff").await.problem(400);
     client.get("/mp2/v1/flows?colour=red").await.problem(400);
     client.script.lock().unwrap().fail = Some("full".into());
     client.put(APP, &json!({})).await.problem(507);
