@@ -75,7 +75,8 @@ async fn daemon(config: &Config) -> Result<()> {
     let mut servers = api::serve(config, context, stopped).await?;
     let upkeep = tokio::spawn(upkeep(Arc::clone(&store), events()?));
     let notices = tokio::spawn(notify::follow(store.follow()));
-    tracing::info!(node = config.node.id, socket = %config.api.socket.display(), "serving");
+    let (rules, in_force) = api::rule_counts(&store.snapshot());
+    tracing::info!(node = config.node.id, socket = %config.api.socket.display(), rules, in_force, "serving");
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),

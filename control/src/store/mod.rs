@@ -229,9 +229,7 @@ impl Store {
             left_out = applied.not_installed.len(),
             "rules in force"
         );
-        for (rule, reason) in &applied.not_installed {
-            tracing::warn!(%rule, reason, "rule left out");
-        }
+        log_left_out(&before.not_installed, &applied.not_installed);
         self.events.publish(
             "rules",
             &json!({"revision": revision, "source": source.name(), "changes": changes}),
@@ -284,6 +282,7 @@ impl Store {
         let applied = self.dataplane.apply(wanted(&now.applications)).await?;
         let (after, result) = match applied {
             Ok(applied) => {
+                log_left_out(&now.not_installed, &applied.not_installed);
                 let after = Snapshot {
                     programmed: now.revision,
                     not_installed: applied.not_installed,
@@ -303,6 +302,18 @@ impl Store {
         };
         self.current.send_replace(Arc::new(after));
         result
+    }
+}
+
+/// Says which rules are left out that were not, or for another reason, and which are not any more.
+fn log_left_out(before: &BTreeMap<RuleId, String>, after: &BTreeMap<RuleId, String>) {
+    for (rule, reason) in after {
+        if before.get(rule) != Some(reason) {
+            tracing::warn!(%rule, reason, "rule left out");
+        }
+    }
+    for rule in before.keys().filter(|rule| !after.contains_key(*rule)) {
+        tracing::info!(%rule, "rule not left out any more");
     }
 }
 
