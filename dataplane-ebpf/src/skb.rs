@@ -79,12 +79,10 @@ fn send_copy(ctx: &TcContext, wanted: &Duplicate) {
     let skb = ctx.skb.skb;
     let outer = pop_tag(ctx);
     let inner = pop_tag(ctx);
-    let mut copy = [0; 12];
-    let [_, _, destination @ ..] = wanted.destination.to_be_bytes();
-    let [_, _, source @ ..] = wanted.source.to_be_bytes();
-    copy[..6].copy_from_slice(&destination);
-    copy[6..].copy_from_slice(&source);
-    store(ctx, &copy);
+    // As one number: six bytes at a time would be stored across words, which the stack does not allow.
+    let address = |word: u64| u128::from(word & 0xffff_ffff_ffff);
+    let copy = address(wanted.destination) << 80 | address(wanted.source) << 32;
+    store(ctx, &copy.to_be_bytes());
     // SAFETY: the context is the one the program was called with.
     unsafe { bpf_clone_redirect(skb, wanted.copy, 0) };
     store(ctx, &macs);
@@ -108,7 +106,8 @@ fn pop_tag(ctx: &TcContext) -> Option<(u16, u16)> {
     Some((protocol as u16, tci as u16))
 }
 
-fn store(ctx: &TcContext, macs: &[u8; 12]) {
-    // SAFETY: twelve bytes that are there, to the start of the packet.
+/// Writes the first twelve bytes over the packet's addresses.
+fn store(ctx: &TcContext, macs: &[u8]) {
+    // SAFETY: both callers have as many; the packet does too, since its addresses were read.
     unsafe { bpf_skb_store_bytes(ctx.skb.skb.cast(), 0, macs.as_ptr().cast(), 12, 0) };
 }
