@@ -96,7 +96,17 @@ impl Error {
             }
             source = cause.source();
         }
+        let verifier = reason.split_once(VERIFIER).map(|(tried, log)| {
+            tracing::debug!(log, "the verifier refused the program");
+            format!("{tried}. The verifier: {}", cause(log))
+        });
         let hint = match errno {
+            _ if verifier
+                .as_ref()
+                .is_some_and(|text| !text.contains("!root")) =>
+            {
+                ". This kernel does not take the program; with RUST_LOG=debug the log has all that its verifier said"
+            }
             Some(libc::EPERM | libc::EACCES) => {
                 ". Run as root, or with the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
             }
@@ -107,8 +117,52 @@ impl Error {
         };
         Self::Kernel {
             what: what.into(),
-            reason,
+            reason: verifier.unwrap_or(reason),
             hint,
         }
+    }
+}
+
+/// What stands between the error of the system call and the verifier's log.
+const VERIFIER: &str = ". Verifier output: ";
+
+/// The line of a verifier's log that says what is wrong: the last, but for its statistics.
+fn cause(log: &str) -> &str {
+    let statistics = ["verification time", "stack depth", "processed"];
+    let mut lines = log.lines().rev().map(str::trim);
+    let line =
+        lines.find(|line| !line.is_empty() && !statistics.iter().any(|s| line.starts_with(s)));
+    line.unwrap_or("nothing was said")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As the loader words it.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the BPF_PROG_LOAD syscall returned {0}. Verifier output: {1}")]
+    struct Refused(#[source] io::Error, &'static str);
+
+    #[test]
+    fn of_what_the_verifier_says_the_cause_is_kept() {
+        let said = |log| {
+            let denied = io::Error::from_raw_os_error(libc::EACCES);
+            Error::kernel("cannot load", &Refused(denied, log)).to_string()
+        };
+        let text = said(
+            "0: R1=ctx() R10=fp0\n1038: (63) *(u32 *)(r10 -98) = r2\nmisaligned stack access off 0+0+-98 size 4\n\
+             verification time 13444 usec\nstack depth 208+0\nprocessed 800 insns (limit 1000000)\n",
+        );
+        assert_eq!(
+            text,
+            "cannot load: the BPF_PROG_LOAD syscall returned Permission denied (os error 13). The verifier: \
+             misaligned stack access off 0+0+-98 size 4. This kernel does not take the program; with RUST_LOG=debug \
+             the log has all that its verifier said"
+        );
+        let text = said(
+            "R5 has pointer with unsupported alu operation, pointer arithmetic with it prohibited for !root\n",
+        );
+        assert!(text.ends_with("CAP_NET_ADMIN and CAP_PERFMON"), "{text}");
     }
 }
