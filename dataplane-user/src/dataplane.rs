@@ -225,6 +225,7 @@ impl Dataplane {
     pub fn open(options: Options) -> Result<Self, Error> {
         ports::check(&options.ports)?;
         let cpus = possible_cpus()?;
+        options.limits.check(cpus)?;
         let pins = Pins::new(&options.pin_directory);
         let (limits, adopted) = match pins.examine(cpus)? {
             Found::Nothing => (options.limits, false),

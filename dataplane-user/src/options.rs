@@ -4,6 +4,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 pub use dataplane_core::table::Role;
 
+use crate::Error;
+
 /// Everything there is to decide.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -34,7 +36,7 @@ pub struct PortConfig {
     pub allow_generic: bool,
 }
 
-/// Sizes of the tables.
+/// Sizes of the tables, each from 1 to 2^29 (and fewer rules on more than 4 CPUs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Flows. Each takes 336 bytes for its record and about 220 for its two keys.
@@ -59,6 +61,35 @@ impl Default for Limits {
             rules: 1 << 15,
             fragments: 1 << 12,
         }
+    }
+}
+
+impl Limits {
+    /// Whether there can be tables of these sizes, on so many CPUs.
+    pub(crate) fn check(&self, cpus: u32) -> Result<(), Error> {
+        let Self {
+            flows,
+            filters,
+            rules,
+            fragments,
+        } = *self;
+        // The kernel numbers entries in 32 bits. A flow takes two keys; filters and rules take twice the
+        // room, and a rule has that on every CPU; one bit of a number tells direction or kind.
+        let most = 1 << 29;
+        let most_rules = most.min(u32::MAX / 2 / cpus.max(1));
+        for (name, limit, most) in [
+            ("flows", flows, most),
+            ("filters", filters, most),
+            ("rules", rules, most_rules),
+            ("fragments", fragments, most),
+        ] {
+            if !(1..=most).contains(&limit) {
+                return Err(Error::Options(format!(
+                    "[limits] {name} = {limit} is not possible: it must be from 1 to {most}"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -100,5 +131,92 @@ impl Default for Timeouts {
             icmp: Duration::from_secs(60),
             other: Duration::from_secs(300),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Dataplane, memory};
+
+    #[test]
+    fn limits_that_cannot_be_are_named_with_their_range() {
+        let usual = Limits::default();
+        for (limits, name, most) in [
+            (Limits { flows: 0, ..usual }, "flows = 0 ", 1 << 29),
+            (
+                Limits {
+                    flows: 1 << 31,
+                    ..usual
+                },
+                "flows = 2147483648 ",
+                1 << 29,
+            ),
+            (
+                Limits {
+                    filters: 0,
+                    ..usual
+                },
+                "filters = 0 ",
+                1 << 29,
+            ),
+            (
+                Limits {
+                    rules: 1 << 28,
+                    ..usual
+                },
+                "rules = 268435456 ",
+                u32::MAX / 2 / 64,
+            ),
+            (
+                Limits {
+                    fragments: u32::MAX,
+                    ..usual
+                },
+                "fragments = 4294967295 ",
+                1 << 29,
+            ),
+        ] {
+            let error = limits.check(64).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            assert!(error.ends_with(&format!("from 1 to {most}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn limits_that_can_be_overflow_nothing() {
+        for cpus in [1, 2, 3, 64, 8192] {
+            let most = 1 << 29;
+            let limits = Limits {
+                flows: most,
+                filters: most,
+                rules: most.min(u32::MAX / 2 / cpus),
+                fragments: most,
+            };
+            limits.check(cpus).unwrap();
+            assert!(
+                memory::sizes(&limits, cpus)
+                    .iter()
+                    .all(|(_, size)| *size > 0)
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_for_limits_that_cannot_be() {
+        let pins = format!("/sys/fs/bpf/edgesteer-test-{}-limits", std::process::id());
+        let opened = Dataplane::open(Options {
+            pin_directory: PathBuf::from(&pins),
+            ports: Vec::new(),
+            limits: Limits {
+                flows: 1 << 31,
+                ..Limits::default()
+            },
+            timeouts: Timeouts::default(),
+        });
+        assert!(matches!(opened, Err(Error::Options(_))), "{opened:?}");
+        assert!(!Path::new(&pins).exists());
     }
 }
