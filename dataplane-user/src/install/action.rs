@@ -1,0 +1,73 @@
+//! What the tables say of a rule.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use dataplane_core::{
+    parse::mapped,
+    table::{Filter, Index, RuleAction, flag, kind, verb},
+};
+
+use crate::{
+    rule::{Action, Destination, EndpointAddress, FilterType, Rule},
+    shared::Shared,
+};
+
+/// The action of a rule that has these places.
+pub(super) fn of(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -> RuleAction {
+    let mut action = RuleAction {
+        rank,
+        nat: [0; 2],
+        rule: slot,
+        first,
+        second,
+        verb: match &rule.action {
+            Action::Drop => verb::DROP,
+            Action::Passthrough => verb::PASSTHROUGH,
+            Action::Forward { .. } => verb::FORWARD,
+            Action::Duplicate { .. } => verb::DUPLICATE,
+        },
+        flags: 0,
+        kind: match rule.filter_type {
+            FilterType::Flow => kind::FLOW,
+            FilterType::Packet => kind::PACKET,
+        },
+        padding: 0,
+    };
+    match rule.action.destination() {
+        Some(Destination::Inline { .. }) => action.flags |= flag::INLINE,
+        Some(Destination::One(endpoint)) => {
+            if let EndpointAddress::Ip { address, nat } = endpoint.address {
+                action.flags |= flag::ROUTE;
+                if nat {
+                    action.flags |= flag::NAT;
+                    action.nat = words(address);
+                }
+            }
+        }
+        None => {}
+    }
+    action
+}
+
+/// The cells of actions that packets can reach from `root`: those of all filters that are not free.
+pub(super) fn in_use(filters: &Shared<Filter>, root: Index) -> BTreeSet<u32> {
+    if root == Index::END {
+        return BTreeSet::new();
+    }
+    // Free cells may still name an action; keeping that costs a cell until the next start at most.
+    filters
+        .iter()
+        .filter(|filter| filter.kind != 0)
+        .map(|filter| filter.action)
+        .collect()
+}
+
+fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => mapped(address.into()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
+    }
+}

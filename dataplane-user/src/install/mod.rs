@@ -1,0 +1,192 @@
+//! Rule sets put in force, each as one transaction.
+
+mod action;
+mod counters;
+mod hops;
+mod order;
+mod pool;
+mod transaction;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    thread::JoinHandle,
+};
+
+use dataplane_core::table::{Filter, Split};
+
+pub(crate) use self::hops::{HopAddress, HopKey, Surroundings};
+use self::{hops::NextHop, pool::Pool};
+use crate::{
+    Applied, Error, Limits,
+    classifier::{Classifier, Item, Remains},
+    memory::{Memory, counters},
+    rule::{Rule, RuleId, RuleSet},
+    shared::Shared,
+};
+
+/// The rules in force and where they are in the tables.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    classifier: Classifier,
+    installed: BTreeMap<RuleId, Installed>,
+    actions: Pool,
+    hops: Pool,
+    slots: Pool,
+    /// Rules known by what identifies them, from before a restart.
+    adopted: BTreeMap<u64, u32>,
+    next_hops: BTreeMap<HopKey, NextHop>,
+    limits: Limits,
+    cpus: u32,
+    /// Counters given back, which flows may still name.
+    released: Vec<u32>,
+    /// What rule sets of before leave behind, oldest first.
+    limbo: VecDeque<Limbo>,
+}
+
+/// What packets that are under way in an old rule set may still use.
+#[derive(Debug)]
+struct Limbo {
+    /// Ends when no packet is under way any more.
+    settled: Option<JoinHandle<()>>,
+    remains: Remains,
+    actions: Vec<u32>,
+    hops: Vec<u32>,
+    slots: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Installed {
+    rule: Rule,
+    rank: u64,
+    /// Where it is counted.
+    slot: u32,
+    action: u32,
+    items: Vec<Item>,
+    hops: Vec<HopKey>,
+}
+
+impl Rules {
+    /// Takes over the tables, in which the rules of an earlier process may be in force.
+    pub(crate) fn new(
+        splits: Shared<Split>,
+        filters: Shared<Filter>,
+        memory: &Memory,
+        limits: Limits,
+        cpus: u32,
+    ) -> Self {
+        let image = memory.image();
+        let used = action::in_use(&filters, image.root);
+        let in_force = || {
+            used.iter()
+                .filter_map(|cell| memory.actions.get(*cell as usize))
+        };
+        let hops = in_force()
+            .flat_map(|action| [action.first, action.second])
+            .collect();
+        let identity = |slot| {
+            memory
+                .rule_counts
+                .get(slot as usize)
+                .map_or(0, |it| it.identity.get())
+        };
+        let adopted: BTreeMap<u64, u32> = (0..counters(&limits))
+            .map(|slot| (identity(slot), slot))
+            .filter(|(it, _)| *it != 0)
+            .collect();
+        Self {
+            classifier: Classifier::new(splits, filters, image.root, limits.filters),
+            installed: BTreeMap::new(),
+            actions: Pool::new(memory.actions.len(), used),
+            hops: Pool::new(memory.hops.len(), hops),
+            slots: Pool::new(
+                counters(&limits) as usize,
+                adopted.values().copied().collect(),
+            ),
+            adopted,
+            next_hops: BTreeMap::new(),
+            limits,
+            cpus,
+            released: Vec::new(),
+            limbo: VecDeque::new(),
+        }
+    }
+
+    /// Puts `wanted` in force, whole or not at all, but for single rules that cannot be. `settle` returns
+    /// when no packet is under way in the old rule set any more; nobody waits for it, unless there is no
+    /// room otherwise.
+    pub(crate) fn apply(
+        &mut self,
+        memory: &mut Memory,
+        wanted: &RuleSet,
+        surroundings: &impl Surroundings,
+        settle: fn(),
+    ) -> Result<Applied, Error> {
+        self.reclaim(memory, false);
+        match self.change(memory, wanted, surroundings, settle) {
+            Err(Error::TooMany { .. }) if !self.limbo.is_empty() => {
+                self.reclaim(memory, true);
+                self.change(memory, wanted, surroundings, settle)
+            }
+            result => result,
+        }
+    }
+
+    /// Frees what no packet can use any more; with `wait`, once that is so for all.
+    pub(crate) fn reclaim(&mut self, memory: &Memory, wait: bool) {
+        while let Some(first) = self.limbo.front() {
+            if !wait && first.settled.as_ref().is_some_and(|it| !it.is_finished()) {
+                return;
+            }
+            let Some(limbo) = self.limbo.pop_front() else {
+                return;
+            };
+            if limbo.settled.is_some_and(|it| it.join().is_err()) {
+                // It cannot be known that packets have settled: better lose the cells.
+                tracing::error!("cells of an old rule set are lost");
+                continue;
+            }
+            self.classifier.reclaim(limbo.remains);
+            for action in limbo.actions {
+                self.actions.give_back(action);
+            }
+            for hop in limbo.hops {
+                hops::set(&memory.hops, hop, None);
+                self.hops.give_back(hop);
+            }
+            for slot in limbo.slots {
+                self.slots.give_back(slot);
+                self.released.push(slot);
+            }
+        }
+    }
+
+    /// A cell of the rule set.
+    pub(crate) fn split(&self, cell: u32) -> Option<&Split> {
+        self.classifier.split(cell)
+    }
+
+    /// A cell of the rule set.
+    pub(crate) fn filter(&self, cell: u32) -> Option<&Filter> {
+        self.classifier.filter(cell)
+    }
+
+    /// Rules by where they are counted.
+    pub(crate) fn by_slot(&self) -> BTreeMap<u32, &Rule> {
+        self.installed
+            .values()
+            .map(|rule| (rule.slot, &rule.rule))
+            .collect()
+    }
+
+    /// Counters that were given back since the last call.
+    pub(crate) fn released(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.released)
+    }
+
+    /// How full the tables are: in use and in all.
+    pub(crate) fn pressure(&self) -> Vec<(&'static str, usize, usize)> {
+        let mut pressure = self.classifier.pressure().to_vec();
+        pressure.push(("rules", self.installed.len(), self.limits.rules as usize));
+        pressure
+    }
+}

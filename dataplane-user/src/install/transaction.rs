@@ -1,0 +1,264 @@
+//! One transaction: what changes, a place for each part of it, and the store that shows it to packets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem, thread,
+};
+
+use dataplane_core::table::{Filter, Image};
+
+use super::{
+    HopKey, Installed, Limbo, Rules, Surroundings, action, counters::forget, hops,
+    order::even_ranks,
+};
+use crate::{
+    Applied, Error,
+    classifier::Item,
+    compile::compile,
+    memory::Memory,
+    rule::{Action, Destination, FilterType, Rule, RuleId, RuleSet},
+};
+
+/// What a transaction has taken so far.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    actions: Vec<u32>,
+    hops: Vec<HopKey>,
+    pub(super) slots: Vec<u32>,
+}
+
+impl Rules {
+    /// Puts `wanted` in force if there is room for it now.
+    pub(super) fn change(
+        &mut self,
+        memory: &mut Memory,
+        wanted: &RuleSet,
+        surroundings: &impl Surroundings,
+        settle: fn(),
+    ) -> Result<Applied, Error> {
+        let mut not_installed = BTreeMap::new();
+        let mut fresh: Vec<(&Rule, Vec<Filter>)> = Vec::new();
+        let (mut kept, mut gone, mut changed) = (Vec::new(), Vec::new(), 0);
+        // Both are in the same order.
+        let mut installed = self.installed.iter().peekable();
+        for rule in wanted.iter() {
+            while let Some((id, _)) = installed.next_if(|(id, _)| **id < rule.id) {
+                gone.push(id.clone());
+            }
+            let before = installed.next_if(|(id, _)| **id == rule.id);
+            if before.is_some_and(|(_, before)| before.rule == *rule) {
+                kept.push(&rule.id);
+                continue;
+            }
+            gone.extend(before.map(|(id, _)| id.clone()));
+            let refused = hops::keys(rule)
+                .iter()
+                .find_map(|hop| surroundings.refuse(hop));
+            match refused
+                .or_else(|| unsupported(rule))
+                .map_or_else(|| compile(rule), Err)
+            {
+                Ok(filters) => {
+                    changed += usize::from(before.is_some());
+                    fresh.push((rule, filters));
+                }
+                Err(reason) => _ = not_installed.insert(rule.id.clone(), reason),
+            }
+        }
+        gone.extend(installed.map(|(id, _)| id.clone()));
+        let total = kept.len() + fresh.len();
+        if total > self.limits.rules as usize {
+            return Err(Error::TooMany {
+                what: "rules",
+                wanted: total,
+                limit: self.limits.rules as usize,
+                option: "rules",
+            });
+        }
+        let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
+        let applied = Applied {
+            epoch: memory.image().epoch,
+            added: fresh.len() - changed,
+            changed,
+            removed: gone.len() - changed,
+            not_installed,
+        };
+        if gone.is_empty() && fresh.is_empty() && !first_time {
+            return Ok(applied);
+        }
+        let ranks = self.ranks(&kept, &fresh).unwrap_or_else(|| {
+            // No room in the order: everything gets a new place.
+            let again = |id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?));
+            fresh.extend(kept.into_iter().filter_map(again));
+            gone = self.installed.keys().cloned().collect();
+            even_ranks(&fresh)
+        });
+        self.commit(memory, surroundings, gone, fresh, &ranks, applied, settle)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one transaction, from its only caller"
+    )]
+    fn commit(
+        &mut self,
+        memory: &mut Memory,
+        surroundings: &impl Surroundings,
+        gone: Vec<RuleId>,
+        fresh: Vec<(&Rule, Vec<Filter>)>,
+        ranks: &BTreeMap<RuleId, u64>,
+        applied: Applied,
+        settle: fn(),
+    ) -> Result<Applied, Error> {
+        let mut taken = Taken::default();
+        let mut news = Vec::with_capacity(fresh.len());
+        for (rule, filters) in fresh {
+            match self.prepare(memory, surroundings, rule, filters, ranks, &mut taken) {
+                Ok(installed) => news.push(installed),
+                Err(error) => {
+                    self.give_back(memory, taken);
+                    return Err(error);
+                }
+            }
+        }
+        let removed: Vec<Item> = gone
+            .iter()
+            .flat_map(|id| self.installed[id].items.iter().copied())
+            .collect();
+        let added = news
+            .iter()
+            .flat_map(|new| new.items.iter().copied())
+            .collect();
+        let change = match self.classifier.change(&removed, added) {
+            Ok(change) => change,
+            Err(error) => {
+                self.give_back(memory, taken);
+                return Err(error);
+            }
+        };
+        let epoch = memory.image().epoch.wrapping_add(1).max(1);
+        let Some(state) = memory.state.get(0) else {
+            self.classifier.roll_back(change);
+            self.give_back(memory, taken);
+            return Err(Error::Options("the state map is empty".to_owned()));
+        };
+        // From here on, packets see the new rule set.
+        state.image.set(
+            Image {
+                root: change.root,
+                epoch,
+            }
+            .into(),
+        );
+        let settled = thread::Builder::new()
+            .name("settle".to_owned())
+            .spawn(settle);
+        if settled.is_err() {
+            settle();
+        }
+        let mut limbo = Limbo {
+            settled: settled.ok(),
+            remains: self.classifier.publish(),
+            actions: mem::take(&mut self.actions.inherited),
+            hops: mem::take(&mut self.hops.inherited),
+            slots: Vec::new(),
+        };
+        let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
+        for id in gone {
+            let Some(old) = self.installed.remove(&id) else {
+                continue;
+            };
+            limbo.actions.push(old.action);
+            limbo
+                .hops
+                .extend(old.hops.iter().filter_map(|hop| self.leave_hop(hop)));
+            if counted.insert(old.slot) {
+                forget(memory, old.slot);
+                limbo.slots.push(old.slot);
+            }
+        }
+        for new in news {
+            self.installed.insert(new.rule.id.clone(), new);
+        }
+        if !self.adopted.is_empty() {
+            // Rules of an earlier process that nobody wants any more.
+            let in_use: BTreeSet<u32> = self.installed.values().map(|rule| rule.slot).collect();
+            self.slots.inherited.clear();
+            for (_, slot) in mem::take(&mut self.adopted) {
+                if !in_use.contains(&slot) {
+                    forget(memory, slot);
+                    limbo.slots.push(slot);
+                }
+            }
+        }
+        self.limbo.push_back(limbo);
+        Ok(Applied { epoch, ..applied })
+    }
+
+    /// Finds a place for each part of a rule.
+    fn prepare(
+        &mut self,
+        memory: &mut Memory,
+        surroundings: &impl Surroundings,
+        rule: &Rule,
+        filters: Vec<Filter>,
+        ranks: &BTreeMap<RuleId, u64>,
+        taken: &mut Taken,
+    ) -> Result<Installed, Error> {
+        let rank = ranks.get(&rule.id).copied().unwrap_or_default();
+        let hops = hops::keys(rule);
+        let mut cells = [u32::MAX; 2];
+        for (cell, key) in cells.iter_mut().zip(&hops) {
+            *cell = self.take_hop(memory, surroundings, key)?;
+            taken.hops.push(key.clone());
+        }
+        let slot = match self.installed.get(&rule.id) {
+            Some(old) => old.slot,
+            None => self.take_slot(memory, &rule.id, taken)?,
+        };
+        let action = self.actions.take(self.limits.rules)?;
+        taken.actions.push(action);
+        memory
+            .actions
+            .write(action as usize, action::of(rule, rank, slot, cells));
+        let items = filters.into_iter().zip(0..).map(|(filter, place)| Item {
+            order: (rank, place),
+            filter: Filter { action, ..filter },
+        });
+        Ok(Installed {
+            rule: rule.clone(),
+            rank,
+            slot,
+            action,
+            items: items.collect(),
+            hops,
+        })
+    }
+
+    /// Undoes what was taken for a transaction that failed.
+    fn give_back(&mut self, memory: &Memory, taken: Taken) {
+        for action in taken.actions {
+            self.actions.give_back(action);
+        }
+        for hop in &taken.hops {
+            if let Some(cell) = self.leave_hop(hop) {
+                hops::set(&memory.hops, cell, None);
+                self.hops.give_back(cell);
+            }
+        }
+        for slot in taken.slots {
+            forget(memory, slot);
+            self.slots.give_back(slot);
+        }
+    }
+}
+
+/// Why the data path cannot do what the rule asks.
+fn unsupported(rule: &Rule) -> Option<String> {
+    let inline = matches!(rule.action.destination(), Some(Destination::Inline { .. }));
+    let forward = matches!(rule.action, Action::Forward { .. });
+    (inline && forward && rule.filter_type == FilterType::Packet).then(|| {
+        "an inline application needs filterType FLOW: without a flow, what it gives back would come to it again"
+            .to_owned()
+    })
+}
