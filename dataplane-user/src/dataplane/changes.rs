@@ -1,0 +1,189 @@
+//! Following what changes around the data path: next hops, and the routes and neighbors they are found by.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
+
+use dataplane_core::table::Hop;
+
+use super::{Dataplane, names};
+use crate::{
+    Error, Mode, PortStatus,
+    install::{HopAddress, HopKey},
+    netlink,
+    ports::{self, View, mac_of},
+    rule::{EndpointAddress, Mac, RuleSet},
+};
+
+/// Where packets for an address go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// The address in the rule.
+    pub address: IpAddr,
+    /// The port in the rule.
+    pub port: Option<String>,
+    /// The port and the MAC address, once the kernel knows them.
+    pub resolved: Option<(String, Mac)>,
+}
+
+/// Something that is different from before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A port came, went, or runs in another mode.
+    Port(PortStatus),
+    /// A next hop was found or lost.
+    NextHop(NextHop),
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => {
+                let (name, interface) = (&port.config.name, &port.config.interface);
+                match (port.mode, &port.reason) {
+                    (Mode::Native, _) => write!(formatter, "port {name} ({interface}) is up"),
+                    (Mode::Generic, _) => {
+                        write!(
+                            formatter,
+                            "port {name} ({interface}) is up, in the slower generic mode"
+                        )
+                    }
+                    (Mode::Down, None) => write!(formatter, "port {name} ({interface}) is down"),
+                    (Mode::Down, Some(reason)) => {
+                        write!(formatter, "port {name} is down: {reason}")
+                    }
+                }
+            }
+            Self::NextHop(hop) => match &hop.resolved {
+                Some((port, mac)) => {
+                    write!(formatter, "next hop {} is {mac} on {port}", hop.address)
+                }
+                None => write!(formatter, "next hop {} is lost", hop.address),
+            },
+        }
+    }
+}
+
+impl Dataplane {
+    /// The next hops that rules in force need.
+    pub fn next_hops(&self) -> Vec<NextHop> {
+        let names = names(&self.ports);
+        self.rules
+            .next_hops()
+            .filter_map(|(key, hop)| next_hop(key, hop, &names))
+            .collect()
+    }
+
+    /// Looks at interfaces, neighbors and routes again, and follows what has changed. To be called when the
+    /// kernel reports a change, and every few seconds.
+    pub fn refresh(&mut self) -> Result<Vec<Change>, Error> {
+        let links = netlink::links()?;
+        self.let_go(&links)?;
+        let mut changes = Vec::new();
+        for at in 0..self.ports.len() {
+            if self.follow(at, &links)? {
+                changes.push(Change::Port(self.ports[at].clone()));
+            }
+        }
+        if self.copying
+            && (self.copies_due || !changes.is_empty())
+            && let Err(error) = self.attach_copies()
+        {
+            tracing::warn!(%error, "packets are not copied on every port");
+        }
+        let addresses: Vec<(IpAddr, Option<String>)> = self
+            .rules
+            .next_hops()
+            .filter_map(|(key, _)| match key.address {
+                HopAddress::Ip(address) => Some((address, key.port.clone())),
+                HopAddress::Mac(_) => None,
+            })
+            .collect();
+        self.watch(&addresses)?;
+        let Self {
+            rules,
+            memory,
+            ports,
+            neighbors,
+            routes,
+            ..
+        } = self;
+        let view = View {
+            ports,
+            neighbors,
+            routes,
+        };
+        let moved = rules.resolve(memory, &view);
+        let names = names(ports);
+        let moved = rules.next_hops().filter(|(key, _)| moved.contains(key));
+        changes.extend(
+            moved.filter_map(|(key, hop)| Some(Change::NextHop(next_hop(key, hop, &names)?))),
+        );
+        Ok(changes)
+    }
+
+    /// Looks up where the rules' destinations are, before they are needed.
+    pub(super) fn look_up(&mut self, wanted: &RuleSet) -> Result<(), Error> {
+        let mut addresses = BTreeSet::new();
+        for rule in wanted.iter() {
+            let endpoints = rule
+                .action
+                .destination()
+                .into_iter()
+                .flat_map(|it| it.endpoints());
+            for endpoint in endpoints {
+                if let EndpointAddress::Ip { address, .. } = endpoint.address {
+                    addresses.insert((address, endpoint.port.as_ref()));
+                }
+            }
+        }
+        let addresses: Vec<_> = addresses
+            .into_iter()
+            .map(|(address, port)| (address, port.cloned()))
+            .collect();
+        // What is known is kept up to date by refreshing.
+        if addresses.iter().all(|it| self.watched.contains(it)) {
+            return Ok(());
+        }
+        self.watch(&addresses)
+    }
+
+    /// Learns routes to addresses and has the kernel resolve them, then reads all neighbors.
+    fn watch(&mut self, addresses: &[(IpAddr, Option<String>)]) -> Result<(), Error> {
+        self.routes.clear();
+        self.watched = addresses.iter().cloned().collect();
+        for (address, port) in addresses {
+            match netlink::route(*address) {
+                Ok(Some(route)) => _ = self.routes.insert(*address, route),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%address, %error, "cannot look up the route"),
+            }
+            let port = port
+                .as_ref()
+                .and_then(|name| self.ports.iter().find(|it| it.config.name == *name));
+            let hop = ports::next_hop(port, *address, &self.routes);
+            if let Some((ifindex, neighbor)) = hop
+                && self.ports.iter().any(|port| port.ifindex == Some(ifindex))
+                && let Err(error) = netlink::manage_neighbor(ifindex, neighbor)
+            {
+                // The kernel may still resolve it when something else asks; until then it is unresolved.
+                tracing::debug!(%neighbor, ifindex, %error, "cannot keep the neighbor resolved");
+            }
+        }
+        self.neighbors = netlink::neighbors()?;
+        Ok(())
+    }
+}
+
+fn next_hop(key: &HopKey, hop: Option<Hop>, names: &BTreeMap<u16, String>) -> Option<NextHop> {
+    let HopAddress::Ip(address) = key.address else {
+        return None;
+    };
+    Some(NextHop {
+        address,
+        port: key.port.clone(),
+        resolved: hop.and_then(|hop| Some((names.get(&hop.slot)?.clone(), mac_of(hop.mac)))),
+    })
+}

@@ -1,0 +1,148 @@
+//! What was counted, and how full the tables are.
+
+use std::time::SystemTime;
+
+use aya::programs::ProgramInfo;
+use dataplane_core::{Reason, table::PORTS};
+
+use super::Dataplane;
+use crate::{PortStatus, rule::RuleId};
+
+/// The state of the data path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The number of the rule set in force.
+    pub epoch: u32,
+    /// Whether this process found the data path running.
+    pub adopted: bool,
+    /// How full each table is.
+    pub pressure: Vec<Pressure>,
+    /// Instructions that the kernel's verifier looked at.
+    pub verified_instructions: u32,
+    /// Bytes of the program, as loaded.
+    pub program_bytes: u32,
+}
+
+/// How full a table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    /// The table.
+    pub name: &'static str,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries there is room for.
+    pub max: u64,
+}
+
+/// What was counted of a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortCounter {
+    /// The port that packets came by.
+    pub port: String,
+    /// Why they ended as they did.
+    pub reason: Reason,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, link-layer header included.
+    pub bytes: u64,
+}
+
+/// What a port sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentCounter {
+    /// The port that packets left by.
+    pub port: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, as they came in.
+    pub bytes: u64,
+}
+
+/// What was counted of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleCounter {
+    /// The rule.
+    pub id: RuleId,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the IP packets.
+    pub bytes: u64,
+    /// When the last one came.
+    pub last_hit: Option<SystemTime>,
+}
+
+impl Dataplane {
+    /// The state of the data path.
+    pub fn status(&self) -> Status {
+        let info = self
+            .steer
+            .program("steer")
+            .and_then(|program| program.info().ok());
+        let mut pressure: Vec<_> = self.rules.pressure();
+        pressure.push(("flows", self.flows.used(), self.limits.flows as usize));
+        let pressure = pressure.into_iter().map(|(name, used, max)| Pressure {
+            name,
+            used: used as u64,
+            max: max as u64,
+        });
+        Status {
+            epoch: self.memory.image().epoch,
+            adopted: self.adopted,
+            pressure: pressure.collect(),
+            verified_instructions: info
+                .as_ref()
+                .and_then(ProgramInfo::verified_instruction_count)
+                .unwrap_or(0),
+            program_bytes: info
+                .as_ref()
+                .and_then(ProgramInfo::size_translated)
+                .unwrap_or(0),
+        }
+    }
+
+    /// Packets by the port they came by and the reason they ended for.
+    pub fn port_counters(&self) -> Vec<PortCounter> {
+        let reasons = Reason::ALL.len();
+        let mut counters = Vec::with_capacity(self.ports.len() * reasons);
+        for port in &self.ports {
+            for reason in Reason::ALL {
+                let at = |cpu| {
+                    (cpu * PORTS as usize + usize::from(port.slot)) * reasons + *reason as usize
+                };
+                let (packets, bytes) = self.memory.sum(&self.memory.counts, self.cpus, at);
+                counters.push(PortCounter {
+                    port: port.config.name.clone(),
+                    reason: *reason,
+                    packets,
+                    bytes,
+                });
+            }
+        }
+        counters
+    }
+
+    /// Packets by the port they left by.
+    pub fn sent_counters(&self) -> Vec<SentCounter> {
+        let counter = |port: &PortStatus| {
+            let at = |cpu| cpu * PORTS as usize + usize::from(port.slot);
+            let (packets, bytes) = self.memory.sum(&self.memory.sent, self.cpus, at);
+            SentCounter {
+                port: port.config.name.clone(),
+                packets,
+                bytes,
+            }
+        };
+        self.ports.iter().map(counter).collect()
+    }
+
+    /// Packets by rule.
+    pub fn rule_counters(&self) -> Vec<RuleCounter> {
+        let counter = |(id, packets, bytes, last): (&RuleId, u64, u64, u64)| RuleCounter {
+            id: id.clone(),
+            packets,
+            bytes,
+            last_hit: (last != 0).then(|| self.clock.time(last)),
+        };
+        self.rules.counters(&self.memory).map(counter).collect()
+    }
+}

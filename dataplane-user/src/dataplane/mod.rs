@@ -1,0 +1,301 @@
+//! The data path of a host, in one handle.
+
+mod attach;
+mod changes;
+mod counters;
+mod explain;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::Path,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, DevMap, MapData},
+};
+use dataplane_core::table::Port;
+
+use self::explain::jiffies;
+pub use self::{
+    changes::{Change, NextHop},
+    counters::{PortCounter, Pressure, RuleCounter, SentCounter, Status},
+    explain::Explanation,
+};
+use crate::{
+    Error, Flow, Limits, Mode, Options, PortStatus,
+    clock::Clock,
+    flows::{Context, Entry, Flows},
+    install::Rules,
+    memory::{self, Memory},
+    netlink,
+    ports::{self, View},
+    program::{self, Found, Pins},
+    rule::{Action, RuleId, RuleSet},
+};
+
+/// The programs on the ports of this host, and the tables they look in.
+///
+/// Dropping it changes nothing for packets: the programs and tables stay until [`Self::detach`].
+pub struct Dataplane {
+    options: Options,
+    limits: Limits,
+    pins: Pins,
+    cpus: u32,
+    adopted: bool,
+    /// Whether some rule asks for copies.
+    copying: bool,
+    /// Whether some port is still without the program that makes them.
+    copies_due: bool,
+    ports: Vec<PortStatus>,
+    /// Addresses that are looked after, each with the port it is said to be behind.
+    watched: BTreeSet<(IpAddr, Option<String>)>,
+    routes: BTreeMap<IpAddr, netlink::Route>,
+    neighbors: Vec<netlink::Neighbor>,
+    memory: Memory,
+    rules: Rules,
+    flows: Flows,
+    clock: Clock,
+    slots: Array<MapData, u32>,
+    port_table: Array<MapData, Entry<Port>>,
+    devices: DevMap<MapData>,
+    steer: Ebpf,
+    explain: Ebpf,
+}
+
+impl fmt::Debug for Dataplane {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            options,
+            limits,
+            adopted,
+            ports,
+            ..
+        } = self;
+        let mut shown = formatter.debug_struct("Dataplane");
+        shown.field("options", options).field("limits", limits);
+        shown
+            .field("adopted", adopted)
+            .field("ports", ports)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a transaction changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The number of the rule set now in force.
+    pub epoch: u32,
+    /// New rules.
+    pub added: usize,
+    /// Rules that were there and are different now.
+    pub changed: usize,
+    /// Rules that are gone.
+    pub removed: usize,
+    /// Rules left out, each with the reason.
+    pub not_installed: BTreeMap<RuleId, String>,
+}
+
+impl Dataplane {
+    /// Loads the program and attaches it to the ports, or takes over what an earlier process left.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        ports::check(&options.ports)?;
+        let cpus = possible_cpus()?;
+        options.limits.check(cpus)?;
+        let pins = Pins::new(&options.pin_directory);
+        let (limits, adopted) = match pins.examine(cpus)? {
+            Found::Nothing => (options.limits, false),
+            Found::State(limits) => (limits, true),
+        };
+        let opened = pins.slots(&options.ports).and_then(|slots| {
+            Self::load(
+                &pins,
+                limits,
+                cpus,
+                adopted,
+                &options,
+                ports::new(&options.ports, &slots),
+            )
+        });
+        if opened.is_err() && !adopted {
+            // Nothing was there before; nothing shall be there after. The first error matters.
+            let _ = pins.remove();
+        }
+        opened
+    }
+
+    fn load(
+        pins: &Pins,
+        limits: Limits,
+        cpus: u32,
+        adopted: bool,
+        options: &Options,
+        ports: Vec<PortStatus>,
+    ) -> Result<Self, Error> {
+        let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
+        let mut steer = pins.load(&limits, cpus, false)?;
+        let mut explain = pins.load(&limits, cpus, true)?;
+        let memory = Memory::map(&steer)?;
+        let take = |ebpf: &mut Ebpf, name| {
+            ebpf.take_map(name)
+                .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
+        };
+        let slots = Array::try_from(take(&mut steer, "SLOTS")?).map_err(|error| failed(&error))?;
+        let port_table =
+            Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
+        let devices =
+            DevMap::try_from(take(&mut steer, "DEVICES")?).map_err(|error| failed(&error))?;
+        let keys = aya::maps::HashMap::try_from(take(&mut steer, "FLOWS")?)
+            .map_err(|error| failed(&error))?;
+        let free = aya::maps::Stack::try_from(take(&mut steer, "FREE")?)
+            .map_err(|error| failed(&error))?;
+        let records = memory::table(&steer, "RECORDS")?;
+        let mut flows = Flows::new(records, keys, free);
+        if !adopted {
+            flows.fill().map_err(|error| failed(&error))?;
+            pins.seal()?;
+        }
+        let splits = memory::table(&steer, "SPLITS")?;
+        let filters = memory::table(&steer, "FILTERS")?;
+        let rules = Rules::new(splits, filters, &memory, limits, cpus);
+        let clock = Clock::new(&mut || jiffies(&mut explain, &memory))?;
+        let mut dataplane = Self {
+            options: options.clone(),
+            limits,
+            pins: pins.clone(),
+            cpus,
+            adopted,
+            copying: false,
+            copies_due: false,
+            ports,
+            watched: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            neighbors: Vec::new(),
+            memory,
+            rules,
+            flows,
+            clock,
+            slots,
+            port_table,
+            devices,
+            steer,
+            explain,
+        };
+        dataplane
+            .pins
+            .pin_program(program::xdp(&mut dataplane.steer)?)?;
+        dataplane.refresh()?;
+        // A port that is not there yet may come; one that refuses the program is an error to be seen at once.
+        let refused = dataplane
+            .ports
+            .iter()
+            .find(|port| port.ifindex.is_some() && port.mode == Mode::Down);
+        if let Some(port) = refused
+            && !adopted
+        {
+            return Err(Error::Options(format!(
+                "port {}: {}",
+                port.config.name,
+                port.reason.as_deref().unwrap_or("not attached")
+            )));
+        }
+        Ok(dataplane)
+    }
+
+    /// Puts `wanted` in force in one transaction. An error means that the old rules are in force.
+    pub fn apply(&mut self, wanted: &RuleSet) -> Result<Applied, Error> {
+        self.look_up(wanted)?;
+        let copies = wanted
+            .iter()
+            .any(|rule| matches!(rule.action, Action::Duplicate { .. }));
+        if copies {
+            self.attach_copies()?;
+        }
+        let Self {
+            rules,
+            memory,
+            ports,
+            neighbors,
+            routes,
+            flows,
+            ..
+        } = self;
+        let view = View {
+            ports,
+            neighbors,
+            routes,
+        };
+        let applied = rules.apply(memory, wanted, &view, grace)?;
+        flows.orphan(&rules.released());
+        if !copies {
+            self.detach_copies();
+        }
+        Ok(applied)
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> Vec<PortStatus> {
+        self.ports.clone()
+    }
+
+    /// All flows.
+    pub fn flows(&self) -> Vec<Flow> {
+        self.flows.snapshot(&self.context())
+    }
+
+    /// Forgets flows that are over, and answers what was counted of them. To be called about every second.
+    pub fn expire(&mut self) -> Vec<Flow> {
+        match jiffies(&mut self.explain, &self.memory) {
+            Ok(jiffies) => self.clock.set(jiffies),
+            Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
+        }
+        self.rules.reclaim(&self.memory, false);
+        self.flows.orphan(&self.rules.released());
+        let context = Context {
+            clock: &self.clock,
+            ports: names(&self.ports),
+            rules: self.rules.by_slot(),
+        };
+        self.flows.expire(&self.options.timeouts, &context, grace)
+    }
+
+    /// Removes programs and tables: steering stops. Answers what was removed.
+    pub fn detach(pin_directory: &Path) -> Result<Vec<String>, Error> {
+        Pins::new(pin_directory).remove()
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            clock: &self.clock,
+            ports: names(&self.ports),
+            rules: self.rules.by_slot(),
+        }
+    }
+}
+
+/// Names of ports by slot.
+fn names(ports: &[PortStatus]) -> BTreeMap<u16, String> {
+    ports
+        .iter()
+        .map(|port| (port.slot, port.config.name.clone()))
+        .collect()
+}
+
+/// Returns when every packet that was under way has come to its end.
+fn grace() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
+    // SAFETY: the call takes no pointers.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if done != 0 {
+        // Kernels with CPUs that take no interrupts have no such call. A packet is under way for microseconds.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+fn possible_cpus() -> Result<u32, Error> {
+    let cpus = aya::util::nr_cpus();
+    cpus.map(|cpus| cpus as u32)
+        .map_err(|(file, error)| Error::kernel(format!("cannot read {file}"), &error))
+}
