@@ -1,53 +1,9 @@
 //! Compiles the eBPF crate and leaves the object as `OUT_DIR/edgesteer-ebpf`, to be embedded.
-//!
-//! With `AYA_BUILD_SKIP=1` the object is empty: enough to lint, document and fuzz the crate on a
-//! machine without the eBPF toolchain, and refused when loaded.
 
-use std::{env, fs, path::PathBuf, process::Command};
+#[path = "../dataplane-ebpf/object.rs"]
+mod object;
 
-use anyhow::{Context as _, Result, bail};
-use aya_build::{Package, Toolchain};
-
-/// The rustup toolchain that `cargo xtask setup` makes of Debian's compiler.
-const DEBIAN: &str = "edgesteer-bpf";
-
-fn main() -> Result<()> {
-    println!("cargo:rerun-if-env-changed=AYA_BUILD_SKIP");
-    if env::var_os("AYA_BUILD_SKIP").is_some_and(|it| it == "1" || it == "true") {
-        let directory = env::var_os("OUT_DIR").context("OUT_DIR is not set")?;
-        return Ok(fs::write(
-            PathBuf::from(directory).join("edgesteer-ebpf"),
-            [],
-        )?);
-    }
-
-    let toolchain = if runs("rustup", &["run", DEBIAN, "rustc", "--version"]) {
-        Toolchain::Custom(DEBIAN)
-    } else if runs("rustup", &["run", "nightly", "rustc", "--version"]) {
-        Toolchain::Nightly
-    } else {
-        missing("a compiler")?
-    };
-    if !runs("bpf-linker", &["--version"]) {
-        missing("bpf-linker")?;
-    }
-    aya_build::build_ebpf(
-        [Package {
-            name: "dataplane-ebpf",
-            root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../dataplane-ebpf"),
-            ..Package::default()
-        }],
-        toolchain,
-    )
-}
-
-fn missing<T>(what: &str) -> Result<T> {
-    bail!("{what} for the eBPF program is not installed: run `cargo xtask setup`")
-}
-
-fn runs(program: &str, arguments: &[&str]) -> bool {
-    Command::new(program)
-        .args(arguments)
-        .output()
-        .is_ok_and(|it| it.status.success())
+fn main() -> anyhow::Result<()> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../dataplane-ebpf");
+    object::build("dataplane-ebpf", root, "edgesteer-ebpf")
 }

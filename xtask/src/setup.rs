@@ -2,7 +2,7 @@
 //!
 //! On Debian the compiler for the kernel's side is the distribution's own (`rustc-web`, which has a
 //! ready-made `core` for BPF), linked into rustup as `edgesteer-bpf`; elsewhere it is rustup's
-//! nightly, which builds `core` itself. `dataplane-user/build.rs` makes the same choice.
+//! nightly, which builds `core` itself. `dataplane-ebpf/object.rs` makes the same choice.
 
 use std::{
     env, fs,
