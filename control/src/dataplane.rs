@@ -138,7 +138,7 @@ pub(crate) struct Port {
     pub(crate) zone: u16,
     pub(crate) mac: Option<String>,
     pub(crate) mtu: u32,
-    /// Why nothing is attached.
+    /// Why nothing is attached, or nothing passes.
     pub(crate) reason: Option<String>,
 }
 

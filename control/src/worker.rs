@@ -3,7 +3,10 @@
 use std::{error::Error, fmt::Write as _, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
-use dataplane_user as user;
+use dataplane_user::{
+    self as user,
+    netlink::{self, Link},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -178,14 +181,33 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
             program_instructions: status.verified_instructions,
             program_bytes: status.program_bytes,
         },
-        ports: dataplane.ports().into_iter().map(port).collect(),
+        ports: ports(dataplane),
         port_counters: port_counters.collect(),
         rule_counters: rule_counters.collect(),
         next_hops: next_hops.collect(),
     }
 }
 
-fn port(status: user::PortStatus) -> Port {
+fn ports(dataplane: &user::Dataplane) -> Vec<Port> {
+    // What cannot be read is not worth an answer without the rest: the program is where it is.
+    let links = netlink::links().unwrap_or_default();
+    let ports = dataplane.ports().into_iter();
+    ports
+        .map(|status| {
+            let link = links
+                .iter()
+                .find(|link| link.name == status.config.interface);
+            let trouble = link.and_then(|link| match link {
+                Link { up: false, .. } => Some("the interface is switched off"),
+                Link { carrier: false, .. } => Some("the interface has no carrier"),
+                Link { .. } => None,
+            });
+            port(status, trouble)
+        })
+        .collect()
+}
+
+fn port(status: user::PortStatus, trouble: Option<&str>) -> Port {
     Port {
         name: status.config.name,
         interface: status.config.interface,
@@ -207,7 +229,7 @@ fn port(status: user::PortStatus) -> Port {
         zone: status.config.zone,
         mac: status.mac.map(|mac| mac.to_string()),
         mtu: status.mtu,
-        reason: status.reason,
+        reason: status.reason.or_else(|| trouble.map(str::to_owned)),
     }
 }
 

@@ -251,6 +251,24 @@ fn pcap(frames: &[&str]) -> Vec<u8> {
 }
 
 #[test]
+fn ports_say_why_nothing_passes() {
+    let host = Host::new();
+    let daemon = host.start().ready(&host);
+    let reason = |port| host.json(&["get", "ports", port])[0]["reason"].clone();
+    assert_eq!(reason("app0"), Value::Null);
+    host.shell("ip link set far-app0 down");
+    assert_eq!(reason("app0"), "the interface has no carrier");
+    host.shell("ip link set app0 down");
+    assert_eq!(reason("app0"), "the interface is switched off");
+    let refused = host.refused(&["get", "ports", "app1"]);
+    assert_eq!(
+        refused,
+        "edgesteer: there is no `app1`; there is access0, core0, app0\n"
+    );
+    assert!(daemon.stop());
+}
+
+#[test]
 fn doctor_speaks_json_with_the_same_exit_code() {
     let host = Host::new();
     let level = |code| {
