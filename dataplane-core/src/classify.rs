@@ -42,8 +42,9 @@ impl Query {
     /// Asks about packets with `key`.
     #[must_use]
     pub const fn new(image: Image, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Self {
-        let (source_port, destination_port) = if has_ports(key.protocol) {
-            (key.source_port as u32, key.destination_port as u32)
+        let rest = key.rest;
+        let (source_port, destination_port) = if has_ports(rest.protocol()) {
+            (rest.source_port() as u32, rest.destination_port() as u32)
         } else {
             (NO_PORTS, NO_PORTS)
         };
@@ -53,8 +54,8 @@ impl Query {
             source_port,
             destination_port,
             tos,
-            zone: key.zone,
-            protocol: key.protocol,
+            zone: rest.zone(),
+            protocol: rest.protocol(),
             root: image.root.0,
             kinds,
             from,

@@ -1,7 +1,7 @@
 //! From the frame to the facts that steering looks at. Nothing here changes the packet.
 
 use crate::{
-    flow::FlowKey,
+    flow::{FlowKey, KeyRest},
     packet::Packet,
     table::{FragmentKey, Tables},
     verdict::Reason,
@@ -94,6 +94,19 @@ pub struct Facts {
     pub tcp_flags: u8,
     /// Whether this is an ICMP error, which belongs to the flow it quotes.
     pub icmp_error: bool,
+    /// Whether that tells enough of the packet in [`Self::quote`].
+    pub quotes: bool,
+    /// The packet that an ICMP error quotes.
+    pub quote: Quote,
+}
+
+/// A packet that an ICMP error quotes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quote {
+    /// Network layer.
+    pub ip: Ip,
+    /// Its flow.
+    pub key: FlowKey,
 }
 
 impl Facts {
@@ -117,6 +130,8 @@ pub fn frame<P: Packet, T: Tables>(
     tables: &T,
     facts: &mut Facts,
 ) -> Result<(), Reason> {
+    facts.tcp_flags = 0;
+    facts.icmp_error = false;
     link(packet, &mut facts.link)?;
     let offset = facts.link.len;
     match facts.link.ethertype {
@@ -124,22 +139,22 @@ pub fn frame<P: Packet, T: Tables>(
         ethernet::IPV6 => ipv6(packet, offset, &mut facts.key, &mut facts.ip)?,
         _ => return Err(Reason::NotIp),
     }
-    facts.key.zone = zone;
-    if facts.ip.is_later_fragment() {
-        return later_fragment(facts, tables);
-    }
-    upper(packet, facts)?;
-    if facts.ip.is_fragment() && has_ports(facts.ip.protocol) && !tables.read_only() {
-        tables.remember_fragment(&facts.fragment_key(), facts.key.ports());
-    }
+    let ports = if facts.ip.is_fragment() {
+        fragment(packet, zone, tables, facts)?
+    } else {
+        upper(packet, facts)?
+    };
+    facts.key.rest = KeyRest::new(ports, zone, facts.ip.protocol);
+    facts.quotes = facts.icmp_error && quote(packet, zone, &facts.ip, &mut facts.quote);
     Ok(())
 }
 
 /// Parses the packet that an ICMP error quotes, as far as it tells: `false` when that is too little.
 #[inline(never)]
-pub fn quoted<P: Packet>(packet: &P, facts: &Facts, key: &mut FlowKey, ip: &mut Ip) -> bool {
-    let offset = facts.ip.payload + Icmp::LEN as u16;
-    let header = if facts.ip.v6 {
+fn quote<P: Packet>(packet: &P, zone: u16, error: &Ip, quote: &mut Quote) -> bool {
+    let offset = error.payload + Icmp::LEN as u16;
+    let Quote { ip, key } = quote;
+    let header = if error.v6 {
         quoted_ipv6(packet, offset, key, ip)
     } else {
         quoted_ipv4(packet, offset, key, ip)
@@ -147,27 +162,31 @@ pub fn quoted<P: Packet>(packet: &P, facts: &Facts, key: &mut FlowKey, ip: &mut 
     if header.is_none() || ip.is_later_fragment() {
         return false;
     }
-    key.zone = facts.key.zone;
+    let mut ports = 0;
     if has_ports(ip.protocol) {
-        let Some(ports) = packet.get::<Ports>(ip.payload.into()) else {
+        let Some(header) = packet.get::<Ports>(ip.payload.into()) else {
             return false;
         };
-        key.set_ports(ports);
+        ports = header.get();
     } else if is_icmp(ip.protocol) {
         let Some(icmp) = packet.get::<Icmp>(ip.payload.into()) else {
             return false;
         };
-        key.set_identifier(icmp);
-        return icmp.is_echo(ip.protocol);
+        if !icmp.is_echo(ip.protocol) {
+            return false;
+        }
+        ports = icmp.ports();
     }
+    key.rest = KeyRest::new(ports, zone, ip.protocol);
     true
 }
 
 /// Parses the link layer.
 fn link<P: Packet>(packet: &P, link: &mut Link) -> Result<(), Reason> {
     let ethernet = packet.get::<Ethernet>(0).ok_or(Reason::MalformedEthernet)?;
-    link.destination = ethernet.destination.into();
-    link.source = ethernet.source.into();
+    link.destination = ethernet.destination();
+    link.source = ethernet.source();
+    link.tags = 0;
     link.len = Ethernet::LEN as u16;
     link.ethertype = ethernet.ethertype.get();
     for _ in 0..2 {
@@ -194,51 +213,39 @@ const fn is_icmp(protocol: u8) -> bool {
     matches!(protocol, ICMP | ICMPV6)
 }
 
-/// Takes the ports of a later fragment from the first.
-fn later_fragment<T: Tables>(facts: &mut Facts, tables: &T) -> Result<(), Reason> {
+/// The ports of a fragment: the first has them and tells the others.
+#[inline(never)]
+fn fragment<P: Packet, T: Tables>(
+    packet: &P,
+    zone: u16,
+    tables: &T,
+    facts: &mut Facts,
+) -> Result<u32, Reason> {
+    let key = FragmentKey {
+        source: facts.key.source,
+        destination: facts.key.destination,
+        identification: facts.ip.identification,
+        zone,
+        protocol: facts.ip.protocol,
+        padding: 0,
+    };
+    if !facts.ip.is_later_fragment() {
+        let ports = upper(packet, facts)?;
+        if has_ports(facts.ip.protocol) && !tables.read_only() {
+            tables.remember_fragment(&key, ports);
+        }
+        return Ok(ports);
+    }
     if facts.ip.protocol == TCP && facts.ip.fragment >> 1 == 1 {
         return Err(Reason::TinyFragment);
     }
     if has_ports(facts.ip.protocol) {
-        let ports = tables
-            .fragment(&facts.fragment_key())
-            .ok_or(Reason::FragmentUnknown)?;
-        facts.key.source_port = (ports >> 16) as u16;
-        facts.key.destination_port = ports as u16;
-    } else if is_icmp(facts.ip.protocol) {
+        return tables.fragment(&key).ok_or(Reason::FragmentUnknown);
+    }
+    if is_icmp(facts.ip.protocol) {
         return Err(Reason::FragmentUnknown);
     }
-    Ok(())
-}
-
-impl FlowKey {
-    /// Both ports, the source in the upper half.
-    const fn ports(&self) -> u32 {
-        (self.source_port as u32) << 16 | self.destination_port as u32
-    }
-
-    fn set_ports(&mut self, ports: &Ports) {
-        self.source_port = ports.source.get();
-        self.destination_port = ports.destination.get();
-    }
-
-    fn set_identifier(&mut self, echo: &Icmp) {
-        self.source_port = echo.identifier.get();
-        self.destination_port = echo.identifier.get();
-    }
-}
-
-impl Facts {
-    const fn fragment_key(&self) -> FragmentKey {
-        FragmentKey {
-            source: self.key.source,
-            destination: self.key.destination,
-            identification: self.ip.identification,
-            zone: self.key.zone,
-            protocol: self.ip.protocol,
-            padding: 0,
-        }
-    }
+    Ok(0)
 }
 
 /// An IPv4 address as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
@@ -269,15 +276,16 @@ fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut I
     }
     key.source = mapped(header.source.get());
     key.destination = mapped(header.destination.get());
-    key.protocol = header.protocol;
     ip.length = header.total_length.get().into();
     ip.offset = offset;
     ip.payload = offset + header.header_len() as u16;
     ip.tos = (header.tos >> 2).into();
     ip.ttl = header.ttl;
     ip.protocol = header.protocol;
+    ip.v6 = false;
     let fragment = header.fragment.get();
     ip.may_fragment = fragment & Ipv4::DONT_FRAGMENT == 0;
+    ip.fragment = 0;
     if fragment & (Ipv4::MORE_FRAGMENTS | Ipv4::FRAGMENT_OFFSET) != 0 {
         let identification = header.identification.get().into();
         ip.set_fragment(fragment & Ipv4::FRAGMENT_OFFSET, identification);
@@ -295,7 +303,6 @@ fn ipv6<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> R
     }
     if is_extension(ip.protocol) {
         extensions(packet, ip)?;
-        key.protocol = ip.protocol;
     }
     if usize::from(ip.payload) > ip.end() {
         return Err(Reason::MalformedIpv6);
@@ -327,7 +334,6 @@ fn quoted_ipv6<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut I
         }
         extension(packet, ip)?;
     }
-    key.protocol = ip.protocol;
     Some(())
 }
 
@@ -340,7 +346,6 @@ fn ipv6_base<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip)
     let [c, d] = &header.destination;
     key.source = [a.get(), b.get()];
     key.destination = [c.get(), d.get()];
-    key.protocol = header.next_header;
     ip.length = Ipv6::LEN as u32 + u32::from(header.payload_length.get());
     ip.offset = offset;
     ip.payload = offset + Ipv6::LEN as u16;
@@ -348,6 +353,8 @@ fn ipv6_base<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip)
     ip.ttl = header.hop_limit;
     ip.protocol = header.next_header;
     ip.v6 = true;
+    ip.may_fragment = false;
+    ip.fragment = 0;
     Some(())
 }
 
@@ -385,8 +392,9 @@ fn extension<P: Packet>(packet: &P, ip: &mut Ip) -> Option<()> {
     Some(())
 }
 
-/// Parses what follows the IP header of a whole packet or a first fragment.
-fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
+/// Parses what follows the IP header of a whole packet or a first fragment. Answers the ports.
+#[inline(always)]
+fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
     let at = usize::from(facts.ip.payload);
     let room = facts.ip.end() - at;
     match facts.ip.protocol {
@@ -397,7 +405,7 @@ fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
                 return Err(Reason::MalformedTcp);
             }
             facts.tcp_flags = tcp.flags;
-            facts.key.set_ports(&tcp.ports);
+            Ok(tcp.ports.get())
         }
         UDP => {
             let udp = fitting::<P, Udp>(packet, at, room, Udp::LEN, Reason::MalformedUdp)?;
@@ -405,26 +413,27 @@ fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
             if len < Udp::LEN || (len > room && !facts.ip.is_fragment()) {
                 return Err(Reason::MalformedUdp);
             }
-            facts.key.set_ports(&udp.ports);
+            Ok(udp.ports.get())
         }
         SCTP => {
             let ports =
                 fitting::<P, Ports>(packet, at, room, transport::SCTP_LEN, Reason::MalformedSctp)?;
-            facts.key.set_ports(ports);
+            Ok(ports.get())
         }
         protocol @ (ICMP | ICMPV6) => {
             let icmp = fitting::<P, Icmp>(packet, at, room, Icmp::LEN, Reason::MalformedIcmp)?;
             if icmp.is_of_the_link(protocol) {
                 return Err(Reason::NeighborDiscovery);
             }
-            if icmp.is_echo(protocol) {
-                facts.key.set_identifier(icmp);
-            }
             facts.icmp_error = icmp.is_error(protocol);
+            Ok(if icmp.is_echo(protocol) {
+                icmp.ports()
+            } else {
+                0
+            })
         }
-        _ => {}
+        _ => Ok(0),
     }
-    Ok(())
 }
 
 /// The header at `at`, when `len` octets fit the `room` that the IP header leaves. Headers beyond

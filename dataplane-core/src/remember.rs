@@ -2,7 +2,7 @@
 
 use crate::{
     classify::{Answer, Query},
-    flow::{Decision, FlowKey, Record},
+    flow::{Decision, FlowKey, KeyRest, Record},
     steer::Steering,
     table::{Direction, FlowRef, Inserted, NO_PORT, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
@@ -219,7 +219,8 @@ impl<'a, T: Tables> Steering<'a, T> {
                 .hop(action.first)
                 .ok_or(Reason::NextHopUnresolved)?;
             let port = self.tables.port_in(hop.slot).ok_or(Reason::PortDown)?;
-            reply.zone = port.zone;
+            let rest = reply.rest;
+            reply.rest = KeyRest::new(rest.ports(), port.zone, rest.protocol());
             if action.flags & flag::NAT != 0 {
                 reply.source = action.nat;
             }
@@ -242,6 +243,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Whether the packet, which an application sends, answers the copy of a packet.
+    #[inline(never)]
     pub(crate) fn answers_copy(&self) -> bool {
         let key = self.facts.key.reversed();
         self.ask(&key, self.facts.ip.tos, kind::PACKET, NO_PORT)

@@ -7,7 +7,7 @@ use crate::{
     packet::Packet,
     parse::{Facts, Ip},
     wire::{
-        ethernet::{Ethernet, Mac, Vlan},
+        ethernet::{Ethernet, Vlan},
         icmp::{ICMP, ICMPV6, Icmp},
         ipv4::Ipv4,
         ipv6::Ipv6,
@@ -55,8 +55,7 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
     let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
         return false;
     };
-    ethernet.destination = Mac::from(new.destination);
-    ethernet.source = Mac::from(new.source);
+    ethernet.set_addresses(new.destination, new.source);
     ethernet.ethertype = U16::new(type_before(first, new.ethertype));
     match depth {
         0 => true,

@@ -8,10 +8,10 @@ use core::cell::Cell;
 
 use crate::{
     classify::Query,
-    flow::{self, FlowKey, Record},
+    flow::{self, Record},
     icmp,
     packet::Packet,
-    parse::{self, Facts, Ip},
+    parse::{self, Facts},
     rewrite::{self, Address},
     table::{
         DOWN, Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
@@ -39,7 +39,6 @@ impl Scratch {
         port: &'a Port,
         tables: &'a T,
     ) -> Result<Steering<'a, T>, Reason> {
-        self.facts = Facts::default();
         parse::frame(packet, port.zone, tables, &mut self.facts)?;
         Ok(Steering {
             tables,
@@ -151,7 +150,7 @@ pub fn duplicate<P: Packet, T: Tables>(
 ) -> Option<Duplicate> {
     let port = tables.port(ifindex)?;
     let steering = scratch.parse(packet, port, tables).ok()?;
-    let (found, quoted) = steering.find(packet);
+    let (found, quoted) = steering.find();
     let (cell, direction) = match found {
         Some((record, flow)) => {
             let cell = steering.decision(record, flow, quoted).ok()??;
@@ -185,10 +184,11 @@ pub fn duplicate<P: Packet, T: Tables>(
 
 impl<'a, T: Tables> Steering<'a, T> {
     /// The packet's flow, and whether it is that of a packet which an ICMP error quotes.
-    fn find<P: Packet>(&self, packet: &P) -> (Option<(&'a Record, FlowRef)>, bool) {
+    #[inline(always)]
+    fn find(&self) -> (Option<(&'a Record, FlowRef)>, bool) {
         // The quoted flow first: an error about nothing known may have made a flow of its own.
-        if self.facts.icmp_error {
-            let found = self.quoted_flow(packet);
+        if self.facts.quotes {
+            let found = self.quoted_flow();
             if found.is_some() {
                 return (found, true);
             }
@@ -196,8 +196,9 @@ impl<'a, T: Tables> Steering<'a, T> {
         (flow::find(self.tables, &self.facts.key), false)
     }
 
+    #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
-        let (found, quoted) = self.find(packet);
+        let (found, quoted) = self.find();
         let plan = match found {
             Some((record, flow)) => self.known(record, flow, quoted),
             None => self.unknown(),
@@ -210,13 +211,12 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// The flow of the packet that an ICMP error quotes: that of the packets it answers.
     #[inline(never)]
-    fn quoted_flow<P: Packet>(&self, packet: &P) -> Option<(&'a Record, FlowRef)> {
-        let (mut key, mut ip) = (FlowKey::default(), Ip::default());
-        parse::quoted(packet, self.facts, &mut key, &mut ip).then_some(())?;
-        flow::find(self.tables, &key.reversed())
+    fn quoted_flow(&self) -> Option<(&'a Record, FlowRef)> {
+        flow::find(self.tables, &self.facts.quote.key.reversed())
     }
 
     /// A packet of a flow that has a record.
+    #[inline(always)]
     fn known(&self, record: &Record, flow: FlowRef, quoted: bool) -> Plan {
         let decision = self.decision(record, flow, quoted);
         self.explain(decision.ok().flatten(), Some(flow));
@@ -281,6 +281,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// What `action` says of a packet on its way in.
+    #[inline(always)]
     fn act(&self, action: &RuleAction, reason: Reason) -> Plan {
         match action.verb {
             verb::DROP => Plan::Leave(Verdict::discard(Reason::RuleDrop)),
@@ -341,6 +342,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// A packet towards the UE.
+    #[inline(always)]
     fn downstream(&self, action: &RuleAction, record: &Record) -> Plan {
         let from_app = self.port.is_app();
         let inline = action.flags & flag::INLINE != 0;
@@ -361,6 +363,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// To the UE, by the way that the flow came in.
+    #[inline(always)]
     fn back(&self, action: &RuleAction, record: &Record) -> Plan {
         let path = record.way_back();
         let ue = path.ue.get();
@@ -409,6 +412,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         })
     }
 
+    #[inline(always)]
     fn plan(&self, send: Send) -> Plan {
         self.send.set(send);
         Plan::Send
@@ -457,16 +461,13 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// in the error itself, unless that comes from a router on the way.
     #[inline(never)]
     fn translate_error<P: Packet>(&self, packet: &mut P, which: Address, new: [u64; 2]) -> bool {
-        let (mut key, mut ip) = (FlowKey::default(), Ip::default());
-        if !parse::quoted(packet, self.facts, &mut key, &mut ip) {
-            return false;
-        }
+        let parse::Quote { ip, key } = &self.facts.quote;
         let (own, old, other) = match which {
             Address::Source => (self.facts.key.source, key.destination, Address::Destination),
             Address::Destination => (self.facts.key.destination, key.source, Address::Source),
         };
         (own != old || rewrite::address(packet, self.facts, which, new))
-            && rewrite::quoted_address(packet, self.facts, &ip, other, new)
+            && rewrite::quoted_address(packet, self.facts, ip, other, new)
     }
 
     /// Answers a packet that is too long for where it should go, at most once a jiffy and CPU.
@@ -502,6 +503,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Counts the packet in its flow.
+    #[inline(always)]
     fn account(&self, record: &Record, direction: Direction) {
         if self.tables.read_only() {
             return;
@@ -519,6 +521,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Counts the packet for its rule.
+    #[inline(always)]
     fn account_rule(&self, action: &RuleAction) {
         if self.tables.read_only() {
             return;

@@ -248,7 +248,7 @@ fn last_seen(record: &Record) -> u64 {
 fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
     const OVER: u64 = (Tcp::FIN | Tcp::RST) as u64;
     let [up, down] = &record.halves;
-    match record.key.get().protocol {
+    match record.key.get().rest.protocol() {
         TCP if (up.tcp_flags.get() | down.tcp_flags.get()) & OVER != 0 => timeouts.tcp_closing,
         TCP if up.last_seen.get() != 0 && down.last_seen.get() != 0 => timeouts.tcp_established,
         TCP => timeouts.tcp_transitory,
@@ -270,10 +270,10 @@ fn describe(record: &Record, context: &Context<'_>) -> Flow {
     Flow {
         source: address(key.source),
         destination: address(key.destination),
-        protocol: key.protocol,
-        source_port: key.source_port,
-        destination_port: key.destination_port,
-        zone: key.zone,
+        protocol: key.rest.protocol(),
+        source_port: key.rest.source_port(),
+        destination_port: key.rest.destination_port(),
+        zone: key.rest.zone(),
         rule: rule.map(|rule| rule.id.clone()),
         ingress: context.ports.get(&ingress).cloned().unwrap_or_default(),
         target: target.map(ToString::to_string),

@@ -1,6 +1,9 @@
 //! Ethernet II and VLAN tags (IEEE 802.3, 802.1Q, 802.1ad).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, network_endian::U16};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    network_endian::{U16, U32, U64},
+};
 
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
@@ -8,13 +11,15 @@ pub const IPV4: u16 = 0x0800;
 pub const IPV6: u16 = 0x86dd;
 
 /// Ethernet header.
+///
+/// Both addresses are in two words, since the BPF back end turns a copy of six bytes into a call.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Ethernet {
-    /// Destination address.
-    pub destination: Mac,
-    /// Source address.
-    pub source: Mac,
+    /// Destination address, and the first two octets of the source address.
+    upper: U64,
+    /// The rest of the source address.
+    lower: U32,
     /// EtherType of what follows.
     pub ethertype: U16,
 }
@@ -22,6 +27,24 @@ pub struct Ethernet {
 impl Ethernet {
     /// Octets.
     pub const LEN: usize = size_of::<Self>();
+
+    /// Destination address, in the lower 48 bits.
+    #[must_use]
+    pub const fn destination(&self) -> u64 {
+        self.upper.get() >> 16
+    }
+
+    /// Source address, in the lower 48 bits.
+    #[must_use]
+    pub const fn source(&self) -> u64 {
+        (self.upper.get() & 0xffff) << 32 | self.lower.get() as u64
+    }
+
+    /// Sets both addresses, which are in the lower 48 bits.
+    pub fn set_addresses(&mut self, destination: u64, source: u64) {
+        self.upper.set(destination << 16 | source >> 32);
+        self.lower.set(source as u32);
+    }
 }
 
 /// VLAN tag, as it follows an EtherType that announces it.
@@ -42,29 +65,5 @@ impl Vlan {
     #[must_use]
     pub const fn announced_by(ethertype: u16) -> bool {
         matches!(ethertype, 0x8100 | 0x88a8 | 0x9100)
-    }
-}
-
-/// MAC address. Three words, because the BPF back end turns a copy of six bytes into a call.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
-)]
-#[repr(C)]
-pub struct Mac([U16; 3]);
-
-impl From<Mac> for u64 {
-    fn from(mac: Mac) -> Self {
-        let [a, b, c] = mac.0;
-        Self::from(a.get()) << 32 | Self::from(b.get()) << 16 | Self::from(c.get())
-    }
-}
-
-impl From<u64> for Mac {
-    fn from(bits: u64) -> Self {
-        Self([
-            U16::new((bits >> 32) as u16),
-            U16::new((bits >> 16) as u16),
-            U16::new(bits as u16),
-        ])
     }
 }

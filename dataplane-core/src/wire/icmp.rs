@@ -29,6 +29,13 @@ impl Icmp {
     /// Offset of the checksum.
     pub const CHECKSUM: usize = 2;
 
+    /// The identifier in the place of both ports.
+    #[must_use]
+    pub const fn ports(&self) -> u32 {
+        let identifier = self.identifier.get() as u32;
+        identifier << 16 | identifier
+    }
+
     /// Whether this is an echo request or reply, whose identifier tells one exchange from another.
     #[must_use]
     pub const fn is_echo(&self, protocol: u8) -> bool {

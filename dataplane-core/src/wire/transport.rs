@@ -15,15 +15,8 @@ pub const SCTP: u8 = 132;
 /// Octets of the SCTP common header.
 pub const SCTP_LEN: usize = 12;
 
-/// The ports, which come first in TCP, UDP and SCTP alike.
-#[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-pub struct Ports {
-    /// Source port.
-    pub source: U16,
-    /// Destination port.
-    pub destination: U16,
-}
+/// The ports, which come first in TCP, UDP and SCTP alike: the source in the upper half.
+pub type Ports = U32;
 
 /// TCP header without options.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
