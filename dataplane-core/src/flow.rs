@@ -149,7 +149,8 @@ const fn hash(words: &[u64; 5]) -> u32 {
     let [a, b, c, d, rest] = *words;
     let addresses = (a ^ c.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ (b ^ d.rotate_left(17)).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    let mixed = (addresses ^ addresses >> 32 ^ rest).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed =
+        (addresses ^ addresses >> 32 ^ rest.rotate_left(32)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (mixed >> 32) as u32
 }
 
