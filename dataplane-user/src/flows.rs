@@ -1,7 +1,7 @@
 //! Reading flows, and forgetting those that are over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     net::{IpAddr, Ipv6Addr},
     time::{Duration, SystemTime},
 };
@@ -139,7 +139,10 @@ impl Flows {
     }
 
     /// Flows that came under rules counted in `slots`, which are no more, come under none.
-    pub(crate) fn orphan(&self, slots: &[u32]) {
+    pub(crate) fn orphan(&self, slots: &HashSet<u32>) {
+        if slots.is_empty() {
+            return;
+        }
         for (_, record) in self.live() {
             let slot = (record.rule.get() as u32).checked_sub(1);
             if slot.is_some_and(|slot| slots.contains(&slot)) {

@@ -8,7 +8,7 @@ mod pool;
 mod transaction;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     thread::JoinHandle,
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct Rules {
     limits: Limits,
     cpus: u32,
     /// Counters given back, which flows may still name.
-    released: Vec<u32>,
+    released: HashSet<u32>,
     /// What rule sets of before leave behind, oldest first.
     limbo: VecDeque<Limbo>,
 }
@@ -106,7 +106,7 @@ impl Rules {
             next_hops: BTreeMap::new(),
             limits,
             cpus,
-            released: Vec::new(),
+            released: HashSet::new(),
             limbo: VecDeque::new(),
         }
     }
@@ -155,7 +155,7 @@ impl Rules {
             }
             for slot in limbo.slots {
                 self.slots.give_back(slot);
-                self.released.push(slot);
+                self.released.insert(slot);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Rules {
     }
 
     /// Counters that were given back since the last call.
-    pub(crate) fn released(&mut self) -> Vec<u32> {
+    pub(crate) fn released(&mut self) -> HashSet<u32> {
         std::mem::take(&mut self.released)
     }
 
