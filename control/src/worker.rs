@@ -109,7 +109,7 @@ fn serve(mut dataplane: user::Dataplane, mut requests: mpsc::Receiver<Request>) 
                 answer,
             } => _ = answer.send(explain(&mut dataplane, &port, &frame)),
             Request::Refresh(answer) => _ = answer.send(refresh(&mut dataplane)),
-            Request::Expire => drop(dataplane.expire()),
+            Request::Expire => _ = dataplane.expire(),
         }
     }
 }

@@ -20,6 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::{
     Timeouts,
     clock::Clock,
+    ended::Ended,
     rule::{Rule, RuleId},
     shared::Shared,
 };
@@ -151,13 +152,15 @@ impl Flows {
         }
     }
 
-    /// Forgets flows that are over. Answers what was counted of them, to the last packet.
+    /// Forgets flows that are over, and tells what was counted of them, to the last packet. Answers how many
+    /// there were.
     pub(crate) fn expire(
         &mut self,
         timeouts: &Timeouts,
         context: &Context<'_>,
         settle: impl FnOnce(),
-    ) -> Vec<Flow> {
+        ended: &mut Ended,
+    ) -> usize {
         let now = context.clock.jiffies();
         let over: Vec<u32> = self
             .live()
@@ -170,21 +173,26 @@ impl Flows {
             .map(|(id, _)| id)
             .collect();
         if over.is_empty() {
-            return Vec::new();
+            return 0;
         }
         for id in &over {
             self.close(*id);
         }
         // After this no packet counts in these records any more.
         settle();
-        let flows = over
-            .iter()
-            .filter_map(|id| Some(describe(self.records.get(*id as usize)?, context)))
-            .collect();
-        for id in over {
-            self.release(id);
+        for id in &over {
+            if ended.is_heard()
+                && let Some(record) = self.records.get(*id as usize)
+            {
+                let flow = describe(record, context);
+                // Without a packet it was no flow: another CPU was faster to make it.
+                if flow.upstream.packets + flow.downstream.packets != 0 {
+                    ended.tell(flow);
+                }
+            }
+            self.release(*id);
         }
-        flows
+        over.len()
     }
 
     /// Lets no key lead to a record any more.
@@ -249,10 +257,13 @@ fn last_seen(record: &Record) -> u64 {
 
 /// How long to wait for the next packet.
 fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
-    const OVER: u64 = (Tcp::FIN | Tcp::RST) as u64;
     let [up, down] = &record.halves;
+    let flags = [up, down].map(|half| half.tcp_flags.get() as u8);
+    let either = |flag: u8| flags.iter().any(|flags| flags & flag != 0);
+    let both = |flag: u8| flags.iter().all(|flags| flags & flag != 0);
     match record.key.get().rest.protocol() {
-        TCP if (up.tcp_flags.get() | down.tcp_flags.get()) & OVER != 0 => timeouts.tcp_closing,
+        // After a FIN one way only, the other way goes on (RFC 9293, 3.6).
+        TCP if either(Tcp::RST) || both(Tcp::FIN) => timeouts.tcp_closing,
         TCP if up.last_seen.get() != 0 && down.last_seen.get() != 0 => timeouts.tcp_established,
         TCP => timeouts.tcp_transitory,
         UDP => timeouts.udp,

@@ -10,6 +10,7 @@ mod clock;
 mod compile;
 mod copies;
 mod dataplane;
+mod ended;
 mod error;
 mod flows;
 mod host;

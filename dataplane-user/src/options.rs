@@ -110,7 +110,7 @@ pub struct Timeouts {
     pub tcp_established: Duration,
     /// TCP, before that.
     pub tcp_transitory: Duration,
-    /// TCP, after a RST or a FIN.
+    /// TCP, after a RST, or a FIN from each side.
     pub tcp_closing: Duration,
     /// UDP.
     pub udp: Duration,

@@ -17,6 +17,8 @@ pub struct Status {
     pub adopted: bool,
     /// How full each table is.
     pub pressure: Vec<Pressure>,
+    /// Flows that ended and that [`Dataplane::ended`] had no room for.
+    pub ended_lost: u64,
     /// Instructions that the kernel's verifier looked at.
     pub verified_instructions: u32,
     /// Bytes of the program, as loaded.
@@ -89,6 +91,7 @@ impl Dataplane {
             epoch: self.memory.image().epoch,
             adopted: self.adopted,
             pressure: pressure.collect(),
+            ended_lost: self.ended.lost(),
             verified_instructions: info
                 .as_ref()
                 .and_then(ProgramInfo::verified_instruction_count)

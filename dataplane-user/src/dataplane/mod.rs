@@ -10,6 +10,7 @@ use std::{
     fmt,
     net::IpAddr,
     path::Path,
+    sync::mpsc,
 };
 
 use aya::{
@@ -27,6 +28,7 @@ pub use self::{
 use crate::{
     Error, Flow, Limits, Mode, Options, PortStatus,
     clock::Clock,
+    ended::Ended,
     flows::{Context, Entry, Flows},
     install::Rules,
     memory::{self, Memory},
@@ -57,6 +59,7 @@ pub struct Dataplane {
     memory: Memory,
     rules: Rules,
     flows: Flows,
+    ended: Ended,
     clock: Clock,
     slots: Array<MapData, u32>,
     port_table: Array<MapData, Entry<Port>>,
@@ -176,6 +179,7 @@ impl Dataplane {
             memory,
             rules,
             flows,
+            ended: Ended::default(),
             clock,
             slots,
             port_table,
@@ -245,8 +249,15 @@ impl Dataplane {
         self.flows.snapshot(&self.context())
     }
 
-    /// Forgets flows that are over, and answers what was counted of them. To be called about every second.
-    pub fn expire(&mut self) -> Vec<Flow> {
+    /// Hands each flow that ends from now on to the receiver, once, with what was counted of it to the last
+    /// packet. There is memory for `room` flows that wait; those that find no room are lost, and counted in
+    /// [`Status::ended_lost`]. An earlier receiver gets no more.
+    pub fn ended(&mut self, room: usize) -> mpsc::Receiver<Flow> {
+        self.ended.listen(room)
+    }
+
+    /// Forgets flows that are over. Answers how many. To be called about every second.
+    pub fn expire(&mut self) -> usize {
         match jiffies(&mut self.explain, &self.memory) {
             Ok(jiffies) => self.clock.set(jiffies),
             Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
@@ -258,7 +269,9 @@ impl Dataplane {
             ports: names(&self.ports),
             rules: self.rules.by_slot(),
         };
-        self.flows.expire(&self.options.timeouts, &context, grace)
+        let ended = &mut self.ended;
+        self.flows
+            .expire(&self.options.timeouts, &context, grace, ended)
     }
 
     /// Removes programs and tables: steering stops. Answers what was removed.

@@ -39,6 +39,11 @@ impl Rig {
 
     /// The same, with tables of these sizes.
     pub fn with_limits(limits: Limits) -> Result<Self> {
+        Self::with(limits, no_patience())
+    }
+
+    /// The same, where flows are forgotten after these times.
+    pub fn with(limits: Limits, timeouts: Timeouts) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_leftovers()?;
         let world = world::World::new();
@@ -51,7 +56,7 @@ impl Rig {
             pin_directory: pins.clone(),
             ports: world.ports.iter().map(configuration).collect(),
             limits,
-            timeouts: no_patience(),
+            timeouts,
         };
         let dataplane = bench
             .host
