@@ -264,24 +264,24 @@ pub struct Sum {
     pub wire_bytes: Word,
 }
 
-/// What is counted of one direction of a flow.
+/// What is counted of one direction of a flow by the CPU that owns it, the one that saw it first.
 #[derive(Debug, Default)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Half {
-    /// Counted by the CPU that owns the direction, the one that saw it first.
+    /// Packets and bytes.
     pub owned: Sum,
-    /// When the last packet came, in jiffies.
+    /// When the last packet came, on any CPU, in jiffies.
     pub last_seen: Word,
-    /// Counted by all others, atomically.
-    pub others: Sum,
     /// The owner plus 1, or 0.
     pub owner: Word,
     /// TCP control bits seen.
     pub tcp_flags: Word,
+    /// Fills the line of the cache.
+    pub padding: [Word; 2],
 }
 
-/// A flow. The first line of the cache is what every packet needs.
+/// A flow, in lines of the cache: the first and that of its direction are all that most packets touch.
 #[derive(Debug, Default)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
@@ -293,10 +293,14 @@ pub struct Record {
     /// Of references to the record, by direction: the upper half is that of replies. Either changes
     /// when its key no longer leads here.
     pub generations: Word,
-    /// Which of the paths is current.
+    /// Which way back is current: 0 or 1. The one not in use is written, then made current.
     pub path: Word,
-    /// The way back, and the one before it: the one not in use is written, then made current.
-    pub paths: [Path; 2],
+    /// A way back.
+    pub even: Path,
+    /// Upstream and downstream.
+    pub halves: [Half; 2],
+    /// Another way back.
+    pub odd: Path,
     /// DSCP or traffic class of the packet that made the flow.
     pub tos: Word,
     /// Where the rule it comes under is counted, plus 1, or 0. User space knows rules by that.
@@ -305,8 +309,10 @@ pub struct Record {
     pub live: Word,
     /// When the flow began, in jiffies.
     pub first_seen: Word,
-    /// Upstream and downstream.
-    pub halves: [Half; 2],
+    /// Fills the line of the cache.
+    pub padding: Word,
+    /// What CPUs counted that do not own the direction, atomically.
+    pub others: [Sum; 2],
     /// The key of upstream packets.
     pub key: SharedKey,
     /// The key of downstream packets.
@@ -360,9 +366,9 @@ impl Record {
     #[must_use]
     pub fn way_back(&self) -> &Path {
         if self.path.get() == 0 {
-            &self.paths[0]
+            &self.even
         } else {
-            &self.paths[1]
+            &self.odd
         }
     }
 
@@ -377,38 +383,88 @@ impl Record {
             return;
         }
         let (other, index) = if self.path.get() == 0 {
-            (&self.paths[1], 1)
+            (&self.odd, 1)
         } else {
-            (&self.paths[0], 0)
+            (&self.even, 0)
         };
         other.ue.set(ue);
         other.core.set(link.destination);
         other.tags.set(link.tags);
         self.path.set(index);
     }
-}
 
-impl Half {
     /// Counts a packet on this CPU.
-    pub fn count<T: Tables>(&self, tables: &T, bytes: u64, wire_bytes: u64) {
+    pub fn count<T: Tables>(
+        &self,
+        tables: &T,
+        direction: Direction,
+        bytes: u64,
+        wire_bytes: u64,
+        tcp_flags: u8,
+    ) {
+        let half = self.half(direction);
         let me = u64::from(tables.cpu()) + 1;
-        let mut owner = self.owner.get();
+        let mut owner = half.owner.get();
         if owner == 0 {
-            owner = tables.claim(&self.owner, me);
+            owner = tables.claim(&half.owner, me);
         }
         if owner == me {
             let add = |cell: &Word, value| cell.set(cell.get() + value);
-            add(&self.owned.packets, 1);
-            add(&self.owned.bytes, bytes);
-            add(&self.owned.wire_bytes, wire_bytes);
+            add(&half.owned.packets, 1);
+            add(&half.owned.bytes, bytes);
+            add(&half.owned.wire_bytes, wire_bytes);
         } else {
-            tables.add(&self.others.packets, 1);
-            tables.add(&self.others.bytes, bytes);
-            tables.add(&self.others.wire_bytes, wire_bytes);
+            let others = match direction {
+                Direction::Upstream => &self.others[0],
+                Direction::Downstream => &self.others[1],
+            };
+            tables.add(&others.packets, 1);
+            tables.add(&others.bytes, bytes);
+            tables.add(&others.wire_bytes, wire_bytes);
         }
         let now = tables.now();
-        if self.last_seen.get() != now {
-            self.last_seen.set(now);
+        if half.last_seen.get() != now {
+            half.last_seen.set(now);
         }
+        let flags = u64::from(tcp_flags);
+        if half.tcp_flags.get() & flags != flags {
+            tables.set_bits(&half.tcp_flags, flags);
+        }
+    }
+
+    /// Packets, bytes and bytes on the wire counted in a direction by all CPUs.
+    #[must_use]
+    pub fn counted(&self, direction: Direction) -> [u64; 3] {
+        let owned = &self.half(direction).owned;
+        let others = match direction {
+            Direction::Upstream => &self.others[0],
+            Direction::Downstream => &self.others[1],
+        };
+        [
+            owned.packets.get() + others.packets.get(),
+            owned.bytes.get() + others.bytes.get(),
+            owned.wire_bytes.get() + others.wire_bytes.get(),
+        ]
+    }
+
+    /// Forgets what was counted.
+    pub fn clear(&self) {
+        for half in &self.halves {
+            half.owned.clear();
+            half.last_seen.set(0);
+            half.owner.set(0);
+            half.tcp_flags.set(0);
+        }
+        for others in &self.others {
+            others.clear();
+        }
+    }
+}
+
+impl Sum {
+    fn clear(&self) {
+        self.packets.set(0);
+        self.bytes.set(0);
+        self.wire_bytes.set(0);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     table::{
         DOWN, Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
     },
-    verdict::{self, Reason, Verdict},
+    verdict::{Action, Reason, Verdict},
 };
 
 /// Where the facts of a packet are kept while it is on its way.
@@ -68,8 +68,8 @@ pub fn packet<P: Packet, T: Tables>(
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
         Err(reason) => (unsteered(port, reason), packet.len() as u64),
     };
-    tables.count(port.slot, verdict.reason, bytes);
-    if let verdict::Action::Redirect(slot) = verdict.action {
+    tables.count(port.slot, verdict.reason(), bytes);
+    if let Action::Redirect(slot) = verdict.action() {
         tables.count_sent(slot, bytes);
     }
     verdict
@@ -84,17 +84,12 @@ fn unsteered(port: &Port, reason: Reason) -> Verdict {
     }
 }
 
-/// What to do with a packet.
-///
-/// The tag comes first, here and in everything that functions out of line pass on: the kernel refuses
-/// debug information about a type that keeps its tag anywhere else.
+/// What to do with a packet: a [`Verdict`] when nothing is changed, or to send it as noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-enum Plan {
-    /// Nothing is changed.
-    Leave(Verdict),
-    /// It is sent as noted.
-    Send,
+struct Plan(u32);
+
+impl Plan {
+    const SEND: Self = Self(u32::MAX);
 }
 
 /// How a packet leaves: by a port, with a link-layer header of its own.
@@ -203,9 +198,10 @@ impl<'a, T: Tables> Steering<'a, T> {
             Some((record, flow)) => self.known(record, flow, quoted),
             None => self.unknown(),
         };
-        match plan {
-            Plan::Leave(verdict) => verdict,
-            Plan::Send => self.send(packet, quoted),
+        if plan == Plan::SEND {
+            self.send(packet, quoted)
+        } else {
+            Verdict::from_word(plan.0)
         }
     }
 
@@ -250,7 +246,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(never)]
     fn unknown(&self) -> Plan {
         if self.port.is_app() && self.answers_copy() {
-            return Plan::Leave(Verdict::discard(Reason::CopyReply));
+            return Self::end(Verdict::discard(Reason::CopyReply));
         }
         let kinds = if self.port.is_upstream() {
             kind::FLOW | kind::PACKET
@@ -284,10 +280,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn act(&self, action: &RuleAction, reason: Reason) -> Plan {
         match action.verb {
-            verb::DROP => Plan::Leave(Verdict::discard(Reason::RuleDrop)),
+            verb::DROP => Self::end(Verdict::discard(Reason::RuleDrop)),
             verb::PASSTHROUGH => self.leave(Reason::Passthrough),
             // The kernel's traffic control copies it, and sends it on where it would have gone.
-            verb::DUPLICATE => Plan::Leave(Verdict::pass(Reason::Duplicated)),
+            verb::DUPLICATE => Self::end(Verdict::pass(Reason::Duplicated)),
             _ => self.forward(action, action.first, reason),
         }
     }
@@ -347,7 +343,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         let from_app = self.port.is_app();
         let inline = action.flags & flag::INLINE != 0;
         match (action.verb, from_app) {
-            (verb::DUPLICATE, true) => return Plan::Leave(Verdict::discard(Reason::CopyReply)),
+            (verb::DUPLICATE, true) => return Self::end(Verdict::discard(Reason::CopyReply)),
             (verb::FORWARD, false) if !inline => return self.leave(Reason::WrongSide),
             // What an inline application gives back was counted when it came from the core.
             (verb::FORWARD, true) if inline => return self.back(action, record),
@@ -415,11 +411,15 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn plan(&self, send: Send) -> Plan {
         self.send.set(send);
-        Plan::Send
+        Plan::SEND
+    }
+
+    const fn end(verdict: Verdict) -> Plan {
+        Plan(verdict.word())
     }
 
     fn leave(&self, reason: Reason) -> Plan {
-        Plan::Leave(unsteered(self.port, reason))
+        Self::end(unsteered(self.port, reason))
     }
 
     /// Sends a packet out, changed as it has to be.
@@ -490,10 +490,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         if !icmp::too_long(packet, self.facts, mtu) {
             return untold;
         }
-        Verdict {
-            action: verdict::Action::Reflect,
-            reason: Reason::MtuExceeded,
-        }
+        Verdict::reflect(Reason::MtuExceeded)
     }
 
     fn follow(&self, record: &Record) {
@@ -508,16 +505,13 @@ impl<'a, T: Tables> Steering<'a, T> {
         if self.tables.read_only() {
             return;
         }
-        let half = record.half(direction);
-        half.count(
+        record.count(
             self.tables,
+            direction,
             self.facts.ip.length.into(),
             self.facts.wire_len(),
+            self.facts.tcp_flags,
         );
-        let flags = u64::from(self.facts.tcp_flags);
-        if half.tcp_flags.get() & flags != flags {
-            self.tables.set_bits(&half.tcp_flags, flags);
-        }
     }
 
     /// Counts the packet for its rule.

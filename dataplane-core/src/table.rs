@@ -11,7 +11,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     classify::{Answer, Query},
     flow::{FlowKey, Record, SharedKey},
-    verdict::Reason,
     word::Word,
 };
 
@@ -484,8 +483,9 @@ pub trait Tables {
     /// Remembers them.
     fn remember_fragment(&self, key: &FragmentKey, ports: u32);
 
-    /// Counts a packet of `bytes` bytes that came by the port in `slot`.
-    fn count(&self, slot: u16, reason: Reason, bytes: u64);
+    /// Counts a packet of `bytes` bytes that came by the port in `slot` and ended for the reason with
+    /// this number.
+    fn count(&self, slot: u16, reason: u8, bytes: u64);
     /// Counts a packet of `bytes` bytes that leaves by the port in `slot`.
     fn count_sent(&self, slot: u16, bytes: u64);
     /// A rule's counter on this CPU.
@@ -528,7 +528,7 @@ pub struct Explanation {
     pub flow: Word,
     /// As in [`Trace`].
     pub action: Word,
-    /// The number of the [`Reason`].
+    /// The number of the [`Reason`](crate::Reason).
     pub reason: Word,
     /// The slot of the port it would leave by, plus 1; 0 when it would not be redirected.
     pub sent: Word,

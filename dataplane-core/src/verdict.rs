@@ -1,38 +1,67 @@
 //! What becomes of a packet, and the one reason why.
 
 /// What becomes of a packet.
+///
+/// One word: a structure would pass through memory, field by field in and whole out, and a CPU waits
+/// for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub struct Verdict {
-    /// Where it goes.
-    pub action: Action,
-    /// Why; also the counter it is counted in.
-    pub reason: Reason,
-}
+pub struct Verdict(u32);
 
 impl Verdict {
+    const PASS: u32 = 0;
+    const DISCARD: u32 = 1;
+    const REDIRECT: u32 = 2;
+    const REFLECT: u32 = 3;
+
+    const fn new(action: u32, slot: u16, reason: Reason) -> Self {
+        Self(action << 24 | (slot as u32) << 8 | reason as u32)
+    }
+
     /// The packet is given to the kernel.
     pub const fn pass(reason: Reason) -> Self {
-        Self {
-            action: Action::Pass,
-            reason,
-        }
+        Self::new(Self::PASS, 0, reason)
     }
 
     /// The packet ends here.
     pub const fn discard(reason: Reason) -> Self {
-        Self {
-            action: Action::Discard,
-            reason,
-        }
+        Self::new(Self::DISCARD, 0, reason)
     }
 
     /// The packet leaves by the port in `slot`.
     pub const fn redirect(slot: u16, reason: Reason) -> Self {
-        Self {
-            action: Action::Redirect(slot),
-            reason,
+        Self::new(Self::REDIRECT, slot, reason)
+    }
+
+    /// The packet, which has become an answer, goes back out of the port it came from.
+    pub const fn reflect(reason: Reason) -> Self {
+        Self::new(Self::REFLECT, 0, reason)
+    }
+
+    /// As a number, which is never [`u32::MAX`].
+    pub(crate) const fn word(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    /// Where the packet goes.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self.0 >> 24 {
+            Self::PASS => Action::Pass,
+            Self::DISCARD => Action::Discard,
+            Self::REDIRECT => Action::Redirect((self.0 >> 8) as u16),
+            _ => Action::Reflect,
         }
+    }
+
+    /// Why; also the number of the counter it is counted in.
+    #[must_use]
+    pub const fn reason(self) -> u8 {
+        self.0 as u8
     }
 }
 

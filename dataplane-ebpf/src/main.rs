@@ -34,7 +34,7 @@ pub fn steer(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_PASS;
     };
     let verdict = steer::packet(&mut Frame::new(ctx), ifindex, &Maps, scratch);
-    match verdict.action {
+    match verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Discard => xdp_action::XDP_DROP,
         Action::Redirect(slot) => maps::redirect(slot),

@@ -223,15 +223,15 @@ impl Tables for Maps {
         let _: Result<(), i32> = FRAGMENTS.insert(key, ports, 0);
     }
 
-    fn count(&self, slot: u16, reason: Reason, bytes: u64) {
+    fn count(&self, slot: u16, reason: u8, bytes: u64) {
         if self.read_only() {
             if let Some(explanation) = EXPLANATION.get(0) {
-                explanation.reason.set(reason as u64);
+                explanation.reason.set(reason.into());
             }
             return;
         }
         let reasons = Reason::ALL.len() as u32;
-        let index = (cpu() * PORTS + u32::from(slot)) * reasons + reason as u32;
+        let index = (cpu() * PORTS + u32::from(slot)) * reasons + u32::from(reason);
         if let Some(count) = COUNTS.get(index) {
             count.add(bytes);
         }

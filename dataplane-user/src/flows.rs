@@ -8,8 +8,8 @@ use std::{
 
 use aya::maps::{HashMap, MapData, Stack};
 use dataplane_core::{
-    flow::{FlowKey, Half, Record},
-    table::FlowRef,
+    flow::{FlowKey, Record},
+    table::{Direction, FlowRef},
     wire::{
         icmp::{ICMP, ICMPV6},
         transport::{TCP, Tcp, UDP},
@@ -226,21 +226,7 @@ impl Flows {
         let Some(record) = self.records.get(id as usize) else {
             return;
         };
-        for half in &record.halves {
-            for word in [
-                &half.owned.packets,
-                &half.owned.bytes,
-                &half.owned.wire_bytes,
-                &half.others.packets,
-                &half.others.bytes,
-                &half.others.wire_bytes,
-                &half.last_seen,
-                &half.owner,
-                &half.tcp_flags,
-            ] {
-                word.set(0);
-            }
-        }
+        record.clear();
         record.live.set(0);
         // There is room for every record; without it, the record would only be lost.
         let _ = self.free.push(id, 0);
@@ -291,19 +277,20 @@ fn describe(record: &Record, context: &Context<'_>) -> Flow {
         rule: rule.map(|rule| rule.id.clone()),
         ingress: context.ports.get(&ingress).cloned().unwrap_or_default(),
         target: target.map(ToString::to_string),
-        upstream: count(up),
-        downstream: count(down),
+        upstream: count(record, Direction::Upstream),
+        downstream: count(record, Direction::Downstream),
         first_seen: context.clock.time(record.first_seen.get()),
         last_seen: context.clock.time(last_seen(record)),
         tcp_flags: [up, down].map(|half| half.tcp_flags.get() as u8),
     }
 }
 
-fn count(half: &Half) -> Count {
+fn count(record: &Record, direction: Direction) -> Count {
+    let [packets, bytes, wire_bytes] = record.counted(direction);
     Count {
-        packets: half.owned.packets.get() + half.others.packets.get(),
-        bytes: half.owned.bytes.get() + half.others.bytes.get(),
-        wire_bytes: half.owned.wire_bytes.get() + half.others.wire_bytes.get(),
+        packets,
+        bytes,
+        wire_bytes,
     }
 }
 

@@ -84,7 +84,7 @@ impl Executor for Host {
         let interface = u32::from(slot(&self.world, port)) + 1;
         let verdict = steer::packet(&mut packet, interface, memory, &mut Scratch::default());
         let frame = packet.bytes().to_vec();
-        let out = match verdict.action {
+        let out = match verdict.action() {
             Action::Discard => vec![],
             Action::Pass => vec![(Exit::Kernel, frame)],
             Action::Reflect => vec![(Exit::Port(Some(port.to_owned())), frame)],

@@ -11,10 +11,10 @@ use std::{
 use dataplane_core::{
     Reason, Word,
     classify::{self, Answer, Query},
-    flow::{FlowKey, Half, Record, SharedKey, Sum},
+    flow::{FlowKey, Record, SharedKey},
     table::{
-        CacheSet, Filter, FlowRef, FragmentKey, Hop, Image, Inserted, Port, RuleAction, RuleCount,
-        Split, Tables, Trace,
+        CacheSet, Direction, Filter, FlowRef, FragmentKey, Hop, Image, Inserted, Port, RuleAction,
+        RuleCount, Split, Tables, Trace,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits};
@@ -82,13 +82,12 @@ impl Memory {
 
 fn flow(record: &Record) -> Flow {
     let key = record.key.get();
-    let [upstream, downstream] = &record.halves;
-    let count = |half: &Half| {
-        let sum = |of: fn(&Sum) -> &Word| of(&half.owned).get() + of(&half.others).get();
+    let count = |direction| {
+        let [packets, bytes, wire_bytes] = record.counted(direction);
         Count {
-            packets: sum(|sum| &sum.packets),
-            bytes: sum(|sum| &sum.bytes),
-            wire_bytes: sum(|sum| &sum.wire_bytes),
+            packets,
+            bytes,
+            wire_bytes,
         }
     };
     Flow {
@@ -101,8 +100,8 @@ fn flow(record: &Record) -> Flow {
         rule: None,
         ingress: String::new(),
         target: None,
-        upstream: count(upstream),
-        downstream: count(downstream),
+        upstream: count(Direction::Upstream),
+        downstream: count(Direction::Downstream),
         first_seen: UNIX_EPOCH,
         last_seen: UNIX_EPOCH,
         tcp_flags: [0; 2],
@@ -196,8 +195,10 @@ impl Tables for Memory {
         self.fragments.borrow_mut().insert(*key, ports);
     }
 
-    fn count(&self, _slot: u16, reason: Reason, _bytes: u64) {
-        self.counted.borrow_mut().push(reason);
+    fn count(&self, _slot: u16, reason: u8, _bytes: u64) {
+        self.counted
+            .borrow_mut()
+            .push(Reason::ALL[usize::from(reason)]);
     }
 
     fn count_sent(&self, _slot: u16, _bytes: u64) {}
