@@ -6,7 +6,7 @@
 use crate::{
     flow::FlowKey,
     parse::has_ports,
-    table::{Filter, Image, Index, RuleAction, STEPS, Split, Tables, field, kind, verb},
+    table::{Filter, Image, Index, RuleAction, STEPS, Split, Tables, field, flag, kind, verb},
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.
@@ -200,8 +200,9 @@ pub fn first_match<T: Tables>(tables: &T, query: &Query) -> Answer {
 
 /// Whether `action` sends packets out of the port in slot `from`.
 fn leads_back<T: Tables>(tables: &T, action: &RuleAction, from: u16) -> bool {
+    let leads = |hop| tables.hop(hop).is_some_and(|hop| hop.slot == from);
     matches!(action.verb, verb::FORWARD | verb::DUPLICATE)
-        && tables.hop(action.first).is_some_and(|hop| hop.slot == from)
+        && (leads(action.first) || action.flags & flag::INLINE != 0 && leads(action.second))
 }
 
 const fn below(value: [u64; 2], limit: [u64; 2]) -> bool {

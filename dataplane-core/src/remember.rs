@@ -251,11 +251,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             .and_then(|cell| self.tables.action(cell))
             .is_some_and(|action| {
                 action.verb == verb::DUPLICATE
-                    && [action.first, action.second].into_iter().any(|hop| {
-                        self.tables
-                            .hop(hop)
-                            .is_some_and(|hop| hop.slot == self.port.slot)
-                    })
+                    && (self.is_from(action.first) || self.is_from(action.second))
             })
     }
 }

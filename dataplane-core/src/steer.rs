@@ -160,7 +160,18 @@ pub fn duplicate<P: Packet, T: Tables>(
     let action = tables
         .action(cell)
         .filter(|action| action.verb == verb::DUPLICATE)?;
-    let core_side = direction == Direction::Downstream && action.flags & flag::INLINE != 0;
+    let downstream = direction == Direction::Downstream;
+    let of_flow = action.kind == kind::FLOW;
+    // A flow is copied where it comes from, not where an application sends it again.
+    let from_its_side = if downstream {
+        !port.is_app()
+    } else {
+        port.is_upstream()
+    };
+    if of_flow && !from_its_side {
+        return None;
+    }
+    let core_side = action.flags & flag::INLINE != 0 && (port.is_core() || of_flow && downstream);
     let hop = tables.hop(if core_side {
         action.second
     } else {
@@ -293,13 +304,14 @@ impl<'a, T: Tables> Steering<'a, T> {
         if !self.port.is_app() {
             return self.leave(Reason::WrongSide);
         }
-        let inline = action.flags & flag::INLINE != 0
-            && self
-                .tables
-                .hop(action.second)
-                .is_some_and(|hop| hop.slot == self.port.slot);
-        if !inline {
-            return self.leave(Reason::OwnOutput);
+        let from_core_side = self.is_from(action.second);
+        let inline = action.verb == verb::FORWARD && action.flags & flag::INLINE != 0;
+        if !inline || !from_core_side {
+            return self.leave(if from_core_side || self.is_from(action.first) {
+                Reason::OwnOutput
+            } else {
+                Reason::WrongSide
+            });
         }
         let path = record.way_back();
         let ue = path.ue.get();
@@ -345,8 +357,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         match (action.verb, from_app) {
             (verb::DUPLICATE, true) => return Self::end(Verdict::discard(Reason::CopyReply)),
             (verb::FORWARD, false) if !inline => return self.leave(Reason::WrongSide),
-            // What an inline application gives back was counted when it came from the core.
-            (verb::FORWARD, true) if inline => return self.back(action, record),
+            (verb::FORWARD, true) if inline => return self.passed_on(action, record),
             _ => {}
         }
         self.account(record, Direction::Downstream);
@@ -356,6 +367,24 @@ impl<'a, T: Tables> Steering<'a, T> {
             (verb::FORWARD, false) => self.forward(action, action.second, Reason::Steered),
             _ => self.act(action, Reason::Steered),
         }
+    }
+
+    /// A packet towards the UE that an inline application gives back. It was counted when it came from
+    /// the core.
+    fn passed_on(&self, action: &RuleAction, record: &Record) -> Plan {
+        if self.is_from(action.first) {
+            self.back(action, record)
+        } else if self.is_from(action.second) {
+            self.leave(Reason::OwnOutput)
+        } else {
+            self.leave(Reason::WrongSide)
+        }
+    }
+
+    /// Whether the packet comes from where `hop` leads.
+    pub(crate) fn is_from(&self, hop: u32) -> bool {
+        let hop = self.tables.hop(hop);
+        hop.is_some_and(|hop| hop.slot == self.port.slot)
     }
 
     /// To the UE, by the way that the flow came in.

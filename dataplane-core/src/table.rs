@@ -76,6 +76,12 @@ impl Port {
         self.role == Role::Access as u8 || self.role == Role::Peer as u8
     }
 
+    /// Whether the core network sends here.
+    #[must_use]
+    pub const fn is_core(&self) -> bool {
+        self.role == Role::Core as u8
+    }
+
     /// Whether an application sends here.
     #[must_use]
     pub const fn is_app(&self) -> bool {

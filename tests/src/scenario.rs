@@ -7,6 +7,7 @@ mod forwarding;
 mod matching;
 mod parsing;
 mod run;
+mod two_interfaces;
 
 use dataplane_core::Reason;
 
@@ -56,6 +57,8 @@ pub enum Then {
     Copied(&'static str, Vec<u8>),
     /// Out of a port, looking like this.
     Sent(&'static str, Vec<u8>),
+    /// To the kernel, which routes it, looking like this.
+    Routed(Vec<u8>),
     /// Back to where it came from, as an answer that passes this check.
     Answered(fn(&[u8]) -> Result<(), String>),
 }
@@ -65,6 +68,7 @@ pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     for family in [&V4, &V6] {
         forwarding::scenarios(family, &mut all);
+        two_interfaces::scenarios(family, &mut all);
         matching::scenarios(family, &mut all);
         errors::scenarios(family, &mut all);
         parsing::scenarios(family, &mut all);

@@ -44,8 +44,8 @@ pub struct World {
 }
 
 impl World {
-    /// A wire between `access0` and `core0`, a routed `access1` in zone 2, the applications behind
-    /// `app0` and, where less fits, `app1`, and nobody at 198.18.1.9.
+    /// A wire between `access0` and `core0`, a routed `access1` in zone 2 and `access2` in zone 0, the
+    /// applications behind `app0` and, where less fits, `app1`, and nobody at 198.18.1.9.
     pub fn new() -> Self {
         let port = |name, role, pair, zone, last| Port {
             name,
@@ -66,6 +66,7 @@ impl World {
                 port("access1", Role::Access, None, 2, 3),
                 port("app0", Role::App, None, 0, 4),
                 port("app1", Role::App, None, 0, 5),
+                port("access2", Role::Access, None, 0, 6),
             ],
             neighbors: vec![
                 neighbor("198.18.1.2", "app0", 1),

@@ -1,8 +1,8 @@
 //! Actions and destinations, and the way back.
 
 use dataplane_core::Reason::{
-    Continued, CopyReply, Duplicated, NextHopUnresolved, NoRule, OwnOutput, Passthrough, Replied,
-    RuleDrop, Steered, TtlExpired, WrongSide,
+    CopyReply, Duplicated, NextHopUnresolved, NoRule, OwnOutput, Passthrough, Replied, RuleDrop,
+    Steered, TtlExpired, WrongSide,
 };
 
 use super::{Family, Scenario, Then, addressing::at, answer, to_app, to_ue};
@@ -58,7 +58,6 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         destinations(&world, family, &packet, all);
     }
     way_back(&world, family, all);
-    inline(&world, family, all);
 
     let expiring = udp.clone().ttl(1);
     let there = to_app(&world, "app0", &udp).ttl(63);
@@ -122,6 +121,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
             &to_app(&world, "app0", &udp),
         )
         .original("app0", &udp, OwnOutput)
+        .original("app1", &udp, WrongSide)
         .original("core0", &udp, WrongSide)
         .original("core0", &from_core, WrongSide),
     );
@@ -278,34 +278,5 @@ fn way_back(world: &World, family: &Family, all: &mut Vec<Scenario>) {
                 "access0",
                 &to_ue(&back, &udp).ttl(63),
             ),
-    );
-}
-
-/// An application between its two interfaces.
-fn inline(world: &World, family: &Family, all: &mut Vec<Scenario>) {
-    let rules = [
-        "a/1 prio 1 flow to SERVICE forward mac 02:00:00:00:0a:01 via app0 \
-                  and mac 02:00:00:00:0a:02 via app1",
-    ];
-    let up = family.udp(443).tag(0x8100, 5);
-    let down = up.reversed();
-    let to_ue_side = to_app(world, "app0", &up);
-    let to_core_side = to_app(world, "app1", &down);
-    // An inline application sends from its own MAC addresses, as a bridge or a router would.
-    let given = up
-        .clone()
-        .untagged()
-        .macs([2, 0, 0, 0, 0xa, 2], world.port("app1").mac);
-    let given_back = down
-        .clone()
-        .untagged()
-        .macs([2, 0, 0, 0, 0xa, 1], world.port("app0").mac);
-    all.push(
-        Scenario::new("an inline application is in the middle", family, &rules)
-            .sent("access0", &up, Steered, "app0", &to_ue_side)
-            .sent("app1", &given, Continued, "core0", &up)
-            .sent("core0", &down, Steered, "app1", &to_core_side)
-            .sent("app0", &given_back, Replied, "access0", &down)
-            .flow(&up, 1, &down, 1),
     );
 }

@@ -1,6 +1,6 @@
 //! Putting a scenario through an executor and comparing.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_core::Reason;
@@ -129,8 +129,10 @@ pub fn run(scenario: &Scenario, executor: &mut impl Executor) -> Result<()> {
             .with_context(|| format!("step {index}, {}: {}", step.port, describe(&step.frame)))?;
     }
     if !scenario.flows.is_empty() {
-        let wanted: BTreeSet<FlowCount> = scenario.flows.iter().cloned().collect();
-        let found: BTreeSet<FlowCount> = executor.flows().iter().map(FlowCount::from).collect();
+        let mut wanted = scenario.flows.clone();
+        let mut found: Vec<FlowCount> = executor.flows().iter().map(FlowCount::from).collect();
+        wanted.sort();
+        found.sort();
         ensure!(
             found == wanted,
             "flows\n  expected {wanted:?}\n  found    {found:?}"
@@ -164,6 +166,7 @@ fn check(world: &World, step: &Step, seen: &Seen, copies: bool) -> Result<()> {
         // Traffic control makes the copy of what it is given.
         Then::Copied(..) => vec![(Exit::Kernel, step.frame.clone())],
         Then::Sent(name, frame) => vec![(port(name), frame.clone())],
+        Then::Routed(frame) => vec![(Exit::Kernel, frame.clone())],
         Then::Answered(check) => {
             let [(exit, frame)] = &seen.out[..] else {
                 bail!("no single answer: {}", came_out());
