@@ -3,11 +3,9 @@
 //! `EDGESTEER_ORACLE_CASES` is the number of (rule set, packet) pairs, `PROPTEST_RNG_SEED` repeats a
 //! run. A failure is made as small as it can be, and its seed is kept in `regressions/`.
 
-use std::{
-    cell::{Cell, RefCell},
-    env,
-};
+use std::{cell::RefCell, collections::BTreeMap, env};
 
+use dataplane_core::Reason;
 use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
 use tests::{
     executor::{Host, Kernel},
@@ -19,6 +17,22 @@ use tests::{
 const PAIRS: [usize; 2] = [80_000, 25_000];
 /// Rules of a case, and packets.
 const SIZE: (usize, usize) = (10, 256);
+/// What packets have to meet in so many pairs, or the oracle looks away from what it is there for.
+const MET: [Reason; 13] = [
+    Reason::Steered,
+    Reason::Replied,
+    Reason::Continued,
+    Reason::Passthrough,
+    Reason::Duplicated,
+    Reason::RuleDrop,
+    Reason::NoRule,
+    Reason::WrongSide,
+    Reason::OwnOutput,
+    Reason::NextHopUnresolved,
+    Reason::TtlExpired,
+    Reason::FragmentUnknown,
+    Reason::CopyReply,
+];
 
 #[test]
 fn host_agrees() {
@@ -45,16 +59,32 @@ fn agree(executor: impl Executor, share: usize) {
         ..Config::default()
     });
     let executor = RefCell::new(executor);
-    let pairs = Cell::new(0);
-    while pairs.get() < wanted {
+    let met = RefCell::new(BTreeMap::<Option<Reason>, usize>::new());
+    let pairs = || met.borrow().values().sum::<usize>();
+    while pairs() < wanted {
         let result = runner.run(&oracle::cases(SIZE.0, SIZE.1), |case| {
             let outcome = oracle::run(&case, &mut *executor.borrow_mut());
-            let packets = outcome.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
-            pairs.set(pairs.get() + packets);
+            let reasons = outcome.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            for reason in reasons {
+                *met.borrow_mut().entry(reason).or_default() += 1;
+            }
             Ok(())
         });
         result.unwrap_or_else(|error| panic!("{error}"));
         // A runner is done after its cases: the next one goes on with other random numbers.
         runner = TestRunner::new_with_rng(runner.config().clone(), runner.new_rng());
+    }
+    if wanted >= share {
+        let met = met.into_inner();
+        for reason in MET {
+            assert!(
+                met.contains_key(&Some(reason)),
+                "{reason:?} is not among {met:?}"
+            );
+        }
+        assert!(
+            10 * met.get(&None).unwrap_or(&0) < wanted,
+            "much is left open: {met:?}"
+        );
     }
 }

@@ -3,27 +3,25 @@
 //! A first-match interpreter of ETSI GS MEC 011 traffic rules (clauses 7.1.2.2 and 7.1.5.2) over a
 //! sorted list: no compilation, no tables, nothing shared with the data path but the domain types.
 
+mod flows;
+mod frame;
 mod generate;
+mod rules;
 mod run;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    net::IpAddr,
-};
+use std::fmt;
 
 use dataplane_core::Reason;
-use dataplane_user::rule::{
-    Action, Destination, Endpoint, EndpointAddress, Filter, FilterType, Rule, RuleId,
-};
+use dataplane_user::rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, RuleId};
 
+use flows::{Direction, Flows, Key};
+pub use frame::Frame;
+use frame::is_icmp;
 pub use generate::{Arrival, Case, cases};
+use rules::Rules;
 pub use run::run;
 
-use crate::{
-    packet::{MacAddress, Packet, describe},
-    world::{Port, Role, World},
-};
+use crate::world::{Port, Role, World};
 
 /// What should become of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +44,9 @@ pub enum Fate {
     /// Its original path, unchanged, and a copy to an application.
     Copied,
     /// Out of a port, looking like this.
-    Sent(&'static str, Packet),
+    Sent(&'static str, Frame),
+    /// To the kernel, which routes it, looking like this.
+    Routed(Frame),
 }
 
 impl fmt::Display for Outcome {
@@ -60,7 +60,8 @@ impl fmt::Display for Outcome {
             Fate::Discarded => f.write_str(", discarded"),
             Fate::Original => f.write_str(", on its original path"),
             Fate::Copied => f.write_str(", copied"),
-            Fate::Sent(port, packet) => write!(f, ", to {port}: {}", describe(&packet.bytes())),
+            Fate::Sent(port, frame) => write!(f, ", to {port}: {frame}"),
+            Fate::Routed(frame) => write!(f, ", to the kernel: {frame}"),
         }
     }
 }
@@ -68,220 +69,220 @@ impl fmt::Display for Outcome {
 /// The interpreter: rules in order, and the flows it has seen.
 #[derive(Debug)]
 pub struct Oracle<'a> {
-    world: &'a World,
-    rules: Vec<Rule>,
-    keys: HashMap<Key, (usize, Direction)>,
-    /// Keys that flows had before the rules changed: answers may still be on their way.
-    former: HashSet<Key>,
-    /// Keys that flows have since then, until a packet makes the data path notice.
-    coming: HashMap<Key, usize>,
-    flows: Vec<Flow>,
-    lost: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    zone: u16,
-    addresses: (IpAddr, IpAddr),
-    protocol: u8,
-    ports: (u16, u16),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Upstream,
-    Downstream,
-}
-
-/// A flow: the place of its rule in the order, its first packet, and the latest upstream one.
-#[derive(Debug)]
-struct Flow {
-    rule: Option<usize>,
-    first: Packet,
-    latest: Packet,
-    port: &'static str,
+    rules: Rules<'a>,
+    flows: Flows,
+    /// Identifications of the datagrams whose first fragment came by.
+    begun: Vec<u32>,
 }
 
 impl<'a> Oracle<'a> {
     /// An interpreter of these rules that has seen nothing yet.
-    pub fn new(world: &'a World, rules: &[Rule]) -> Self {
+    pub fn new(world: &'a World, rules: &[dataplane_user::rule::Rule]) -> Self {
         Self {
-            world,
-            rules: in_order(rules),
-            keys: HashMap::new(),
-            former: HashSet::new(),
-            coming: HashMap::new(),
-            flows: Vec::new(),
-            lost: false,
+            rules: Rules::new(world, rules),
+            flows: Flows::default(),
+            begun: Vec::new(),
         }
     }
 
     /// Whether it depends on the order of events that nobody promises what comes next.
     pub fn is_lost(&self) -> bool {
-        self.lost
+        self.flows.is_lost()
     }
 
     /// Puts other rules in force. A flow comes under the one that its first packet would match now.
-    pub fn change(&mut self, rules: &[Rule]) {
-        self.rules = in_order(rules);
-        for index in 0..self.flows.len() {
-            let (first, port) = (self.flows[index].first.clone(), self.flows[index].port);
-            let port = self.world.port(port);
-            let rule =
-                self.first_match(port, &first, |_, rule| rule.filter_type == FilterType::Flow);
-            self.flows[index].rule = rule;
-            let reply = match rule.and_then(|rule| self.rules.get(rule)) {
-                Some(rule) => self.reply_key(&Key::of(port.zone, &first), rule),
-                None => None,
-            };
-            if let Some(reply) = reply {
-                self.move_reply_key(index, reply);
-            }
-        }
+    pub fn change(&mut self, rules: &[dataplane_user::rule::Rule]) {
+        self.rules = Rules::new(self.rules.world, rules);
+        self.flows.change(&self.rules);
     }
 
-    fn move_reply_key(&mut self, flow: usize, new: Key) {
-        let own = (flow, Direction::Downstream);
-        let Some(old) = self
-            .keys
-            .iter()
-            .find(|(_, of)| **of == own)
-            .map(|(key, _)| key.clone())
-        else {
-            return;
-        };
-        if old == new {
-            return;
-        }
-        self.lost |= self.keys.contains_key(&new) || self.is_moving(&new);
-        self.keys.remove(&old);
-        self.keys.insert(new.clone(), own);
-        self.former.insert(old);
-        self.coming.insert(new, flow);
-    }
-
-    fn is_moving(&self, key: &Key) -> bool {
-        self.former.contains(key) || self.coming.contains_key(key)
-    }
-
-    /// What should become of a packet that comes in by `port`. `None`: the standard and the design
+    /// What should become of a frame that comes in by `port`. `None`: the standard and the design
     /// leave it open.
-    pub fn see(&mut self, port: &Port, packet: &Packet) -> Option<Outcome> {
-        let key = Key::of(port.zone, packet);
-        self.lost |= self.is_moving(&key);
-        match self.keys.get(&key) {
-            Some(&(flow, direction)) => self.known(port, packet, flow, direction),
-            None => self.unknown(port, packet, key),
+    pub fn see(&mut self, port: &Port, frame: &Frame) -> Option<Outcome> {
+        if let Some(outcome) = self.fragment(frame) {
+            return Some(outcome);
         }
+        if let Some(quoted) = frame.quoted()
+            && let Some((flow, direction)) = self.flows.find(&Key::of(port.zone, quoted).reversed())
+        {
+            return self.known(port, frame, flow, direction);
+        }
+        // An error about nothing known is a packet like any other.
+        let plain = Frame {
+            error: None,
+            ..frame.clone()
+        };
+        let key = Key::of(port.zone, &frame.packet);
+        let mut outcome = match self.flows.find(&key) {
+            Some((flow, direction)) => self.known(port, &plain, flow, direction),
+            None => self.unknown(port, &plain, key),
+        };
+        if let Some(Fate::Sent(_, sent) | Fate::Routed(sent)) =
+            outcome.as_mut().map(|outcome| &mut outcome.fate)
+        {
+            sent.error.clone_from(&frame.error);
+        }
+        outcome
+    }
+
+    /// What becomes of a fragment that cannot be told the flow of.
+    fn fragment(&mut self, frame: &Frame) -> Option<Outcome> {
+        let piece = frame.piece?;
+        let identification = frame.packet.identification;
+        if piece.index == 0 {
+            self.begun.push(identification);
+            return None;
+        }
+        // Without ports or an identifier in the first fragment, each one tells as much as the first.
+        let known = match frame.packet.ports() {
+            Some(_) => self.begun.contains(&identification),
+            None => !is_icmp(&frame.packet),
+        };
+        (!known).then(|| original(Reason::FragmentUnknown))
     }
 
     fn known(
         &mut self,
         port: &Port,
-        packet: &Packet,
+        frame: &Frame,
         flow: usize,
         direction: Direction,
     ) -> Option<Outcome> {
-        self.coming.retain(|_, coming| *coming != flow);
-        let own = self.flows.get(flow)?.rule;
-        let before = self.first_match(port, packet, |at, rule| {
+        self.flows.settle(flow);
+        let own = self.flows.all.get(flow)?.rule;
+        let before = self.rules.first_match(port, &frame.packet, |at, rule| {
             own.is_none_or(|own| at < own) && rule.filter_type == FilterType::Packet
         });
         if let Some(index) = before {
-            return self.apply(port, packet, index);
+            return self.apply(port, frame, index);
         }
         let Some(own) = own else {
             return Some(original(Reason::NoRule));
         };
-        let rule = self.rules.get(own)?.clone();
         match direction {
             Direction::Upstream if port.role == Role::Access => {
-                let flow = self.flows.get_mut(flow)?;
-                (flow.latest, flow.port) = (packet.clone(), port.name);
-                self.apply(port, packet, own)
+                if frame.quoted().is_none() {
+                    let flow = self.flows.all.get_mut(flow)?;
+                    (flow.latest, flow.port) = (frame.packet.clone(), port.name);
+                }
+                self.apply(port, frame, own)
             }
-            Direction::Upstream => None,
-            Direction::Downstream => self.reply(port, packet, &rule, flow),
+            Direction::Upstream => self.given_back(port, frame, own, flow),
+            Direction::Downstream => self.reply(port, frame, own, flow),
         }
+    }
+
+    /// A packet of the UE's that does not come from the UE: an application may give it back.
+    fn given_back(&self, port: &Port, frame: &Frame, own: usize, flow: usize) -> Option<Outcome> {
+        let flow = self.flows.all.get(flow)?;
+        let action = &self.rules.at(own)?.action;
+        let inline = matches!(
+            action,
+            Action::Forward {
+                destination: Destination::Inline { .. },
+                ..
+            }
+        );
+        let [ue, core] = self.rules.targets(action);
+        if forwards_to_one(action) && ue.is_none() {
+            return None;
+        }
+        if !inline || core.is_none_or(|(core, _)| core != port.name) {
+            return Some(original(if self.rules.leads_to(action, port) {
+                Reason::OwnOutput
+            } else {
+                Reason::WrongSide
+            }));
+        }
+        let mut sent = frame.clone();
+        sent.packet.source_mac = flow.latest.source_mac;
+        let fate = match self.rules.world.port(flow.port).pair {
+            Some(pair) => {
+                sent.packet.destination_mac = flow.latest.destination_mac;
+                sent.packet.tags = flow.latest.tags.clone();
+                Fate::Sent(pair, sent)
+            }
+            None => {
+                sent.packet.destination_mac = port.mac;
+                sent.packet.tags.clear();
+                Fate::Routed(sent)
+            }
+        };
+        Some(Outcome {
+            rule: None,
+            reason: Reason::Continued,
+            fate,
+        })
     }
 
     /// A packet towards the UE, of a flow whose rule is not overruled.
-    fn reply(&self, port: &Port, packet: &Packet, rule: &Rule, flow: usize) -> Option<Outcome> {
-        let flow = self.flows.get(flow)?;
-        let (to, _) = self.target(rule)?;
+    fn reply(&self, port: &Port, frame: &Frame, own: usize, flow: usize) -> Option<Outcome> {
+        let flow = self.flows.all.get(flow)?;
+        let rule = self.rules.at(own)?;
+        let leads_here = self.rules.leads_to(&rule.action, port);
+        let from_app = port.role == Role::App;
         match &rule.action {
-            Action::Forward {
-                destination: Destination::One(endpoint),
-                ..
-            } if port.name == to => {
-                let mut sent = packet.clone();
-                sent.source = flow.latest.destination;
-                sent.ttl -= u8::from(is_routed(endpoint));
-                sent.tags = flow.latest.tags.clone();
-                sent.source_mac = flow.latest.destination_mac;
-                sent.destination_mac = flow.latest.source_mac;
-                Some(Outcome {
-                    rule: Some(rule.id.clone()),
-                    reason: Reason::Replied,
-                    fate: Fate::Sent(flow.port, sent),
-                })
+            Action::Drop | Action::Passthrough => self.apply(port, frame, own),
+            Action::Duplicate { .. } if !from_app => self.apply(port, frame, own),
+            Action::Duplicate { .. } => leads_here.then(copy_reply),
+            Action::Forward { destination, .. } => {
+                match (destination, self.rules.targets(&rule.action)) {
+                    (Destination::Inline { .. }, _) if !from_app => {
+                        self.forward(port, frame, own, true)
+                    }
+                    (Destination::Inline { .. }, [ue, _]) => Some(match ue {
+                        Some((ue, _)) if ue == port.name => to_ue(frame, flow, None, None),
+                        _ if leads_here => original(Reason::OwnOutput),
+                        _ => original(Reason::WrongSide),
+                    }),
+                    (Destination::One(_), [None, _]) => None,
+                    (Destination::One(_), _) if !from_app => Some(original(Reason::WrongSide)),
+                    (Destination::One(endpoint), _) => leads_here
+                        .then(|| to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint))),
+                }
             }
-            Action::Drop
-            | Action::Passthrough
-            | Action::Forward { .. }
-            | Action::Duplicate { .. } => None,
         }
     }
 
-    fn unknown(&mut self, port: &Port, packet: &Packet, key: Key) -> Option<Outcome> {
-        if port.role == Role::App && self.may_answer_a_copy(port) {
-            return None;
+    fn unknown(&mut self, port: &Port, frame: &Frame, key: Key) -> Option<Outcome> {
+        if port.role == Role::App && self.answers_a_copy(port, frame) {
+            return Some(copy_reply());
         }
         let upstream = port.role == Role::Access;
-        let found = self.first_match(port, packet, |_, rule| {
+        let found = self.rules.first_match(port, &frame.packet, |_, rule| {
             upstream || rule.filter_type == FilterType::Packet
         });
         let Some(index) = found else {
             return Some(original(Reason::NoRule));
         };
-        let rule = self.rules.get(index)?;
+        let rule = self.rules.at(index)?;
         if rule.filter_type == FilterType::Flow && rule.action != Action::Drop {
-            let Some(reply) = self.reply_key(&key, rule) else {
+            let Some(reply) = self.rules.reply_key(&key, rule) else {
                 return Some(original(Reason::NextHopUnresolved));
             };
-            self.lost |= self.is_moving(&reply);
-            if self.keys.contains_key(&reply) {
+            if !self.flows.begin(key, reply, index, &frame.packet, port) {
                 return Some(original(Reason::ReplyConflict));
             }
-            let flow = self.flows.len();
-            self.flows.push(Flow {
-                rule: Some(index),
-                first: packet.clone(),
-                latest: packet.clone(),
-                port: port.name,
-            });
-            self.keys.insert(key, (flow, Direction::Upstream));
-            self.keys.insert(reply, (flow, Direction::Downstream));
         }
-        self.apply(port, packet, index)
+        self.apply(port, frame, index)
     }
 
-    /// The key of answers to a flow under this rule, if its next hop is resolved.
-    fn reply_key(&self, key: &Key, rule: &Rule) -> Option<Key> {
-        let mut reply = key.reversed();
-        if let Some(endpoint) = forwarded(&rule.action) {
-            let (to, _) = self.target(rule)?;
-            reply.zone = self.world.port(to).zone;
-            if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
-                reply.addresses.0 = address;
-            }
-        }
-        Some(reply)
+    /// Whether a copy of what `frame` answers went to the application behind `port`.
+    fn answers_a_copy(&self, port: &Port, frame: &Frame) -> bool {
+        let question = frame.packet.reversed();
+        let zone = port.zone;
+        let rule = self.rules.first_anywhere(zone, &question, |rule| {
+            rule.filter_type == FilterType::Packet
+        });
+        rule.is_some_and(|rule| {
+            matches!(rule.action, Action::Duplicate { .. })
+                && self.rules.leads_to(&rule.action, port)
+        })
     }
 
     /// What a rule does with a packet on its way in.
-    fn apply(&self, port: &Port, packet: &Packet, index: usize) -> Option<Outcome> {
-        let rule = self.rules.get(index)?;
+    fn apply(&self, port: &Port, frame: &Frame, index: usize) -> Option<Outcome> {
+        let rule = self.rules.at(index)?;
         let outcome = |reason, fate| {
             Some(Outcome {
                 rule: Some(rule.id.clone()),
@@ -293,132 +294,90 @@ impl<'a> Oracle<'a> {
             Action::Drop => outcome(Reason::RuleDrop, Fate::Discarded),
             Action::Passthrough => outcome(Reason::Passthrough, Fate::Original),
             Action::Duplicate { .. } => outcome(Reason::Duplicated, Fate::Copied),
-            Action::Forward { .. } => {
-                let endpoint = forwarded(&rule.action)?;
-                let Some((to, mac)) = self.target(rule) else {
-                    return outcome(Reason::NextHopUnresolved, Fate::Original);
-                };
-                debug_assert_ne!(to, port.name, "a rule does not apply to its own output");
-                let mut sent = packet.clone().untagged();
-                sent.source_mac = self.world.port(to).mac;
-                sent.destination_mac = mac;
-                sent.ttl -= u8::from(is_routed(endpoint));
-                if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
-                    sent.destination = address;
-                }
-                outcome(Reason::Steered, Fate::Sent(to, sent))
-            }
+            Action::Forward { .. } => self.forward(port, frame, index, false),
         }
     }
 
-    /// The first rule, among those wanted, of which a filter matches.
-    fn first_match(
-        &self,
-        port: &Port,
-        packet: &Packet,
-        wanted: impl Fn(usize, &Rule) -> bool,
-    ) -> Option<usize> {
-        self.rules.iter().enumerate().position(|(index, rule)| {
-            wanted(index, rule)
-                && self.target(rule).is_none_or(|(to, _)| to != port.name)
-                && rule
-                    .filters
-                    .iter()
-                    .any(|filter| matches(filter, port.zone, packet))
-        })
-    }
-
-    /// The port and the MAC address that a rule leads to, if its next hop is resolved.
-    fn target(&self, rule: &Rule) -> Option<(&'static str, MacAddress)> {
-        match &rule.action {
-            Action::Drop | Action::Passthrough => None,
-            Action::Forward { destination, .. } | Action::Duplicate { destination, .. } => {
-                match destination {
-                    Destination::One(endpoint) => self.world.resolve(endpoint),
-                    Destination::Inline { ue, .. } => self.world.resolve(ue),
-                }
+    /// To the application, if it has two interfaces to that of the UE's side or the core's.
+    fn forward(&self, port: &Port, frame: &Frame, index: usize, core: bool) -> Option<Outcome> {
+        let rule = self.rules.at(index)?;
+        let endpoint = endpoint(&rule.action, core)?;
+        let Some((to, mac)) = self.rules.world.resolve(endpoint) else {
+            return Some(original(Reason::NextHopUnresolved));
+        };
+        debug_assert_ne!(to, port.name, "a rule does not apply to its own output");
+        let mut sent = frame.clone();
+        sent.packet.tags.clear();
+        sent.packet.source_mac = self.rules.world.port(to).mac;
+        sent.packet.destination_mac = mac;
+        if self.rules.is_routed(&rule.action) {
+            if sent.packet.ttl <= 1 {
+                return Some(original(Reason::TtlExpired));
             }
+            sent.packet.ttl -= 1;
         }
-    }
-
-    fn may_answer_a_copy(&self, port: &Port) -> bool {
-        self.rules.iter().any(|rule| {
-            matches!(rule.action, Action::Duplicate { .. })
-                && self.target(rule).is_some_and(|(to, _)| to == port.name)
+        if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
+            sent.translate_destination(address);
+        }
+        Some(Outcome {
+            rule: Some(rule.id.clone()),
+            reason: Reason::Steered,
+            fate: Fate::Sent(to, sent),
         })
     }
 }
 
-/// Whether a filter matches: values of an attribute are OR, attributes are AND, none matches all.
-fn matches(filter: &Filter, zone: u16, packet: &Packet) -> bool {
-    let address = |ranges: &[dataplane_user::rule::AddressRange], address: IpAddr| {
-        ranges.is_empty()
-            || ranges.iter().any(|range| {
-                // Comparing addresses of different families would order them by family.
-                range.first().is_ipv4() == address.is_ipv4()
-                    && range.first() <= address
-                    && address <= range.last()
-            })
-    };
-    let port = |ranges: &[dataplane_user::rule::PortRange], port: Option<u16>| {
-        ranges.is_empty()
-            || port.is_some_and(|port| {
-                ranges
-                    .iter()
-                    .any(|range| range.first() <= port && port <= range.last())
-            })
-    };
-    let class = match (filter.dscp, filter.traffic_class) {
-        (None, None) => true,
-        (dscp, _) if packet.source.is_ipv4() => dscp == Some(packet.class >> 2),
-        (_, traffic_class) => traffic_class == Some(packet.class),
-    };
-    address(&filter.src, packet.source)
-        && address(&filter.dst, packet.destination)
-        && port(&filter.src_port, packet.ports().map(|ports| ports.0))
-        && port(&filter.dst_port, packet.ports().map(|ports| ports.1))
-        && (filter.protocol.is_empty() || filter.protocol.contains(&packet.protocol()))
-        && class
-        && filter.zone.is_none_or(|wanted| wanted == zone)
-}
-
-impl Key {
-    fn of(zone: u16, packet: &Packet) -> Self {
-        Self {
-            zone,
-            addresses: (packet.source, packet.destination),
-            protocol: packet.protocol(),
-            ports: packet.flow_ports(),
+/// An answer on the way that the flow came in; `routed` to the UE by the host if it was to `endpoint`.
+fn to_ue(
+    frame: &Frame,
+    flow: &flows::Flow,
+    rule: Option<RuleId>,
+    endpoint: Option<&Endpoint>,
+) -> Outcome {
+    let mut sent = frame.clone();
+    if let Some(EndpointAddress::Ip { address, nat }) = endpoint.map(|endpoint| endpoint.address) {
+        if sent.packet.ttl <= 1 {
+            return original(Reason::TtlExpired);
+        }
+        sent.packet.ttl -= 1;
+        if nat {
+            sent.translate_source(address, flow.latest.destination);
         }
     }
-
-    fn reversed(&self) -> Self {
-        Self {
-            addresses: (self.addresses.1, self.addresses.0),
-            ports: (self.ports.1, self.ports.0),
-            ..self.clone()
-        }
+    sent.packet.tags = flow.latest.tags.clone();
+    sent.packet.source_mac = flow.latest.destination_mac;
+    sent.packet.destination_mac = flow.latest.source_mac;
+    Outcome {
+        rule,
+        reason: Reason::Replied,
+        fate: Fate::Sent(flow.port, sent),
     }
 }
 
-fn in_order(rules: &[Rule]) -> Vec<Rule> {
-    let mut rules = rules.to_vec();
-    rules.sort_by(|a, b| (a.priority, &a.id).cmp(&(b.priority, &b.id)));
-    rules
+/// Where a packet enters the application that an action leads to.
+fn endpoint(action: &Action, core: bool) -> Option<&Endpoint> {
+    match action.destination()? {
+        Destination::Inline { core: endpoint, .. } if core => Some(endpoint),
+        Destination::One(endpoint) | Destination::Inline { ue: endpoint, .. } => Some(endpoint),
+    }
 }
 
-fn forwarded(action: &Action) -> Option<&Endpoint> {
-    match action {
+fn forwards_to_one(action: &Action) -> bool {
+    matches!(
+        action,
         Action::Forward {
-            destination: Destination::One(endpoint) | Destination::Inline { ue: endpoint, .. },
+            destination: Destination::One(_),
             ..
-        } => Some(endpoint),
-        Action::Drop | Action::Passthrough | Action::Duplicate { .. } => None,
-    }
+        }
+    )
 }
 
-fn is_routed(endpoint: &Endpoint) -> bool {
-    matches!(endpoint.address, EndpointAddress::Ip { .. })
+fn copy_reply() -> Outcome {
+    Outcome {
+        rule: None,
+        reason: Reason::CopyReply,
+        fate: Fate::Discarded,
+    }
 }
 
 fn original(reason: Reason) -> Outcome {

@@ -3,19 +3,16 @@
 //! Addresses, ports and priorities are drawn from small universes, so that rules overlap, tie and
 //! shadow one another, and packets stand on the first and last value of ranges and just beside them.
 
+mod rules;
+
 use std::fmt;
 
-use dataplane_user::rule::{
-    Action, AddressRange, Destination, Endpoint, EndpointAddress, Filter, FilterType, Mac, Rule,
-    RuleId, Tunnel,
-};
-use proptest::{
-    option,
-    prelude::*,
-    sample::{select, subsequence},
-};
+use dataplane_user::rule::Rule;
+use proptest::{prelude::*, sample::select};
 
-use crate::packet::{Extension, Packet, Transport, describe};
+pub(crate) use rules::Change;
+
+use crate::packet::{Extension, IcmpError, Packet, Transport, describe};
 
 /// A rule set and the packets that meet it, in order.
 #[derive(Clone)]
@@ -26,15 +23,30 @@ pub struct Case {
     pub arrivals: Vec<Arrival>,
 }
 
-/// A packet that arrives.
+/// What arrives. Some of it depends on what arrived or came out so many packets before.
 #[derive(Clone)]
 pub enum Arrival {
     /// This one, by this port.
     Packet(&'static str, Packet),
-    /// The answer to what came out of a port, this long ago, by that port.
-    Reply(usize),
-    /// Not a packet: from here on, these rules are in force.
-    Rules(Vec<Rule>),
+    /// One that arrived before, with this class, from a UE that has moved or not.
+    Again(usize, u8, bool),
+    /// What came out of a port, by that port or by another, as it is or turned into the answer.
+    Back(usize, Option<&'static str>, Turn),
+    /// Not the packet that this is, but its fragments, in this order.
+    Fragments(Box<Self>, &'static [usize]),
+    /// Not a packet: from here on, the rules are others.
+    Rules(Change),
+}
+
+/// How what came out of a port comes back.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// As it is, as from an application in line.
+    Same,
+    /// As the answer to it.
+    Answer,
+    /// As an ICMP error about it, from its destination or a router; see [`super::Frame::error`].
+    Error(IcmpError, bool, Option<bool>),
 }
 
 impl fmt::Debug for Case {
@@ -53,11 +65,16 @@ impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packet(port, packet) => write!(f, "{port}: {}", describe(&packet.bytes())),
-            Self::Reply(index) => write!(f, "answer to what came out {index} before"),
-            Self::Rules(rules) => {
-                f.write_str("now the rules are")?;
-                rules.iter().try_for_each(|rule| write!(f, "\n    {rule}"))
+            Self::Again(index, class, moved) => {
+                let moved = if *moved { ", from elsewhere" } else { "" };
+                write!(f, "what arrived {index} before, class {class}{moved}")
             }
+            Self::Back(index, port, turn) => {
+                write!(f, "{turn:?} of what came out {index} before")?;
+                port.map_or(Ok(()), |port| write!(f, ", by {port}"))
+            }
+            Self::Fragments(whole, order) => write!(f, "fragments {order:?} of {whole:?}"),
+            Self::Rules(change) => write!(f, "now {change:?}"),
         }
     }
 }
@@ -74,187 +91,54 @@ const SERVICES6: [&str; 3] = ["2001:db8:203::8", "2001:db8:203::9", "2001:db8:20
 const PORTS: [u16; 8] = [0, 79, 80, 81, 443, 1023, 1024, 65535];
 const CLASSES: [u8; 4] = [0, 1, 46 << 2, 46 << 2 | 1];
 
-/// Ranges that begin and end at the addresses above, or next to them, or are prefixes over them.
-const UE_RANGES: [&str; 8] = [
-    "10.45.0.1",
-    "10.45.0.2-10.45.0.3",
-    "10.45.0.0/31",
-    "10.45.0.0/16",
-    "10.45.0.3-10.46.0.0",
-    "0.0.0.0/0",
-    "2001:db8:45::/65",
-    "2001:db8:45::2-2001:db8:45:0:8000::",
-];
-const SERVICE_RANGES: [&str; 8] = [
-    "203.0.113.8",
-    "203.0.113.8/31",
-    "203.0.113.0-203.0.113.8",
-    "203.0.113.9-255.255.255.255",
-    "0.0.0.0/0",
-    "2001:db8:203::9",
-    "2001:db8:203::/48",
-    "::/0",
-];
-const PORT_RANGES: [&str; 7] = [
-    "80",
-    "79-80",
-    "81-1023",
-    "0",
-    "1024-65535",
-    "0-65535",
-    "443",
-];
-
-/// Cases with up to `rules` rules and up to `arrivals` packets.
+/// Cases with up to `rules` rules and up to `arrivals` arrivals.
 pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
-    let arrival = prop_oneof![100 => arrival(), 1 => rule_set(rules).prop_map(Arrival::Rules)];
+    let arrival = prop_oneof![
+        95 => arrival(),
+        4 => fragments(),
+        1 => rules::change(rules).prop_map(Arrival::Rules),
+    ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
-    (rule_set(rules), arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
+    (rules::rule_set(rules), arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
 }
 
-fn rule_set(most: usize) -> impl Strategy<Value = Vec<Rule>> {
-    prop::collection::vec(rule(), 0..=most).prop_map(|mut rules| {
-        for (index, rule) in rules.iter_mut().enumerate() {
-            rule.id = id(index);
-        }
-        rules
-    })
-}
-
-/// Ids whose byte order is neither that of their numbers nor of their creation.
-fn id(index: usize) -> RuleId {
-    let app = ["b", "a", "B", "ab"][index % 4];
-    RuleId {
-        app: app.parse().expect("a short id"),
-        rule: format!("{}", 977 * index % 100)
-            .parse()
-            .expect("a short id"),
-    }
-}
-
-fn rule() -> impl Strategy<Value = Rule> {
-    let filters = prop::collection::vec(filter(), 1..=2);
-    let kind = prop_oneof![2 => Just(FilterType::Flow), 1 => Just(FilterType::Packet)];
-    let parts = (0..4u8, kind, filters, action(), prop::bool::ANY);
-    parts.prop_map(|(priority, filter_type, filters, mut action, translate)| {
-        if translate && filter_type == FilterType::Flow {
-            translate_one_family(&filters, &mut action);
-        }
-        let mut rule = Rule {
-            id: id(0),
-            priority,
-            filter_type,
-            filters,
-            action,
-        };
-        if rule.check().is_err() {
-            // DSCP is of IPv4 and traffic class of IPv6, and the addresses are of the other.
-            for filter in &mut rule.filters {
-                (filter.dscp, filter.traffic_class) = (None, None);
-            }
-        }
-        rule
-    })
-}
-
-/// Turns NAT on where every packet that matches is of the family of the new address.
-fn translate_one_family(filters: &[Filter], action: &mut Action) {
-    if let Action::Forward {
-        destination: Destination::One(endpoint),
-        ..
-    } = action
-        && let EndpointAddress::Ip { address, nat } = &mut endpoint.address
-    {
-        let of_family = |ranges: &[AddressRange]| {
-            !ranges.is_empty()
-                && ranges
-                    .iter()
-                    .all(|range| range.first().is_ipv4() == address.is_ipv4())
-        };
-        *nat = filters
-            .iter()
-            .all(|filter| of_family(&filter.src) || of_family(&filter.dst));
-    }
-}
-
-fn filter() -> impl Strategy<Value = Filter> {
-    // A filter that asks for two families at once can match nothing, and is refused as such.
-    let addresses = prop_oneof![
-        2 => Just((vec![], vec![])),
-        2 => some(&UE_RANGES, 2).prop_map(|source| (source, vec![])),
-        3 => some(&SERVICE_RANGES, 3).prop_map(|destination| (vec![], destination)),
-        3 => (some(&UE_RANGES[..6], 2), some(&SERVICE_RANGES[..5], 2)),
-        1 => (some(&UE_RANGES[6..], 2), some(&SERVICE_RANGES[5..], 2)),
-    ];
-    let ports = || prop_oneof![2 => Just(vec![]), 1 => some(&PORT_RANGES, 2)];
-    let protocols = prop_oneof![
-        2 => Just(vec![]),
-        1 => subsequence(vec![1, 6, 17, 50, 58, 132, 255], 1..=3),
-    ];
-    (
-        addresses,
-        ports(),
-        ports(),
-        protocols,
-        option::weighted(0.2, select(CLASSES.map(|class| class >> 2).to_vec())),
-        option::weighted(0.2, select(CLASSES.to_vec())),
-        option::weighted(0.2, prop_oneof![Just(0), Just(2), Just(65535)]),
-    )
-        .prop_map(
-            |((src, dst), src_port, dst_port, protocol, dscp, traffic_class, zone)| Filter {
-                src: parse(&src),
-                dst: parse(&dst),
-                src_port: parse(&src_port),
-                dst_port: parse(&dst_port),
-                protocol,
-                dscp,
-                traffic_class,
-                zone,
-            },
-        )
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    let tunnel = || prop_oneof![Just(Tunnel::Decapsulated), Just(Tunnel::Encapsulated)];
-    let one = || endpoint().prop_map(Destination::One);
-    prop_oneof![
-        1 => Just(Action::Drop),
-        1 => Just(Action::Passthrough),
-        5 => (one(), tunnel()).prop_map(|(destination, tunnel)| Action::Forward { destination, tunnel }),
-        1 => (one(), tunnel()).prop_map(|(destination, tunnel)| Action::Duplicate { destination, tunnel }),
-    ]
-}
-
-fn endpoint() -> impl Strategy<Value = Endpoint> {
-    let mac = (prop::bool::ANY, 1..3u8).prop_map(|(first, last)| Endpoint {
-        address: EndpointAddress::Mac(Mac::from([2, 0, 0, 0, 0xa, last])),
-        port: Some(if first { "app0" } else { "app1" }.to_owned()),
-    });
-    // 198.18.1.9 is nobody's address: its rules stay unresolved.
-    let address = select(vec![
-        ("198.18.1.2", "app0"),
-        ("198.18.2.2", "app1"),
-        ("2001:db8:a2::2", "app1"),
-        ("198.18.1.9", "app0"),
-    ]);
-    let ip = address.prop_map(|(address, port)| Endpoint {
-        address: EndpointAddress::Ip {
-            address: address.parse().expect("an address"),
-            nat: false,
-        },
-        port: Some(port.to_owned()),
-    });
-    prop_oneof![1 => mac, 2 => ip]
+fn fragments() -> impl Strategy<Value = Arrival> {
+    const ORDERS: [&[usize]; 5] = [&[0, 1, 2], &[0, 2], &[2, 0, 1], &[1], &[0]];
+    (arrival(), select(&ORDERS[..]))
+        .prop_map(|(whole, order)| Arrival::Fragments(Box::new(whole), order))
 }
 
 fn arrival() -> impl Strategy<Value = Arrival> {
-    let port = |choices: &[&'static str]| select(choices.to_vec());
+    let port = |choices: &'static [&'static str]| select(choices);
+    let before = || 0..24usize;
+    let any = port(&["app0", "app1", "app0", "app1", "core0", "access0"]);
+    let by = prop_oneof![2 => Just(None), 1 => any.prop_map(Some)];
     prop_oneof![
-        6 => (port(&["access0", "access0", "access1"]), upstream())
+        6 => (port(&["access0", "access0", "access1", "access2"]), upstream())
             .prop_map(|(port, packet)| Arrival::Packet(port, packet)),
-        2 => (port(&["core0", "app0", "app1"]), upstream())
+        1 => (port(&["core0", "app0", "app1"]), upstream())
             .prop_map(|(port, packet)| Arrival::Packet(port, packet.reversed())),
-        3 => (0..64usize).prop_map(Arrival::Reply),
+        2 => (before(), select(&CLASSES[..]), prop::bool::weighted(0.2))
+            .prop_map(|(before, class, moved)| Arrival::Again(before, class, moved)),
+        5 => (before(), by, turn()).prop_map(|(before, by, turn)| Arrival::Back(before, by, turn)),
+    ]
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let kinds = vec![
+        IcmpError::Unreachable,
+        IcmpError::TooBig(1300),
+        IcmpError::TimeExceeded,
+    ];
+    let error = (
+        select(kinds),
+        prop::bool::ANY,
+        select(vec![None, Some(true), Some(false)]),
+    );
+    prop_oneof![
+        3 => Just(Turn::Answer),
+        1 => Just(Turn::Same),
+        1 => error.prop_map(|(kind, router, quote)| Turn::Error(kind, router, quote)),
     ]
 }
 
@@ -288,14 +172,17 @@ fn upstream() -> impl Strategy<Value = Packet> {
         },
         _ => Transport::Other(if source % 2 == 0 { 50 } else { 255 }),
     });
-    let shape = (0..3usize, 0..3usize, select(&CLASSES[..]));
-    (addresses, transport, shape).prop_map(|((from, to), transport, (tags, extra, class))| {
+    // Once in a while a packet has been on the way too long.
+    let ttl = prop_oneof![20 => Just(64), 1 => 0..=2u8];
+    let shape = (0..3usize, 0..3usize, select(&CLASSES[..]), ttl);
+    (addresses, transport, shape).prop_map(|((from, to), transport, (tags, extra, class, ttl))| {
         let mut packet = Packet::new(
             from.parse().expect("an address"),
             to.parse().expect("an address"),
             transport,
         )
-        .class(class);
+        .class(class)
+        .ttl(ttl);
         for (protocol, vlan) in [(0x88a8, 100), (0x8100, 5)].into_iter().skip(2 - tags) {
             packet = packet.tag(protocol, vlan);
         }
@@ -309,18 +196,6 @@ fn upstream() -> impl Strategy<Value = Packet> {
                 .fold(packet, Packet::extension)
         }
     })
-}
-
-fn some(values: &[&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> + use<> {
-    let most = most.min(values.len());
-    subsequence(values.to_vec(), 1..=most)
-}
-
-fn parse<T: std::str::FromStr<Err: fmt::Debug>>(texts: &[&str]) -> Vec<T> {
-    texts
-        .iter()
-        .map(|text| text.parse().expect("a range"))
-        .collect()
 }
 
 #[cfg(test)]
@@ -337,17 +212,28 @@ mod tests {
     fn generated_rules_are_valid_and_packets_well_formed() {
         let mut runner = TestRunner::deterministic();
         for _ in 0..200 {
-            let case = cases(8, 8).new_tree(&mut runner).unwrap().current();
-            for rule in &case.rules {
-                rule.check()
-                    .unwrap_or_else(|error| panic!("{rule}: {error}"));
-                assert_eq!(rule.to_string().parse::<Rule>().unwrap(), *rule);
-            }
+            let case = cases(8, 64).new_tree(&mut runner).unwrap().current();
+            let mut rules = case.rules;
+            check(&rules);
             for arrival in &case.arrivals {
-                if let Arrival::Packet(_, packet) = arrival {
-                    verify(&packet.bytes()).unwrap_or_else(|error| panic!("{arrival:?}: {error}"));
+                match arrival {
+                    Arrival::Packet(_, packet) => verify(&packet.bytes())
+                        .unwrap_or_else(|error| panic!("{arrival:?}: {error}")),
+                    Arrival::Rules(change) => {
+                        change.apply(&mut rules);
+                        check(&rules);
+                    }
+                    Arrival::Again(..) | Arrival::Back(..) | Arrival::Fragments(..) => {}
                 }
             }
+        }
+    }
+
+    fn check(rules: &[Rule]) {
+        for rule in rules {
+            rule.check()
+                .unwrap_or_else(|error| panic!("{rule}: {error}"));
+            assert_eq!(rule.to_string().parse::<Rule>().unwrap(), *rule);
         }
     }
 }

@@ -1,64 +1,153 @@
 //! Putting a random case through an executor and comparing with the oracle.
 
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
+};
+
 use anyhow::{Context as _, Result, ensure};
 use dataplane_core::Reason;
 
-use super::{Arrival, Case, Fate, Oracle, Outcome};
+use super::{Arrival, Case, Fate, Frame, Oracle, Outcome, generate::Turn};
 use crate::{
     packet::Packet,
     scenario::{Executor, Exit, Seen, compare},
     world::{Port, World},
 };
 
-/// Runs a case; the error says which packet fared otherwise than it should. Answers how many were
-/// put through.
-pub fn run(case: &Case, executor: &mut impl Executor) -> Result<usize> {
+/// Runs a case; the error says which packet fared otherwise than it should. Answers what the packets
+/// that were put through ended for, where that is not left open.
+pub fn run(case: &Case, executor: &mut impl Executor) -> Result<Vec<Option<Reason>>> {
     let world = World::new();
-    executor.prepare(&case.rules.iter().cloned().collect())?;
-    let mut oracle = Oracle::new(&world, &case.rules);
-    let mut answers: Vec<(&'static str, Packet)> = Vec::new();
-    let mut packets = 0;
+    let mut rules = case.rules.clone();
+    executor.prepare(&rules.iter().cloned().collect())?;
+    let mut oracle = Oracle::new(&world, &rules);
+    let mut past = Past::default();
+    let mut reasons = Vec::new();
     for (index, arrival) in case.arrivals.iter().enumerate() {
-        let arriving = match arrival {
-            Arrival::Packet(port, packet) => Some((*port, packet.clone())),
-            Arrival::Reply(to) => {
-                let back = to.checked_rem(answers.len());
-                back.map(|back| answers[answers.len() - 1 - back].clone())
-            }
-            Arrival::Rules(rules) => {
-                executor.change(&rules.iter().cloned().collect())?;
-                oracle.change(rules);
-                None
-            }
-        };
-        let Some((port, packet)) = arriving else {
-            continue;
-        };
-        let port = world.port(port);
-        let wanted = oracle.see(port, &packet);
-        if oracle.is_lost() {
-            break;
+        if let Arrival::Rules(change) = arrival {
+            change.apply(&mut rules);
+            executor.change(&rules.iter().cloned().collect())?;
+            oracle.change(&rules);
         }
-        let seen = executor.arrive(port.name, &packet.bytes())?;
-        packets += 1;
-        check(port, &packet, wanted.as_ref(), &seen).with_context(|| {
-            let wanted = wanted
-                .as_ref()
-                .map_or_else(|| "anything".to_owned(), ToString::to_string);
-            format!("packet {index}, {arrival:?}\n  wanted {wanted}")
-        })?;
-        if let Some(Fate::Sent(port, sent)) = wanted.map(|outcome| outcome.fate) {
-            let answer = Packet {
-                ttl: 64,
-                ..sent.reversed()
-            };
-            answers.push((port, answer));
+        for (port, frame) in past.frames(arrival) {
+            let port = world.port(port);
+            let wanted = oracle.see(port, &frame);
+            if oracle.is_lost() {
+                return Ok(reasons);
+            }
+            let seen = executor.arrive(port.name, &frame.bytes())?;
+            reasons.push(wanted.as_ref().map(|outcome| outcome.reason));
+            check(port, &frame, wanted.as_ref(), &seen).with_context(|| {
+                let wanted = wanted
+                    .as_ref()
+                    .map_or_else(|| "anything".to_owned(), ToString::to_string);
+                format!(
+                    "packet {index}, {arrival:?}\n  {}: {frame}\n  wanted {wanted}",
+                    port.name
+                )
+            })?;
+            past.note(port, frame, wanted);
         }
     }
-    Ok(packets)
+    Ok(reasons)
 }
 
-fn check(port: &Port, packet: &Packet, wanted: Option<&Outcome>, seen: &Seen) -> Result<()> {
+/// What arrived and what came out so far, of whole packets.
+#[derive(Default)]
+struct Past {
+    arrived: Vec<(&'static str, Packet)>,
+    sent: Vec<(&'static str, Frame)>,
+}
+
+impl Past {
+    /// The frames of an arrival, and the port that they come by.
+    fn frames(&self, arrival: &Arrival) -> Vec<(&'static str, Frame)> {
+        match arrival {
+            Arrival::Packet(port, packet) => vec![(port, packet.clone().into())],
+            Arrival::Again(before, class, moved) => {
+                let again = latest(&self.arrived, *before).map(|(port, packet)| {
+                    let mut packet = packet.clone().class(*class);
+                    if *moved {
+                        packet = packet.untagged().tag(0x8100, 9);
+                        packet.source_mac = [2, 0, 0, 0, 0, 7];
+                    }
+                    (*port, packet.into())
+                });
+                again.into_iter().collect()
+            }
+            Arrival::Back(before, by, turn) => {
+                let back = latest(&self.sent, *before)
+                    .map(|(port, frame)| (by.unwrap_or(port), turned(frame, *turn)));
+                back.into_iter().collect()
+            }
+            Arrival::Fragments(whole, order) => {
+                // Unlike any other, since the data path remembers them from one case to the next.
+                static NEXT: AtomicU16 = AtomicU16::new(0);
+                let identification = NEXT.fetch_add(1, Relaxed).into();
+                let whole = self.frames(whole).into_iter();
+                whole
+                    .filter(|(_, frame)| frame.is_plain())
+                    .flat_map(|(port, frame)| {
+                        let piece =
+                            move |index: &usize| (port, frame.fragment(*index, identification));
+                        order.iter().map(piece)
+                    })
+                    .collect()
+            }
+            Arrival::Rules(_) => vec![],
+        }
+    }
+
+    fn note(&mut self, port: &Port, frame: Frame, wanted: Option<Outcome>) {
+        if frame.piece.is_some() {
+            return;
+        }
+        if frame.is_plain() {
+            self.arrived.push((port.name, frame.packet.clone()));
+        }
+        match wanted.map(|outcome| outcome.fate) {
+            Some(Fate::Sent(to, sent)) => self.sent.push((to, sent)),
+            Some(Fate::Original | Fate::Copied) => {
+                self.sent.extend(port.pair.map(|pair| (pair, frame)));
+            }
+            Some(Fate::Discarded | Fate::Routed(_)) | None => {}
+        }
+    }
+}
+
+/// The one of `values` that came `before` others.
+fn latest<T>(values: &[T], before: usize) -> Option<&T> {
+    let before = before.checked_rem(values.len())?;
+    values.iter().rev().nth(before)
+}
+
+fn turned(sent: &Frame, turn: Turn) -> Frame {
+    let packet = &sent.packet;
+    match turn {
+        Turn::Error(kind, from_router, quote) if sent.is_plain() => {
+            let router: IpAddr = if packet.source.is_ipv4() {
+                [198, 18, 1, 77].into()
+            } else {
+                [0x2001, 0xdb8, 0xa1, 0, 0, 0, 0, 0x77].into()
+            };
+            let from = if from_router {
+                router
+            } else {
+                packet.destination
+            };
+            Frame::error(from, kind, packet, quote)
+        }
+        Turn::Answer if sent.is_plain() => Frame::from(packet.reversed().ttl(64)),
+        Turn::Same | Turn::Answer | Turn::Error(..) => {
+            let mut same = sent.clone();
+            same.packet = same.packet.macs(packet.destination_mac, packet.source_mac);
+            same
+        }
+    }
+}
+
+fn check(port: &Port, frame: &Frame, wanted: Option<&Outcome>, seen: &Seen) -> Result<()> {
     let Some(wanted) = wanted else {
         ensure!(seen.reasons.len() == 1, "counted as {:?}", seen.reasons);
         return Ok(());
@@ -72,17 +161,18 @@ fn check(port: &Port, packet: &Packet, wanted: Option<&Outcome>, seen: &Seen) ->
     // Whether a rule that could not do its work is counted is nobody's promise.
     if !matches!(
         wanted.reason,
-        Reason::NextHopUnresolved | Reason::ReplyConflict
+        Reason::NextHopUnresolved | Reason::ReplyConflict | Reason::TtlExpired
     ) {
         let rules: Vec<_> = wanted.rule.iter().cloned().collect();
         ensure!(seen.rules == rules, "counted by {:?}", seen.rules);
     }
-    let frame = packet.bytes();
+    let original = frame.bytes();
     let expected = match (&wanted.fate, port.pair) {
         (Fate::Discarded, _) => vec![],
-        (Fate::Sent(to, packet), _) => vec![(Exit::Port(Some((*to).into())), packet.bytes())],
-        (Fate::Original, Some(pair)) => vec![(Exit::Port(Some(pair.into())), frame)],
-        (Fate::Original | Fate::Copied, _) => vec![(Exit::Kernel, frame)],
+        (Fate::Sent(to, sent), _) => vec![(Exit::Port(Some((*to).into())), sent.bytes())],
+        (Fate::Routed(sent), _) => vec![(Exit::Kernel, sent.bytes())],
+        (Fate::Original, Some(pair)) => vec![(Exit::Port(Some(pair.into())), original)],
+        (Fate::Original | Fate::Copied, _) => vec![(Exit::Kernel, original)],
     };
     compare(expected, seen.out.clone())
 }

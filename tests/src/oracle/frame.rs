@@ -1,0 +1,174 @@
+//! What is in a frame, as the oracle sees it: all of what it is a part of, or about.
+
+use std::{fmt, net::IpAddr};
+
+use crate::packet::{IcmpError, Packet, Transport, describe};
+
+/// A packet, or one fragment of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The whole packet.
+    pub packet: Packet,
+    /// Which fragment of it, if it is one.
+    pub piece: Option<Piece>,
+    /// Of an ICMP error, what it is about.
+    pub(super) error: Option<Error>,
+}
+
+/// A fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its place among the fragments of the packet.
+    pub index: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Error {
+    kind: IcmpError,
+    /// The packet it is about, with addresses as they are quoted, and as it was when it was quoted.
+    about: Packet,
+    before: Packet,
+    /// How much is quoted, in octets from the IP header on.
+    length: usize,
+}
+
+impl Piece {
+    /// Octets that a fragment carries.
+    pub const OCTETS: usize = 24;
+    /// The payload of packets that are cut; whatever the transport, it makes three fragments.
+    pub const PAYLOAD: usize = 50;
+    /// How many they become.
+    pub const COUNT: usize = 3;
+}
+
+impl From<Packet> for Frame {
+    fn from(packet: Packet) -> Self {
+        Self {
+            packet,
+            piece: None,
+            error: None,
+        }
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.bytes()))
+    }
+}
+
+impl Frame {
+    /// The error that the node `from` sends about what it received, quoting its headers and all
+    /// (`true`), 8 (`None`), or no octets (`false`) of the transport.
+    pub fn error(from: IpAddr, kind: IcmpError, about: &Packet, quote: Option<bool>) -> Self {
+        let headers = about.transport_offset() - about.network_offset();
+        let length = match quote {
+            Some(true) => 548,
+            None => headers + 8,
+            Some(false) => headers,
+        };
+        let packet = Packet::error(&from.to_string(), kind, about, length)
+            .macs(about.destination_mac, about.source_mac);
+        let packet = Packet {
+            tags: about.tags.clone(),
+            ..packet
+        };
+        Self {
+            packet,
+            piece: None,
+            error: Some(Error {
+                kind,
+                about: about.clone(),
+                before: about.clone(),
+                length,
+            }),
+        }
+    }
+
+    /// Fragments of a packet whose identification no other has.
+    pub fn fragment(&self, index: usize, identification: u32) -> Self {
+        let packet = self.packet.clone().payload(Piece::PAYLOAD);
+        Self {
+            packet: packet.identification(identification),
+            piece: Some(Piece { index }),
+            error: None,
+        }
+    }
+
+    /// The octets on the wire.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self.piece {
+            None => self.packet.bytes(),
+            Some(piece) => self
+                .packet
+                .fragments(Piece::OCTETS)
+                .swap_remove(piece.index),
+        }
+    }
+
+    /// Whether it is neither a fragment nor an ICMP error, so that there may be such a thing of it.
+    pub fn is_plain(&self) -> bool {
+        self.piece.is_none() && !matches!(self.packet.transport, Transport::Error { .. })
+    }
+
+    /// The packet that an ICMP error quotes, if it quotes enough of it to tell its flow.
+    pub fn quoted(&self) -> Option<&Packet> {
+        let Error { about, length, .. } = self.error.as_ref()?;
+        let headers = about.transport_offset() - about.network_offset();
+        let needed = match about.ports() {
+            None if !is_icmp(about) => 0,
+            Some(_) | None => 8,
+        };
+        (headers + needed <= *length).then_some(about)
+    }
+
+    /// Address translation towards the application: of what an error quotes, the source is meant.
+    pub fn translate_destination(&mut self, new: IpAddr) {
+        if self.quoted().is_none() {
+            self.packet.destination = new;
+            return;
+        }
+        self.quote(|packet, about| {
+            if packet.destination == about.source {
+                packet.destination = new;
+            }
+            about.source = new;
+        });
+    }
+
+    /// Address translation towards the UE: of what an error quotes, the destination is meant. An
+    /// error that is not from the application itself keeps its source.
+    pub fn translate_source(&mut self, old: IpAddr, new: IpAddr) {
+        if self.quoted().is_none() {
+            self.packet.source = new;
+            return;
+        }
+        self.quote(|packet, about| {
+            if packet.source == old {
+                packet.source = new;
+            }
+            about.destination = new;
+        });
+    }
+
+    fn quote(&mut self, change: impl FnOnce(&mut Packet, &mut Packet)) {
+        let Some(error) = &mut self.error else {
+            return;
+        };
+        change(&mut self.packet, &mut error.about);
+        let Error {
+            kind,
+            about,
+            before,
+            length,
+        } = error;
+        let from = self.packet.source.to_string();
+        let quoting = Packet::error_about_translated(&from, *kind, about, before, *length);
+        self.packet.transport = quoting.transport;
+    }
+}
+
+/// Whether it is of ICMP or ICMPv6.
+pub(super) fn is_icmp(packet: &Packet) -> bool {
+    matches!(packet.protocol(), 1 | 58)
+}

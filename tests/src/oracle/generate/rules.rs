@@ -1,0 +1,309 @@
+//! Random rule sets, and what may be changed in them.
+
+use std::fmt;
+
+use dataplane_user::rule::{
+    Action, AddressRange, Destination, Endpoint, EndpointAddress, Filter, FilterType, Mac, Rule,
+    RuleId, Tunnel,
+};
+use proptest::{
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
+
+use super::CLASSES;
+
+/// Ranges that begin and end at addresses of packets, or next to them, or are prefixes over them.
+const UE_RANGES: [&str; 8] = [
+    "10.45.0.1",
+    "10.45.0.2-10.45.0.3",
+    "10.45.0.0/31",
+    "10.45.0.0/16",
+    "10.45.0.3-10.46.0.0",
+    "0.0.0.0/0",
+    "2001:db8:45::/65",
+    "2001:db8:45::2-2001:db8:45:0:8000::",
+];
+const SERVICE_RANGES: [&str; 8] = [
+    "203.0.113.8",
+    "203.0.113.8/31",
+    "203.0.113.0-203.0.113.8",
+    "203.0.113.9-255.255.255.255",
+    "0.0.0.0/0",
+    "2001:db8:203::9",
+    "2001:db8:203::/48",
+    "::/0",
+];
+const PORT_RANGES: [&str; 7] = [
+    "80",
+    "79-80",
+    "81-1023",
+    "0",
+    "1024-65535",
+    "0-65535",
+    "443",
+];
+
+/// What changes in a rule set.
+#[derive(Clone)]
+pub enum Change {
+    /// Everything.
+    All(Vec<Rule>),
+    /// One rule, at this place or, if there are less, counted around.
+    One(usize, Edit),
+}
+
+/// What changes in a rule.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// It goes.
+    Remove,
+    /// Its place among the others.
+    Priority(u8),
+    /// Whether addresses are translated, where they can be.
+    Translation,
+    /// What it does, and where it leads.
+    Action(Action),
+}
+
+impl Change {
+    /// Changes `rules`.
+    pub fn apply(&self, rules: &mut Vec<Rule>) {
+        match self {
+            Self::All(others) => rules.clone_from(others),
+            Self::One(at, edit) => {
+                let Some(at) = at.checked_rem(rules.len()) else {
+                    return;
+                };
+                if matches!(edit, Edit::Remove) {
+                    rules.remove(at);
+                } else {
+                    edit.apply(&mut rules[at]);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(rules) => {
+                f.write_str("the rules are")?;
+                rules.iter().try_for_each(|rule| write!(f, "\n    {rule}"))
+            }
+            Self::One(at, edit) => write!(f, "of rule {at}: {edit:?}"),
+        }
+    }
+}
+
+impl Edit {
+    fn apply(&self, rule: &mut Rule) {
+        match self {
+            Self::Remove => {}
+            Self::Priority(priority) => rule.priority = *priority,
+            Self::Action(action) => {
+                rule.action = action.clone();
+                in_line_needs_flows(rule);
+            }
+            Self::Translation => translate(rule),
+        }
+    }
+}
+
+/// A change of a set of up to `most` rules.
+pub(super) fn change(most: usize) -> impl Strategy<Value = Change> {
+    let edit = prop_oneof![
+        1 => Just(Edit::Remove),
+        1 => (0..4u8).prop_map(Edit::Priority),
+        3 => Just(Edit::Translation),
+        3 => action().prop_map(Edit::Action),
+    ];
+    prop_oneof![
+        1 => rule_set(most).prop_map(Change::All),
+        3 => (0..most, edit).prop_map(|(at, edit)| Change::One(at, edit)),
+    ]
+}
+
+/// Up to `most` rules.
+pub(super) fn rule_set(most: usize) -> impl Strategy<Value = Vec<Rule>> {
+    prop::collection::vec(rule(), 0..=most).prop_map(|mut rules| {
+        for (index, rule) in rules.iter_mut().enumerate() {
+            rule.id = id(index);
+        }
+        rules
+    })
+}
+
+/// Ids whose byte order is neither that of their numbers nor of their creation.
+fn id(index: usize) -> RuleId {
+    let app = ["b", "a", "B", "ab"][index % 4];
+    RuleId {
+        app: app.parse().expect("a short id"),
+        rule: format!("{}", 977 * index % 100)
+            .parse()
+            .expect("a short id"),
+    }
+}
+
+/// A rule; its id is to be given.
+pub(super) fn rule() -> impl Strategy<Value = Rule> {
+    let filters = prop::collection::vec(filter(), 1..=2);
+    let kind = prop_oneof![2 => Just(FilterType::Flow), 1 => Just(FilterType::Packet)];
+    let parts = (0..4u8, kind, filters, action(), prop::bool::ANY);
+    parts.prop_map(|(priority, filter_type, filters, action, translated)| {
+        let mut rule = Rule {
+            id: id(0),
+            priority,
+            filter_type,
+            filters,
+            action,
+        };
+        if translated {
+            translate(&mut rule);
+        }
+        in_line_needs_flows(&mut rule);
+        if rule.check().is_err() {
+            // DSCP is of IPv4 and traffic class of IPv6, and the addresses are of the other.
+            for filter in &mut rule.filters {
+                (filter.dscp, filter.traffic_class) = (None, None);
+            }
+        }
+        rule
+    })
+}
+
+/// What an application in line gives back is told by its flow.
+fn in_line_needs_flows(rule: &mut Rule) {
+    if let Action::Forward {
+        destination: Destination::Inline { .. },
+        ..
+    } = rule.action
+    {
+        rule.filter_type = FilterType::Flow;
+    }
+}
+
+/// Turns address translation on, where every packet that matches is of the family of the new
+/// address, or off.
+fn translate(rule: &mut Rule) {
+    if let Action::Forward {
+        destination: Destination::One(endpoint),
+        ..
+    } = &mut rule.action
+        && let EndpointAddress::Ip { address, nat } = &mut endpoint.address
+    {
+        let of_family = |ranges: &[AddressRange]| {
+            let mut ranges = ranges.iter();
+            ranges.len() > 0 && ranges.all(|range| range.is_ipv4() == address.is_ipv4())
+        };
+        let mut filters = rule.filters.iter();
+        let can_be = filters.all(|filter| of_family(&filter.src) || of_family(&filter.dst));
+        *nat = !*nat && can_be && rule.filter_type == FilterType::Flow;
+    }
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    // A filter that asks for two families at once can match nothing, and is refused as such.
+    let addresses = prop_oneof![
+        2 => Just((vec![], vec![])),
+        2 => some(&UE_RANGES, 2).prop_map(|source| (source, vec![])),
+        3 => some(&SERVICE_RANGES, 3).prop_map(|destination| (vec![], destination)),
+        3 => (some(&UE_RANGES[..6], 2), some(&SERVICE_RANGES[..5], 2)),
+        1 => (some(&UE_RANGES[6..], 2), some(&SERVICE_RANGES[5..], 2)),
+    ];
+    let ports = || prop_oneof![2 => Just(vec![]), 1 => some(&PORT_RANGES, 2)];
+    let protocols = prop_oneof![
+        2 => Just(vec![]),
+        1 => subsequence(vec![1, 6, 17, 50, 58, 132, 255], 1..=3),
+    ];
+    (
+        addresses,
+        ports(),
+        ports(),
+        protocols,
+        option::weighted(0.2, select(CLASSES.map(|class| class >> 2).to_vec())),
+        option::weighted(0.2, select(CLASSES.to_vec())),
+        option::weighted(0.2, prop_oneof![Just(0), Just(2), Just(65535)]),
+    )
+        .prop_map(
+            |((src, dst), src_port, dst_port, protocol, dscp, traffic_class, zone)| Filter {
+                src: parse(&src),
+                dst: parse(&dst),
+                src_port: parse(&src_port),
+                dst_port: parse(&dst_port),
+                protocol,
+                dscp,
+                traffic_class,
+                zone,
+            },
+        )
+}
+
+/// An action, without address translation.
+pub(super) fn action() -> impl Strategy<Value = Action> {
+    let tunnel = || prop_oneof![Just(Tunnel::Decapsulated), Just(Tunnel::Encapsulated)];
+    prop_oneof![
+        1 => Just(Action::Drop),
+        1 => Just(Action::Passthrough),
+        6 => (destination(), tunnel()).prop_map(|(destination, tunnel)| Action::Forward { destination, tunnel }),
+        1 => (destination(), tunnel()).prop_map(|(destination, tunnel)| Action::Duplicate { destination, tunnel }),
+    ]
+}
+
+fn destination() -> impl Strategy<Value = Destination> {
+    prop_oneof![
+        3 => endpoint().prop_map(Destination::One),
+        1 => (endpoint(), endpoint()).prop_map(|(ue, mut core)| {
+            if core.port == ue.port {
+                core = other_side(&ue);
+            }
+            Destination::Inline { ue, core }
+        }),
+    ]
+}
+
+/// The interface of the same application behind the other port.
+fn other_side(ue: &Endpoint) -> Endpoint {
+    let app0 = ue.port.as_deref() == Some("app0");
+    let (last, port) = if app0 { (2, "app1") } else { (1, "app0") };
+    Endpoint {
+        address: EndpointAddress::Mac(Mac::from([2, 0, 0, 0, 0xa, last])),
+        port: Some(port.to_owned()),
+    }
+}
+
+fn endpoint() -> impl Strategy<Value = Endpoint> {
+    let mac = (prop::bool::ANY, 1..3u8).prop_map(|(first, last)| Endpoint {
+        address: EndpointAddress::Mac(Mac::from([2, 0, 0, 0, 0xa, last])),
+        port: Some(if first { "app0" } else { "app1" }.to_owned()),
+    });
+    // 198.18.1.9 is nobody's address: its rules stay unresolved.
+    let address = select(vec![
+        ("198.18.1.2", "app0"),
+        ("198.18.2.2", "app1"),
+        ("2001:db8:a2::2", "app1"),
+        ("198.18.1.9", "app0"),
+    ]);
+    let ip = address.prop_map(|(address, port)| Endpoint {
+        address: EndpointAddress::Ip {
+            address: address.parse().expect("an address"),
+            nat: false,
+        },
+        port: Some(port.to_owned()),
+    });
+    prop_oneof![1 => mac, 2 => ip]
+}
+
+fn some(values: &[&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> + use<> {
+    let most = most.min(values.len());
+    subsequence(values.to_vec(), 1..=most)
+}
+
+fn parse<T: std::str::FromStr<Err: fmt::Debug>>(texts: &[&str]) -> Vec<T> {
+    texts
+        .iter()
+        .map(|text| text.parse().expect("a range"))
+        .collect()
+}
