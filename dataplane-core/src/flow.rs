@@ -217,6 +217,14 @@ pub struct Decision {
     pub sensitive: bool,
 }
 
+impl Decision {
+    /// Whether the decision in `word` was taken in `epoch`, and for all packets.
+    #[must_use]
+    pub const fn holds(word: u64, epoch: u32) -> bool {
+        word >> 31 == (epoch as u64) << 1
+    }
+}
+
 impl From<u64> for Decision {
     fn from(word: u64) -> Self {
         let action = word as u32 & 0x7fff_ffff;

@@ -139,12 +139,12 @@ pub fn frame<P: Packet, T: Tables>(
         ethernet::IPV6 => ipv6(packet, offset, &mut facts.key, &mut facts.ip)?,
         _ => return Err(Reason::NotIp),
     }
-    let ports = if facts.ip.is_fragment() {
-        fragment(packet, zone, tables, facts)?
+    if facts.ip.is_fragment() {
+        fragment(packet, zone, tables, facts)?;
     } else {
-        upper(packet, facts)?
-    };
-    facts.key.rest = KeyRest::new(ports, zone, facts.ip.protocol);
+        let ports = upper(packet, facts)?;
+        facts.key.rest = KeyRest::new(ports, zone, facts.ip.protocol);
+    }
     facts.quotes = facts.icmp_error && quote(packet, zone, &facts.ip, &mut facts.quote);
     Ok(())
 }
@@ -182,6 +182,7 @@ fn quote<P: Packet>(packet: &P, zone: u16, error: &Ip, quote: &mut Quote) -> boo
 }
 
 /// Parses the link layer.
+#[inline(always)]
 fn link<P: Packet>(packet: &P, link: &mut Link) -> Result<(), Reason> {
     let ethernet = packet.get::<Ethernet>(0).ok_or(Reason::MalformedEthernet)?;
     link.destination = ethernet.destination();
@@ -213,9 +214,21 @@ const fn is_icmp(protocol: u8) -> bool {
     matches!(protocol, ICMP | ICMPV6)
 }
 
-/// The ports of a fragment: the first has them and tells the others.
+/// Parses what follows the IP header of a fragment.
 #[inline(never)]
 fn fragment<P: Packet, T: Tables>(
+    packet: &P,
+    zone: u16,
+    tables: &T,
+    facts: &mut Facts,
+) -> Result<(), Reason> {
+    let ports = fragment_ports(packet, zone, tables, facts)?;
+    facts.key.rest = KeyRest::new(ports, zone, facts.ip.protocol);
+    Ok(())
+}
+
+/// The ports of a fragment: the first has them and tells the others.
+fn fragment_ports<P: Packet, T: Tables>(
     packet: &P,
     zone: u16,
     tables: &T,
@@ -259,6 +272,7 @@ const fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] >> 32 == 0xffff
 }
 
+#[inline(always)]
 fn ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Result<(), Reason> {
     quoted_ipv4(packet, offset, key, ip).ok_or(Reason::MalformedIpv4)?;
     if !packet.holds(ip.end()) || usize::from(ip.payload) > ip.end() {
@@ -293,6 +307,7 @@ fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut I
     Some(())
 }
 
+#[inline(always)]
 fn ipv6<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Result<(), Reason> {
     ipv6_base(packet, offset, key, ip).ok_or(Reason::MalformedIpv6)?;
     if !packet.holds(ip.end()) {

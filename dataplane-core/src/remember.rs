@@ -20,28 +20,43 @@ impl<'a, T: Tables> Steering<'a, T> {
         self.tables.classify(self.query)
     }
 
-    /// The action for a packet of a flow. An ICMP error is not what the flow's decision was taken for.
+    /// The action for a packet of a flow, or why there is none. An ICMP error is not what the flow's
+    /// decision was taken for.
+    #[inline(always)]
     pub(crate) fn decision(
         &self,
         record: &Record,
         flow: FlowRef,
         icmp_error: bool,
-    ) -> Result<Option<u32>, Reason> {
-        let decision = Decision::from(record.decision(flow.direction()).get());
-        if decision.epoch == self.image.epoch && !decision.sensitive && !icmp_error {
-            return Ok(decision.action);
+    ) -> Result<u32, Reason> {
+        let word = record.decision(flow.direction()).get();
+        if Decision::holds(word, self.image.epoch) && !icmp_error {
+            return Decision::from(word).action.ok_or(Reason::NoRule);
         }
-        self.decide(record, flow, icmp_error)
+        let word = self.decide(record, flow, icmp_error);
+        Decision::from(word).action.ok_or(self.refusal.get())
+    }
+
+    /// A [`Decision`] as a word; without an action, notes why.
+    #[inline(never)]
+    fn decide(&self, record: &Record, flow: FlowRef, icmp_error: bool) -> u64 {
+        self.refusal.set(Reason::NoRule);
+        match self.decide_anew(record, flow, icmp_error) {
+            Ok(decision) => decision.into(),
+            Err(reason) => {
+                self.refusal.set(reason);
+                0
+            }
+        }
     }
 
     /// Rules for packets may come before the rule of the flow.
-    #[inline(never)]
-    fn decide(
+    fn decide_anew(
         &self,
         record: &Record,
         flow: FlowRef,
         icmp_error: bool,
-    ) -> Result<Option<u32>, Reason> {
+    ) -> Result<Decision, Reason> {
         let mut refused = None;
         let context = self.context(record, flow, &mut refused)?;
         let own = self.classify(kind::PACKET);
@@ -73,7 +88,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         if !icmp_error && !self.tables.read_only() {
             record.decision(flow.direction()).set(decision.into());
         }
-        Ok(decision.action)
+        Ok(decision)
     }
 
     /// The action of the flow's own rule in this epoch, found as if its first packet came now; and why

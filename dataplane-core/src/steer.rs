@@ -118,7 +118,7 @@ pub(crate) struct Steering<'a, T> {
     pub(crate) facts: &'a Facts,
     pub(crate) query: &'a Cell<Query>,
     send: &'a Cell<Send>,
-    /// Why no flow was made.
+    /// Why no flow was made, or there is no action for one.
     pub(crate) refusal: &'a Cell<Reason>,
     pub(crate) image: Image,
 }
@@ -148,7 +148,7 @@ pub fn duplicate<P: Packet, T: Tables>(
     let (found, quoted) = steering.find();
     let (cell, direction) = match found {
         Some((record, flow)) => {
-            let cell = steering.decision(record, flow, quoted).ok()??;
+            let cell = steering.decision(record, flow, quoted).ok()?;
             (cell, flow.direction())
         }
         // Without a flow it can only be a rule for single packets.
@@ -226,13 +226,12 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn known(&self, record: &Record, flow: FlowRef, quoted: bool) -> Plan {
         let decision = self.decision(record, flow, quoted);
-        self.explain(decision.ok().flatten(), Some(flow));
-        let action = match decision {
-            Ok(Some(cell)) => self.tables.action(cell),
-            Ok(None) => return self.leave(Reason::NoRule),
+        self.explain(decision.ok(), Some(flow));
+        let cell = match decision {
+            Ok(cell) => cell,
             Err(reason) => return self.leave(reason),
         };
-        let Some(action) = action else {
+        let Some(action) = self.tables.action(cell) else {
             return self.leave(Reason::RuleSetBroken);
         };
         if action.kind == kind::PACKET {

@@ -1,6 +1,6 @@
 //! The packet in the driver's memory. The only place that touches it.
 
-use core::arch::asm;
+use core::{arch::asm, hint::assert_unchecked};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -23,6 +23,8 @@ impl Frame {
 
     fn at<T: Header>(&self, offset: usize) -> Option<*mut T> {
         let start = self.0.data() + within_reach(offset)?;
+        // SAFETY: there are no packets at the beginning of memory.
+        unsafe { assert_unchecked(start != 0) };
         (start + size_of::<T>() <= self.0.data_end()).then_some(start as *mut T)
     }
 

@@ -29,11 +29,22 @@ use crate::{frame::Frame, maps::Maps};
 /// Steers a packet.
 #[xdp(frags)]
 pub fn steer(ctx: XdpContext) -> u32 {
+    run(ctx, &Maps::<false>)
+}
+
+/// Does to a packet what [`steer`] would do, and notes why. It changes no table but that.
+#[xdp(frags)]
+pub fn explain(ctx: XdpContext) -> u32 {
+    run(ctx, &Maps::<true>)
+}
+
+#[inline(always)]
+fn run<const READ_ONLY: bool>(ctx: XdpContext, maps: &Maps<READ_ONLY>) -> u32 {
     let ifindex = ctx.ingress_ifindex() as u32;
     let Some(scratch) = maps::scratch() else {
         return xdp_action::XDP_PASS;
     };
-    let verdict = steer::packet(&mut Frame::new(ctx), ifindex, &Maps, scratch);
+    let verdict = steer::packet(&mut Frame::new(ctx), ifindex, maps, scratch);
     match verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Discard => xdp_action::XDP_DROP,

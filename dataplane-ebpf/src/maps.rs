@@ -26,9 +26,6 @@ const EEXIST: i32 = -17;
 /// User space maps these into its memory.
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-/// Whether packets are only asked about: nothing may be changed or counted.
-#[unsafe(no_mangle)]
-static READ_ONLY: Global<u32> = Global::new(0);
 /// Rules at most: the stride of a CPU's part of [`RULE_COUNTS`].
 #[unsafe(no_mangle)]
 static RULES: Global<u32> = Global::new(1);
@@ -100,8 +97,8 @@ static EXPLANATION: Array<Explanation, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static SCRATCH: Array<Scratch, 1> = Array::new();
 
-/// The maps of this program.
-pub(crate) struct Maps;
+/// The maps of this program. With `READ_ONLY`, packets are only asked about: nothing is changed or counted.
+pub(crate) struct Maps<const READ_ONLY: bool>;
 
 /// Sends the packet out of the port in `slot`, or to the kernel when no interface is there.
 pub(crate) fn redirect(slot: u16) -> u32 {
@@ -131,12 +128,12 @@ extern "C" fn classify(query: *const Query) -> u64 {
         return 0;
     }
     // SAFETY: it is not null, so the verifier holds every caller to it being a whole `Query`.
-    classify::first_match(&Maps, unsafe { &*query }).into()
+    classify::first_match(&Maps::<true>, unsafe { &*query }).into()
 }
 
-impl Tables for Maps {
+impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
     fn read_only(&self) -> bool {
-        READ_ONLY.load() != 0
+        READ_ONLY
     }
 
     fn port(&self, ifindex: u32) -> Option<&Port> {

@@ -26,6 +26,11 @@ use crate::{
 /// The compiled program.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgesteer-ebpf"));
 
+/// The program that steers packets.
+pub(crate) const STEER: &str = "steer";
+/// The one that only answers questions.
+pub(crate) const EXPLAIN: &str = "explain";
+
 /// The maps that outlive this process, with the sizes of their keys and values.
 const PINNED: [(&str, usize, usize); 17] = [
     ("STATE", 4, size_of::<State>()),
@@ -138,8 +143,8 @@ impl Pins {
         fs::create_dir_all(&path).map_err(|error| Error::kernel("cannot mark the pins", &error))
     }
 
-    /// Loads the program. With `read_only`, one that only answers questions.
-    pub(crate) fn load(&self, limits: &Limits, cpus: u32, read_only: bool) -> Result<Ebpf, Error> {
+    /// Loads the maps, and [`STEER`] or [`EXPLAIN`].
+    pub(crate) fn load(&self, limits: &Limits, cpus: u32, program: &str) -> Result<Ebpf, Error> {
         let failed =
             |error: &dyn std::error::Error| Error::kernel("cannot load the XDP program", error);
         if OBJECT.is_empty() {
@@ -149,12 +154,10 @@ impl Pins {
             ));
         }
         let sizes = memory::sizes(limits, cpus);
-        let read_only = u32::from(read_only);
         let cache_mask = memory::CACHE_SETS - 1;
         let counters = memory::counters(limits);
         let mut loader = EbpfLoader::new();
         loader
-            .override_global("READ_ONLY", &read_only, true)
             .override_global("RULES", &counters, true)
             .override_global("CACHE_MASK", &cache_mask, true);
         for (name, size) in sizes {
@@ -164,7 +167,9 @@ impl Pins {
             loader.map_pin_path(name, self.0.join(name));
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| failed(&error))?;
-        xdp(&mut ebpf)?.load().map_err(|error| failed(&error))?;
+        xdp(&mut ebpf, program)?
+            .load()
+            .map_err(|error| failed(&error))?;
         Ok(ebpf)
     }
 
@@ -260,12 +265,12 @@ impl Pins {
     }
 }
 
-/// The XDP program in an object.
-pub(crate) fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, Error> {
+/// An XDP program in an object.
+pub(crate) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
     let program = ebpf
-        .program_mut("steer")
+        .program_mut(name)
         .and_then(|program| program.try_into().ok());
-    program.ok_or_else(|| Error::Options("the object has no XDP program steer".to_owned()))
+    program.ok_or_else(|| Error::Options(format!("the object has no XDP program {name}")))
 }
 
 fn is_bpffs(path: &Path) -> bool {

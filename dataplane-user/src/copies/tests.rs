@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Limits,
     netlink::{self, Namespace},
-    program::Pins,
+    program::{self, Pins},
 };
 
 #[test]
@@ -102,7 +102,7 @@ impl Lab {
             fragments: 64,
         };
         let cpus = aya::util::nr_cpus().unwrap() as u32;
-        self.pins.load(&limits, cpus, true).unwrap()
+        self.pins.load(&limits, cpus, program::EXPLAIN).unwrap()
     }
 
     /// What a process does that begins to make copies.

@@ -100,7 +100,7 @@ impl Dataplane {
             self.enter(&now)?;
             let config = &now.config;
             let attached = self.pins.links().attach(
-                program::xdp(&mut self.steer)?,
+                program::xdp(&mut self.steer, program::STEER)?,
                 (&config.interface, ifindex),
                 &config.name,
                 config.allow_generic,

@@ -6,7 +6,7 @@ use aya::programs::ProgramInfo;
 use dataplane_core::{Reason, table::PORTS};
 
 use super::Dataplane;
-use crate::{PortStatus, rule::RuleId};
+use crate::{PortStatus, program, rule::RuleId};
 
 /// The state of the data path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Dataplane {
     pub fn status(&self) -> Status {
         let info = self
             .steer
-            .program("steer")
+            .program(program::STEER)
             .and_then(|program| program.info().ok());
         let mut pressure: Vec<_> = self.rules.pressure();
         pressure.push(("flows", self.flows.used(), self.limits.flows as usize));

@@ -79,7 +79,7 @@ fn test_run(ebpf: &mut Ebpf, ifindex: u32, frame: &[u8]) -> Result<(u32, Vec<u8>
     context[1] = frame.len() as u32;
     context[3] = ifindex;
     let mut out = vec![0; frame.len() + 256];
-    let result = program::xdp(ebpf)?.test_run(TestRunOptions {
+    let result = program::xdp(ebpf, program::EXPLAIN)?.test_run(TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut out),
         ctx_in: Some(zerocopy::IntoBytes::as_bytes(&context)),

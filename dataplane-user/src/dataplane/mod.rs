@@ -138,8 +138,8 @@ impl Dataplane {
         ports: Vec<PortStatus>,
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
-        let mut steer = pins.load(&limits, cpus, false)?;
-        let mut explain = pins.load(&limits, cpus, true)?;
+        let mut steer = pins.load(&limits, cpus, program::STEER)?;
+        let mut explain = pins.load(&limits, cpus, program::EXPLAIN)?;
         let memory = Memory::map(&steer)?;
         let take = |ebpf: &mut Ebpf, name| {
             ebpf.take_map(name)
@@ -189,7 +189,7 @@ impl Dataplane {
         };
         dataplane
             .pins
-            .pin_program(program::xdp(&mut dataplane.steer)?)?;
+            .pin_program(program::xdp(&mut dataplane.steer, program::STEER)?)?;
         dataplane.refresh()?;
         // A port that is not there yet may come; one that refuses the program is an error to be seen at once.
         let refused = dataplane
