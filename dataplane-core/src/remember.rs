@@ -15,9 +15,9 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     fn ask(&self, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Answer {
-        self.query
+        self.notes.query
             .set(Query::new(self.image, key, tos, kinds, from));
-        self.tables.classify(self.query)
+        self.tables.classify(&self.notes.query)
     }
 
     /// The action for a packet of a flow, or why there is none. An ICMP error is not what the flow's
@@ -34,17 +34,17 @@ impl<'a, T: Tables> Steering<'a, T> {
             return Decision::from(word).action.ok_or(Reason::NoRule);
         }
         let word = self.decide(record, flow, icmp_error);
-        Decision::from(word).action.ok_or(self.refusal.get())
+        Decision::from(word).action.ok_or(self.notes.refusal.get())
     }
 
     /// A [`Decision`] as a word; without an action, notes why.
     #[inline(never)]
     fn decide(&self, record: &Record, flow: FlowRef, icmp_error: bool) -> u64 {
-        self.refusal.set(Reason::NoRule);
+        self.notes.refusal.set(Reason::NoRule);
         match self.decide_anew(record, flow, icmp_error) {
             Ok(decision) => decision.into(),
             Err(reason) => {
-                self.refusal.set(reason);
+                self.notes.refusal.set(reason);
                 0
             }
         }
@@ -177,11 +177,11 @@ impl<'a, T: Tables> Steering<'a, T> {
         let reply = match self.reply_key(&self.facts.key, action) {
             Ok(reply) => reply,
             Err(reason) => {
-                self.refusal.set(reason);
+                self.notes.refusal.set(reason);
                 return None;
             }
         };
-        self.refusal.set(Reason::FlowTableFull);
+        self.notes.refusal.set(Reason::FlowTableFull);
         let id = tables.allocate()?;
         let record = tables.record(id)?;
         let mut decision = Decision {
@@ -205,7 +205,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         let inserted = tables.insert(&record.reply, downstream);
         if inserted != Inserted::Done {
             tables.release(id);
-            self.refusal.set(inserted.reason());
+            self.notes.refusal.set(inserted.reason());
             return self.made_elsewhere(&reply);
         }
         record.live.set(1);
@@ -215,7 +215,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
         // Somebody may hold the record by now: it stays until it expires.
         tables.remove(&reply);
-        self.refusal.set(inserted.reason());
+        self.notes.refusal.set(inserted.reason());
         None
     }
 
@@ -245,7 +245,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// Whether answers find their way without an entry in the flow table: the kernel routes them.
     pub(crate) fn works_without_flow(&self, action: &RuleAction) -> bool {
-        if !matches!(self.refusal.get(), Reason::FlowTableFull) {
+        if !matches!(self.notes.refusal.get(), Reason::FlowTableFull) {
             return false;
         }
         match action.verb {

@@ -42,6 +42,20 @@ pub struct Link {
 #[inline(always)]
 #[must_use]
 pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
+    // Most packets have no tags, and get none.
+    if (new.tags != 0 || len != Ethernet::LEN) && !tags(packet, len, new) {
+        return false;
+    }
+    let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
+        return false;
+    };
+    ethernet.set_addresses(new.destination, new.source);
+    true
+}
+
+/// Puts tags in the place of those in a header of `len` octets.
+#[inline(always)]
+fn tags<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
     let (outer, inner) = ((new.tags >> 32) as u32, new.tags as u32);
     let depth = usize::from(outer != 0) + usize::from(inner != 0);
     let wanted = Ethernet::LEN + Vlan::LEN * depth;
@@ -55,7 +69,6 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
     let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
         return false;
     };
-    ethernet.set_addresses(new.destination, new.source);
     ethernet.ethertype = U16::new(type_before(first, new.ethertype));
     match depth {
         0 => true,
@@ -102,11 +115,10 @@ pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
     let Some(header) = packet.get_mut::<Ipv4>(ip.offset.into()) else {
         return false;
     };
-    let old = u16::from_be_bytes([header.ttl, header.protocol]);
     header.ttl -= 1;
-    let new = u16::from_be_bytes([header.ttl, header.protocol]);
-    let sum = Delta::default().word(old, new).apply(header.checksum.get());
-    header.checksum = U16::new(sum);
+    // The TTL is the upper octet of its word (RFC 1624, with all that is known put in).
+    let sum = u32::from(header.checksum.get()) + 0x100;
+    header.checksum = U16::new((sum + u32::from(sum >= 0xffff)) as u16);
     true
 }
 

@@ -27,9 +27,17 @@ use crate::{
 #[repr(C)]
 pub struct Scratch {
     facts: Facts,
-    query: Cell<Query>,
+    notes: Notes,
+}
+
+/// What functions on the way tell each other.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Notes {
+    pub(crate) query: Cell<Query>,
     send: Cell<Send>,
-    refusal: Cell<Reason>,
+    /// Why no flow was made, or there is no action for one.
+    pub(crate) refusal: Cell<Reason>,
 }
 
 impl Scratch {
@@ -44,9 +52,7 @@ impl Scratch {
             tables,
             port,
             facts: &self.facts,
-            query: &self.query,
-            send: &self.send,
-            refusal: &self.refusal,
+            notes: &self.notes,
             image: tables.image(),
         })
     }
@@ -92,23 +98,20 @@ impl Plan {
     const SEND: Self = Self(u32::MAX);
 }
 
-/// How a packet leaves: by a port, with a link-layer header of its own.
+/// How a packet leaves: by a port, with a link-layer header of its own. In few fields, each read as it was
+/// written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Send {
     destination: u64,
     source: u64,
     tags: u64,
+    /// The address that takes the place of another, with [`flag::NAT`].
     address: [u64; 2],
-    /// Which address is replaced, if any.
-    nat: Option<Address>,
-    reason: Reason,
-    slot: u16,
-    /// Whether it is given to the kernel, addressed to the port in `slot`, instead of leaving.
-    local: bool,
-    /// Whether TTL or hop limit is decremented.
-    routed: bool,
+    /// Those of the action.
+    flags: u32,
     /// Largest L3 packet that may leave.
     mtu: u32,
+    verdict: Verdict,
 }
 
 /// One packet on its way.
@@ -116,10 +119,7 @@ pub(crate) struct Steering<'a, T> {
     pub(crate) tables: &'a T,
     pub(crate) port: &'a Port,
     pub(crate) facts: &'a Facts,
-    pub(crate) query: &'a Cell<Query>,
-    send: &'a Cell<Send>,
-    /// Why no flow was made, or there is no action for one.
-    pub(crate) refusal: &'a Cell<Reason>,
+    pub(crate) notes: &'a Notes,
     pub(crate) image: Image,
 }
 
@@ -279,7 +279,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             match self.remember(action, cell, answer.is_sensitive()) {
                 Some(record) => self.account(record, Direction::Upstream),
                 None if self.works_without_flow(action) => reason = Reason::SteeredStateless,
-                None => return self.leave(self.refusal.get()),
+                None => return self.leave(self.notes.refusal.get()),
             }
         }
         self.account_rule(action);
@@ -318,11 +318,8 @@ impl<'a, T: Tables> Steering<'a, T> {
             return self.leave(Reason::PortDown);
         };
         let send = Send {
-            reason: Reason::Continued,
-            slot: access.pair,
-            local: false,
-            routed: false,
-            nat: None,
+            verdict: Verdict::redirect(access.pair, Reason::Continued),
+            flags: 0,
             address: [0; 2],
             destination: path.core.get(),
             source: ue >> 16,
@@ -332,8 +329,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         if access.pair == NO_PORT {
             // The kernel routes it, if it is addressed to the port that it comes from.
             return self.plan(Send {
-                slot: self.port.slot,
-                local: true,
+                verdict: Verdict::pass(Reason::Continued),
                 destination: self.port.mac,
                 tags: 0,
                 ..send
@@ -394,13 +390,9 @@ impl<'a, T: Tables> Steering<'a, T> {
         let Some(access) = self.tables.port_in(ue as u16) else {
             return self.leave(Reason::PortDown);
         };
-        let nat = action.flags & flag::NAT != 0;
         self.plan(Send {
-            reason: Reason::Replied,
-            slot: access.slot,
-            local: false,
-            routed: action.flags & flag::ROUTE != 0,
-            nat: nat.then_some(Address::Source),
+            verdict: Verdict::redirect(access.slot, Reason::Replied),
+            flags: action.flags.into(),
             address: record.key.destination(),
             destination: ue >> 16,
             source: path.core.get(),
@@ -421,13 +413,9 @@ impl<'a, T: Tables> Steering<'a, T> {
         let Some(port) = self.tables.port_in(hop.slot) else {
             return self.leave(Reason::PortDown);
         };
-        let nat = action.flags & flag::NAT != 0;
         self.plan(Send {
-            reason,
-            slot: hop.slot,
-            local: false,
-            routed: action.flags & flag::ROUTE != 0,
-            nat: nat.then_some(Address::Destination),
+            verdict: Verdict::redirect(hop.slot, reason),
+            flags: action.flags.into(),
             address: action.nat,
             destination: hop.mac,
             source: port.mac,
@@ -438,7 +426,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     #[inline(always)]
     fn plan(&self, send: Send) -> Plan {
-        self.send.set(send);
+        self.notes.send.set(send);
         Plan::SEND
     }
 
@@ -453,9 +441,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// Sends a packet out, changed as it has to be.
     #[inline(always)]
     fn send<P: Packet>(&self, packet: &mut P, quoted: bool) -> Verdict {
-        let send = self.send.get();
+        let send = self.notes.send.get();
         let (link, ip) = (&self.facts.link, &self.facts.ip);
-        if send.routed && ip.ttl <= 1 {
+        let routed = send.flags & u32::from(flag::ROUTE) != 0;
+        if routed && ip.ttl <= 1 {
             return unsteered(self.port, Reason::TtlExpired);
         }
         if ip.length > send.mtu {
@@ -470,18 +459,29 @@ impl<'a, T: Tables> Steering<'a, T> {
             tags: send.tags,
             ethertype: link.ethertype,
         };
-        let changed = match send.nat {
-            None => true,
-            Some(which) if quoted => self.translate_error(packet, which, send.address),
-            Some(which) => rewrite::address(packet, self.facts, which, send.address),
-        } && (!send.routed || rewrite::hop(packet, ip))
+        let changed = (send.flags & u32::from(flag::NAT) == 0
+            || self.translate(packet, &send, quoted))
+            && (!routed || rewrite::hop(packet, ip))
             && rewrite::link(packet, link.len.into(), &new_link);
-        if !changed {
-            Verdict::discard(Reason::NoHeadroom)
-        } else if send.local {
-            Verdict::pass(send.reason)
+        if changed {
+            send.verdict
         } else {
-            Verdict::redirect(send.slot, send.reason)
+            Verdict::discard(Reason::NoHeadroom)
+        }
+    }
+
+    /// Replaces the address that the application has in place of the service.
+    #[inline(always)]
+    fn translate<P: Packet>(&self, packet: &mut P, send: &Send, quoted: bool) -> bool {
+        let which = if send.verdict.reason() == Reason::Replied as u8 {
+            Address::Source
+        } else {
+            Address::Destination
+        };
+        if quoted {
+            self.translate_error(packet, which, send.address)
+        } else {
+            rewrite::address(packet, self.facts, which, send.address)
         }
     }
 

@@ -4,7 +4,7 @@
 ///
 /// One word: a structure would pass through memory, field by field in and whole out, and a CPU waits
 /// for that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Verdict(u32);
 
