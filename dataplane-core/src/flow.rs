@@ -143,29 +143,45 @@ impl SharedKey {
     }
 }
 
-/// Mixes the words of a key. Fast rather than unguessable: it only picks a set of the flow cache.
-const fn hash(words: &[u64; 5]) -> u32 {
+/// Mixes addresses and ports. Fast rather than unguessable: it only picks a set of the flow cache. The rest
+/// of the key is left out, since the zone comes late.
+const fn hash(words: &[u64; 5], ports: u32) -> u32 {
     // Products that do not wait for each other.
-    let [a, b, c, d, rest] = *words;
+    let [a, b, c, d, _] = *words;
     let addresses = (a ^ c.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         ^ (b ^ d.rotate_left(17)).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
-    let mixed =
-        (addresses ^ addresses >> 32 ^ rest.rotate_left(32)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (addresses ^ addresses >> 32 ^ ports as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (mixed >> 32) as u32
 }
 
-/// The record that packets with `key` belong to, and their direction in it.
+/// The flow that a packet belongs to.
+#[derive(Debug, Clone, Copy)]
+pub struct Found<'a> {
+    /// Its record.
+    pub record: &'a Record,
+    /// The record's number, and the packet's direction.
+    pub flow: FlowRef,
+    /// The [`Decision`] for packets of this direction. The flow cache has it, so that looking the action up
+    /// does not wait for the record.
+    pub decided: &'a Word,
+}
+
+/// The flow of packets with `key`; `ports` are those in the key.
 #[inline(always)]
-pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, FlowRef)> {
+pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<Found<'a>> {
     let words = key.words();
-    let set = tables.cache(hash(&words))?;
+    let set = tables.cache(hash(&words, ports))?;
     let [first, second] = &set.ways;
     for way in [first, second] {
         if way.holds(&words) {
             let flow = FlowRef::from(way.flow.get());
             let record = tables.record(flow.id())?;
             if record.is_meant_by(flow) {
-                return Some((record, flow));
+                return Some(Found {
+                    record,
+                    flow,
+                    decided: &way.decided,
+                });
             }
         }
     }
@@ -178,7 +194,11 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(&'a Record, 
         second.replace_by(first);
         first.set(&words, flow);
     }
-    Some((record, flow))
+    Some(Found {
+        record,
+        flow,
+        decided: record.decision(flow.direction()),
+    })
 }
 
 impl crate::table::CacheWay {
@@ -196,6 +216,7 @@ impl crate::table::CacheWay {
             cell.set(*word);
         }
         self.flow.set(flow.into());
+        self.decided.set(0);
     }
 
     fn replace_by(&self, other: &Self) {
@@ -203,6 +224,7 @@ impl crate::table::CacheWay {
             cell.set(word.get());
         }
         self.flow.set(other.flow.get());
+        self.decided.set(other.decided.get());
     }
 }
 

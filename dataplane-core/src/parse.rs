@@ -90,6 +90,8 @@ pub struct Facts {
     pub ip: Ip,
     /// The flow that the packet belongs to.
     pub key: FlowKey,
+    /// The ports in the key, for those who need not wait for the zone.
+    pub ports: u32,
     /// TCP control bits.
     pub tcp_flags: u8,
     /// Whether this is an ICMP error, which belongs to the flow it quotes.
@@ -142,8 +144,8 @@ pub fn frame<P: Packet, T: Tables>(
     if facts.ip.is_fragment() {
         fragment(packet, zone, tables, facts)?;
     } else {
-        let ports = upper(packet, facts)?;
-        facts.key.rest = KeyRest::new(ports, zone, facts.ip.protocol);
+        facts.ports = upper(packet, facts)?;
+        facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
     }
     facts.quotes = facts.icmp_error && quote(packet, zone, &facts.ip, &mut facts.quote);
     Ok(())
@@ -222,8 +224,8 @@ fn fragment<P: Packet, T: Tables>(
     tables: &T,
     facts: &mut Facts,
 ) -> Result<(), Reason> {
-    let ports = fragment_ports(packet, zone, tables, facts)?;
-    facts.key.rest = KeyRest::new(ports, zone, facts.ip.protocol);
+    facts.ports = fragment_ports(packet, zone, tables, facts)?;
+    facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     classify::{Answer, Query},
-    flow::{Decision, FlowKey, KeyRest, Record},
+    flow::{Decision, FlowKey, Found, KeyRest, Record},
     steer::Steering,
     table::{Direction, FlowRef, Inserted, NO_PORT, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
@@ -15,7 +15,8 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     fn ask(&self, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Answer {
-        self.notes.query
+        self.notes
+            .query
             .set(Query::new(self.image, key, tos, kinds, from));
         self.tables.classify(&self.notes.query)
     }
@@ -23,23 +24,27 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// The action for a packet of a flow, or why there is none. An ICMP error is not what the flow's
     /// decision was taken for.
     #[inline(always)]
-    pub(crate) fn decision(
-        &self,
-        record: &Record,
-        flow: FlowRef,
-        icmp_error: bool,
-    ) -> Result<u32, Reason> {
-        let word = record.decision(flow.direction()).get();
+    pub(crate) fn decision(&self, found: &Found<'_>, icmp_error: bool) -> Result<u32, Reason> {
+        let word = found.decided.get();
         if Decision::holds(word, self.image.epoch) && !icmp_error {
             return Decision::from(word).action.ok_or(Reason::NoRule);
         }
-        let word = self.decide(record, flow, icmp_error);
-        Decision::from(word).action.ok_or(self.notes.refusal.get())
+        let word = self.decide(found.record, found.flow, icmp_error);
+        if !icmp_error && !self.tables.read_only() {
+            found.decided.set(word);
+        }
+        Decision::from(word)
+            .action
+            .ok_or_else(|| self.notes.refusal.get())
     }
 
     /// A [`Decision`] as a word; without an action, notes why.
     #[inline(never)]
     fn decide(&self, record: &Record, flow: FlowRef, icmp_error: bool) -> u64 {
+        let word = record.decision(flow.direction()).get();
+        if Decision::holds(word, self.image.epoch) && !icmp_error {
+            return word;
+        }
         self.notes.refusal.set(Reason::NoRule);
         match self.decide_anew(record, flow, icmp_error) {
             Ok(decision) => decision.into(),

@@ -8,7 +8,7 @@ use core::cell::Cell;
 
 use crate::{
     classify::Query,
-    flow::{self, Record},
+    flow::{self, Found, Record},
     icmp,
     packet::Packet,
     parse::{self, Facts},
@@ -147,9 +147,9 @@ pub fn duplicate<P: Packet, T: Tables>(
     let steering = scratch.parse(packet, port, tables).ok()?;
     let (found, quoted) = steering.find();
     let (cell, direction) = match found {
-        Some((record, flow)) => {
-            let cell = steering.decision(record, flow, quoted).ok()?;
-            (cell, flow.direction())
+        Some(found) => {
+            let cell = steering.decision(&found, quoted).ok()?;
+            (cell, found.flow.direction())
         }
         // Without a flow it can only be a rule for single packets.
         None => (
@@ -191,7 +191,7 @@ pub fn duplicate<P: Packet, T: Tables>(
 impl<'a, T: Tables> Steering<'a, T> {
     /// The packet's flow, and whether it is that of a packet which an ICMP error quotes.
     #[inline(always)]
-    fn find(&self) -> (Option<(&'a Record, FlowRef)>, bool) {
+    fn find(&self) -> (Option<Found<'a>>, bool) {
         // The quoted flow first: an error about nothing known may have made a flow of its own.
         if self.facts.quotes {
             let found = self.quoted_flow();
@@ -199,14 +199,17 @@ impl<'a, T: Tables> Steering<'a, T> {
                 return (found, true);
             }
         }
-        (flow::find(self.tables, &self.facts.key), false)
+        (
+            flow::find(self.tables, &self.facts.key, self.facts.ports),
+            false,
+        )
     }
 
     #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
         let (found, quoted) = self.find();
         let plan = match found {
-            Some((record, flow)) => self.known(record, flow, quoted),
+            Some(found) => self.known(&found, quoted),
             None => self.unknown(),
         };
         if plan == Plan::SEND {
@@ -218,14 +221,16 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// The flow of the packet that an ICMP error quotes: that of the packets it answers.
     #[inline(never)]
-    fn quoted_flow(&self) -> Option<(&'a Record, FlowRef)> {
-        flow::find(self.tables, &self.facts.quote.key.reversed())
+    fn quoted_flow(&self) -> Option<Found<'a>> {
+        let key = self.facts.quote.key.reversed();
+        flow::find(self.tables, &key, key.rest.ports())
     }
 
     /// A packet of a flow that has a record.
     #[inline(always)]
-    fn known(&self, record: &Record, flow: FlowRef, quoted: bool) -> Plan {
-        let decision = self.decision(record, flow, quoted);
+    fn known(&self, found: &Found<'_>, quoted: bool) -> Plan {
+        let Found { record, flow, .. } = *found;
+        let decision = self.decision(found, quoted);
         self.explain(decision.ok(), Some(flow));
         let cell = match decision {
             Ok(cell) => cell,

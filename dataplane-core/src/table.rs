@@ -391,8 +391,10 @@ pub struct CacheWay {
     pub key: [Word; 5],
     /// A [`FlowRef`].
     pub flow: Word,
+    /// The [`Decision`](crate::flow::Decision) for these packets.
+    pub decided: Word,
     /// Makes a set fill two cache lines.
-    pub padding: [Word; 2],
+    pub padding: Word,
 }
 
 /// A set of the flow cache. Each CPU has sets of its own.
