@@ -205,9 +205,14 @@ impl Host {
 
     /// The slot, plus 1, of the port that packets of an interface come by.
     fn slot(&self, ifindex: u32) -> u32 {
-        let slots = Map::Array(MapData::from_pin(self.pins.join("SLOTS")).unwrap());
-        let slots = Array::<_, u32>::try_from(slots).unwrap();
-        slots.get(&ifindex, 0).unwrap()
+        let interfaces = Map::Array(MapData::from_pin(self.pins.join("INTERFACES")).unwrap());
+        let interfaces = Array::<_, [u8; size_of::<Port>()]>::try_from(interfaces).unwrap();
+        let port = interfaces.get(&ifindex, 0).unwrap();
+        let slot = &port[offset_of!(Port, slot)..][..2];
+        match port[offset_of!(Port, present)] {
+            0 => 0,
+            _ => u32::from(u16::from_ne_bytes(slot.try_into().unwrap())) + 1,
+        }
     }
 
     /// Slots of the ports that packets may be sent to.

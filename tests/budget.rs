@@ -13,7 +13,7 @@ const NOTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budget.txt");
 /// Growth that is let pass without a look, in percent. Kernels and CPUs differ a little.
 const TOLERANCE: u64 = 10;
 /// Maps with a part for each CPU, whose size depends on how many there are.
-const PER_CPU: [&str; 6] = ["CACHE", "COUNTS", "SENT", "RULE_COUNTS", "TOLD", "SCRATCH"];
+const PER_CPU: [&str; 5] = ["CACHE", "COUNTS", "RULE_COUNTS", "TOLD", "SCRATCH"];
 const LIMITS: Limits = Limits {
     flows: 65_536,
     filters: 16_384,

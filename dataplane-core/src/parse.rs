@@ -1,5 +1,7 @@
 //! From the frame to the facts that steering looks at. Nothing here changes the packet.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 use crate::{
     flow::{FlowKey, KeyRest},
     packet::Packet,
@@ -30,6 +32,25 @@ pub struct Link {
     pub len: u16,
     /// EtherType of what follows.
     pub ethertype: u16,
+}
+
+impl Link {
+    /// What the header says, without tags.
+    const fn set(&mut self, header: &Ethernet) {
+        self.destination = header.destination();
+        self.source = header.source();
+        self.tags = 0;
+        self.len = Ethernet::LEN as u16;
+        self.ethertype = header.ethertype.get();
+    }
+}
+
+/// An IPv4 packet without VLAN tags.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Untagged {
+    ethernet: Ethernet,
+    ip: Ipv4,
 }
 
 /// What an IP header says besides the addresses, and where the next header is.
@@ -134,12 +155,16 @@ pub fn frame<P: Packet, T: Tables>(
 ) -> Result<(), Reason> {
     facts.tcp_flags = 0;
     facts.icmp_error = false;
-    link(packet, &mut facts.link)?;
-    let offset = facts.link.len;
-    match facts.link.ethertype {
-        ethernet::IPV4 => ipv4(packet, offset, &mut facts.key, &mut facts.ip)?,
-        ethernet::IPV6 => ipv6(packet, offset, &mut facts.key, &mut facts.ip)?,
-        _ => return Err(Reason::NotIp),
+    // Most packets are of this kind, and take one look at where they end.
+    if let Some(Untagged { ethernet, ip }) = packet.get(0)
+        && ethernet.ethertype.get() == ethernet::IPV4
+    {
+        facts.link.set(ethernet);
+        let header = ipv4_header(ip, Ethernet::LEN as u16, &mut facts.key, &mut facts.ip);
+        header.ok_or(Reason::MalformedIpv4)?;
+        ipv4_payload(packet, &facts.ip)?;
+    } else {
+        network(packet, facts)?;
     }
     if facts.ip.is_fragment() {
         fragment(packet, zone, tables, facts)?;
@@ -149,6 +174,18 @@ pub fn frame<P: Packet, T: Tables>(
     }
     facts.quotes = facts.icmp_error && quote(packet, zone, &facts.ip, &mut facts.quote);
     Ok(())
+}
+
+/// Parses the link layer and the IP header.
+#[inline(always)]
+fn network<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
+    link(packet, &mut facts.link)?;
+    let offset = facts.link.len;
+    match facts.link.ethertype {
+        ethernet::IPV4 => ipv4(packet, offset, &mut facts.key, &mut facts.ip),
+        ethernet::IPV6 => ipv6(packet, offset, &mut facts.key, &mut facts.ip),
+        _ => Err(Reason::NotIp),
+    }
 }
 
 /// Parses the packet that an ICMP error quotes, as far as it tells: `false` when that is too little.
@@ -186,12 +223,8 @@ fn quote<P: Packet>(packet: &P, zone: u16, error: &Ip, quote: &mut Quote) -> boo
 /// Parses the link layer.
 #[inline(always)]
 fn link<P: Packet>(packet: &P, link: &mut Link) -> Result<(), Reason> {
-    let ethernet = packet.get::<Ethernet>(0).ok_or(Reason::MalformedEthernet)?;
-    link.destination = ethernet.destination();
-    link.source = ethernet.source();
-    link.tags = 0;
-    link.len = Ethernet::LEN as u16;
-    link.ethertype = ethernet.ethertype.get();
+    let ethernet = packet.get(0).ok_or(Reason::MalformedEthernet)?;
+    link.set(ethernet);
     for _ in 0..2 {
         if !Vlan::announced_by(link.ethertype) {
             break;
@@ -277,6 +310,11 @@ const fn is_mapped(address: [u64; 2]) -> bool {
 #[inline(always)]
 fn ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Result<(), Reason> {
     quoted_ipv4(packet, offset, key, ip).ok_or(Reason::MalformedIpv4)?;
+    ipv4_payload(packet, ip)
+}
+
+/// Whether the payload is all there.
+fn ipv4_payload<P: Packet>(packet: &P, ip: &Ip) -> Result<(), Reason> {
     if !packet.holds(ip.end()) || usize::from(ip.payload) > ip.end() {
         return Err(Reason::MalformedIpv4);
     }
@@ -286,7 +324,11 @@ fn ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> R
 /// An IPv4 header whose payload may be cut short.
 #[inline(always)]
 fn quoted_ipv4<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
-    let header = packet.get::<Ipv4>(offset.into())?;
+    ipv4_header(packet.get(offset.into())?, offset, key, ip)
+}
+
+#[inline(always)]
+fn ipv4_header(header: &Ipv4, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
     if header.version_ihl >> 4 != 4 || header.header_len() < Ipv4::LEN {
         return None;
     }

@@ -16,7 +16,7 @@ use crate::{
     table::{
         DOWN, Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
     },
-    verdict::{Action, Reason, Verdict},
+    verdict::{Reason, Verdict},
 };
 
 /// Where the facts of a packet are kept while it is on its way.
@@ -74,10 +74,7 @@ pub fn packet<P: Packet, T: Tables>(
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
         Err(reason) => (unsteered(port, reason), packet.len() as u64),
     };
-    tables.count(port.slot, verdict.reason(), bytes);
-    if let Action::Redirect(slot) = verdict.action() {
-        tables.count_sent(slot, bytes);
-    }
+    tables.count(port.slot, verdict, bytes);
     verdict
 }
 

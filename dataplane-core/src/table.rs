@@ -11,11 +11,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     classify::{Answer, Query},
     flow::{FlowKey, Record, SharedKey},
+    verdict::{Action, Reason, Verdict},
     word::Word,
 };
 
 /// Version of everything in this file. State pinned under another version is not touched.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// Longest walk from the root of a rule set to its verdict: splits and filters looked at.
 pub const STEPS: u32 = 128;
@@ -313,6 +314,33 @@ impl Count {
     }
 }
 
+/// What one CPU counts of ports, by slot.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct PortCounts {
+    /// Packets that came in, by the reason they ended for.
+    pub ended: [[Count; Reason::ALL.len()]; PORTS as usize],
+    /// Packets that went out.
+    pub sent: [Count; PORTS as usize],
+}
+
+impl PortCounts {
+    /// Counts a packet of `bytes` bytes that came by the port in `slot`.
+    pub fn add(&self, slot: u16, verdict: Verdict, bytes: u64) {
+        if let Some(reasons) = self.ended.get(usize::from(slot))
+            && let Some(count) = reasons.get(usize::from(verdict.reason()))
+        {
+            count.add(bytes);
+        }
+        if let Action::Redirect(slot) = verdict.action()
+            && let Some(count) = self.sent.get(usize::from(slot))
+        {
+            count.add(bytes);
+        }
+    }
+}
+
 /// A rule's counter on one CPU.
 #[derive(Debug, Default)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
@@ -491,11 +519,8 @@ pub trait Tables {
     /// Remembers them.
     fn remember_fragment(&self, key: &FragmentKey, ports: u32);
 
-    /// Counts a packet of `bytes` bytes that came by the port in `slot` and ended for the reason with
-    /// this number.
-    fn count(&self, slot: u16, reason: u8, bytes: u64);
-    /// Counts a packet of `bytes` bytes that leaves by the port in `slot`.
-    fn count_sent(&self, slot: u16, bytes: u64);
+    /// Counts a packet of `bytes` bytes that came by the port in `slot`, and may leave by another.
+    fn count(&self, slot: u16, verdict: Verdict, bytes: u64);
     /// A rule's counter on this CPU.
     fn rule(&self, rule: u32) -> Option<&RuleCount>;
     /// When this CPU last told a sender of an MTU, in jiffies.
@@ -536,7 +561,7 @@ pub struct Explanation {
     pub flow: Word,
     /// As in [`Trace`].
     pub action: Word,
-    /// The number of the [`Reason`](crate::Reason).
+    /// The number of the [`Reason`].
     pub reason: Word,
     /// The slot of the port it would leave by, plus 1; 0 when it would not be redirected.
     pub sent: Word,

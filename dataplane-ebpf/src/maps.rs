@@ -10,13 +10,13 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use dataplane_core::{
-    Reason, Word,
+    Action, Verdict, Word,
     classify::{self, Answer, Query},
     flow::{FlowKey, Record, SharedKey},
     steer::Scratch,
     table::{
-        CacheSet, Count, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image,
-        Inserted, PORTS, Port, RuleAction, RuleCount, Split, State, Tables, Trace,
+        CacheSet, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image, Inserted,
+        PORTS, Port, PortCounts, RuleAction, RuleCount, Split, State, Tables, Trace,
     },
 };
 
@@ -38,12 +38,12 @@ static CACHE_MASK: Global<u32> = Global::new(0);
 /// The rule set in force.
 #[btf_map]
 static STATE: Array<State, 1, MMAPABLE> = Array::new();
-/// Interface index to slot plus 1.
-#[btf_map]
-static SLOTS: Array<u32, { INTERFACES as usize }, MMAPABLE> = Array::new();
-/// Ports by slot.
+/// Ports by the index of their interface, to come in by.
+#[btf_map(name = "INTERFACES")]
+static INTERFACE_TABLE: Array<Port, { INTERFACES as usize }> = Array::new();
+/// Ports by slot, to leave by.
 #[btf_map(name = "PORTS")]
-static PORT_TABLE: Array<Port, { PORTS as usize }, MMAPABLE> = Array::new();
+static PORT_TABLE: Array<Port, { PORTS as usize }> = Array::new();
 /// Interfaces by slot, to leave by.
 #[btf_map]
 static DEVICES: DevMap<{ PORTS as usize }> = DevMap::new();
@@ -77,12 +77,9 @@ static FREE: Stack<u32, 1> = Stack::new();
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, u32, 1> = LruHashMap::new();
 
-/// Packets and bytes that came in, by CPU, port and reason.
+/// What is counted of ports, by CPU.
 #[btf_map]
-static COUNTS: Array<Count, 1, MMAPABLE> = Array::new();
-/// Packets and bytes that went out, by CPU and port.
-#[btf_map]
-static SENT: Array<Count, 1, MMAPABLE> = Array::new();
+static COUNTS: Array<PortCounts, 1, MMAPABLE> = Array::new();
 /// Packets and bytes by CPU and rule.
 #[btf_map]
 static RULE_COUNTS: Array<RuleCount, 1, MMAPABLE> = Array::new();
@@ -137,10 +134,9 @@ impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
     }
 
     fn port(&self, ifindex: u32) -> Option<&Port> {
-        match SLOTS.get(ifindex)? {
-            0 => None,
-            slot => self.port_in((slot - 1) as u16),
-        }
+        INTERFACE_TABLE
+            .get(ifindex)
+            .filter(|port| port.present != 0)
     }
 
     fn port_in(&self, slot: u16) -> Option<&Port> {
@@ -220,29 +216,16 @@ impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
         let _: Result<(), i32> = FRAGMENTS.insert(key, ports, 0);
     }
 
-    fn count(&self, slot: u16, reason: u8, bytes: u64) {
-        if self.read_only() {
+    fn count(&self, slot: u16, verdict: Verdict, bytes: u64) {
+        if READ_ONLY {
             if let Some(explanation) = EXPLANATION.get(0) {
-                explanation.reason.set(reason.into());
+                explanation.reason.set(verdict.reason().into());
+                if let Action::Redirect(slot) = verdict.action() {
+                    explanation.sent.set(u64::from(slot) + 1);
+                }
             }
-            return;
-        }
-        let reasons = Reason::ALL.len() as u32;
-        let index = (cpu() * PORTS + u32::from(slot)) * reasons + u32::from(reason);
-        if let Some(count) = COUNTS.get(index) {
-            count.add(bytes);
-        }
-    }
-
-    fn count_sent(&self, slot: u16, bytes: u64) {
-        if self.read_only() {
-            if let Some(explanation) = EXPLANATION.get(0) {
-                explanation.sent.set(u64::from(slot) + 1);
-            }
-            return;
-        }
-        if let Some(count) = SENT.get(cpu() * PORTS + u32::from(slot)) {
-            count.add(bytes);
+        } else if let Some(counts) = COUNTS.get(cpu()) {
+            counts.add(slot, verdict, bytes);
         }
     }
 

@@ -5,8 +5,8 @@ use aya::{
     maps::{Map, MapData},
 };
 use dataplane_core::{
-    Reason, Word,
-    table::{Count, Explanation, Filter, Image, PORTS, RuleAction, RuleCount, Split, State},
+    Word,
+    table::{Count, Explanation, Filter, Image, PortCounts, RuleAction, RuleCount, Split, State},
 };
 use std::{collections::BTreeMap, os::fd::AsFd as _};
 use zerocopy::FromBytes;
@@ -22,15 +22,13 @@ pub(crate) struct Memory {
     pub(crate) state: Shared<State>,
     pub(crate) actions: Shared<RuleAction>,
     pub(crate) hops: Shared<Word>,
-    pub(crate) counts: Shared<Count>,
-    pub(crate) sent: Shared<Count>,
+    pub(crate) counts: Shared<PortCounts>,
     pub(crate) rule_counts: Shared<RuleCount>,
     pub(crate) explanation: Shared<Explanation>,
 }
 
 /// The number of entries of each map whose size is decided at load.
 pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
-    let reasons = Reason::ALL.len() as u32;
     // Twice as many as can be in use: after a restart the whole rule set is built anew beside the old one.
     let actions = limits.rules * 2 + 1;
     vec![
@@ -43,8 +41,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("RECORDS", limits.flows),
         ("FREE", limits.flows),
         ("FRAGMENTS", limits.fragments),
-        ("COUNTS", cpus * PORTS * reasons),
-        ("SENT", cpus * PORTS),
+        ("COUNTS", cpus),
         ("RULE_COUNTS", cpus * counters(limits)),
         ("TOLD", cpus),
         ("SCRATCH", cpus),
@@ -66,7 +63,6 @@ impl Memory {
             actions: Shared::heap(len("ACTIONS")),
             hops: Shared::heap(len("HOPS")),
             counts: Shared::heap(0),
-            sent: Shared::heap(0),
             rule_counts: Shared::heap(len("RULE_COUNTS")),
             explanation: Shared::heap(0),
         };
@@ -83,7 +79,6 @@ impl Memory {
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
             counts: table(ebpf, "COUNTS")?,
-            sent: table(ebpf, "SENT")?,
             rule_counts: table(ebpf, "RULE_COUNTS")?,
             explanation: table(ebpf, "EXPLANATION")?,
         })
@@ -99,17 +94,14 @@ impl Memory {
             .into()
     }
 
-    /// The packets and bytes of all CPUs; `at` tells where a CPU counts them.
-    pub(crate) fn sum(
-        &self,
-        counts: &Shared<Count>,
-        cpus: u32,
-        at: impl Fn(usize) -> usize,
-    ) -> (u64, u64) {
-        let cells = (0..cpus as usize).filter_map(|cpu| counts.get(at(cpu)));
-        cells.fold((0, 0), |sum, cell| {
-            (sum.0 + cell.packets.get(), sum.1 + cell.bytes.get())
-        })
+    /// The packets and bytes that all CPUs counted of ports; `of` tells which.
+    pub(crate) fn sum(&self, of: impl Fn(&PortCounts) -> Option<&Count>) -> (u64, u64) {
+        self.counts
+            .iter()
+            .filter_map(of)
+            .fold((0, 0), |sum, count| {
+                (sum.0 + count.packets.get(), sum.1 + count.bytes.get())
+            })
     }
 }
 

@@ -11,8 +11,8 @@ use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
 use dataplane_core::{
     flow::{FlowKey, Record},
     table::{
-        Count, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, RuleAction, RuleCount, Split,
-        State,
+        Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, PortCounts, RuleAction, RuleCount,
+        Split, State,
     },
 };
 
@@ -32,9 +32,9 @@ pub(crate) const STEER: &str = "steer";
 pub(crate) const EXPLAIN: &str = "explain";
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 17] = [
+const PINNED: [(&str, usize, usize); 16] = [
     ("STATE", 4, size_of::<State>()),
-    ("SLOTS", 4, 4),
+    ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
     ("DEVICES", 4, 8),
     ("SPLITS", 4, size_of::<Split>()),
@@ -45,8 +45,7 @@ const PINNED: [(&str, usize, usize); 17] = [
     ("RECORDS", 4, size_of::<Record>()),
     ("FREE", 0, 4),
     ("FRAGMENTS", size_of::<FragmentKey>(), 4),
-    ("COUNTS", 4, size_of::<Count>()),
-    ("SENT", 4, size_of::<Count>()),
+    ("COUNTS", 4, size_of::<PortCounts>()),
     ("RULE_COUNTS", 4, size_of::<RuleCount>()),
     ("EXPLANATION", 4, size_of::<Explanation>()),
     ("TOLD", 4, 8),

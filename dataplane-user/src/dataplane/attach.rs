@@ -64,12 +64,9 @@ impl Dataplane {
             };
             let set = self.port_table.set(slot, Entry(gone), 0);
             set.map_err(failed)?;
-            if self
-                .slots
-                .get(&port.ifindex, 0)
-                .is_ok_and(|it| it == slot + 1)
-            {
-                self.set_slot(port.ifindex, 0)?;
+            let entered = self.interfaces.get(&port.ifindex, 0);
+            if entered.is_ok_and(|Entry(it)| it.slot == port.slot) {
+                self.set_interface(port.ifindex, gone)?;
             }
         }
         Ok(())
@@ -131,28 +128,27 @@ impl Dataplane {
         };
         let pair = port.config.pair.as_ref();
         let pair = pair.and_then(|name| self.ports.iter().find(|it| it.config.name == *name));
-        let entry = Entry(port.entry(pair.map(|pair| pair.slot)));
+        let entry = port.entry(pair.map(|pair| pair.slot));
         self.port_table
-            .set(port.slot.into(), entry, 0)
+            .set(port.slot.into(), Entry(entry), 0)
             .map_err(|error| failed(&error))?;
         let Some(ifindex) = port.ifindex.filter(|ifindex| *ifindex < INTERFACES) else {
             return Ok(());
         };
-        if port.mode == Mode::Down {
-            return self.set_slot(ifindex, 0);
+        if port.mode != Mode::Down {
+            self.devices
+                .set(port.slot.into(), ifindex, None, 0)
+                .map_err(|error| failed(&error))?;
         }
-        self.devices
-            .set(port.slot.into(), ifindex, None, 0)
-            .map_err(|error| failed(&error))?;
-        self.set_slot(ifindex, u32::from(port.slot) + 1)
+        self.set_interface(ifindex, entry)
     }
 
-    fn set_slot(&mut self, ifindex: u32, slot: u32) -> Result<(), Error> {
+    fn set_interface(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
         if ifindex >= INTERFACES {
             // It never was in the table.
             return Ok(());
         }
-        let set = self.slots.set(ifindex, slot, 0);
+        let set = self.interfaces.set(ifindex, Entry(port), 0);
         set.map_err(|error| Error::kernel("cannot enter an interface into the tables", &error))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use aya::programs::ProgramInfo;
-use dataplane_core::{Reason, table::PORTS};
+use dataplane_core::Reason;
 
 use super::Dataplane;
 use crate::{PortStatus, program, rule::RuleId};
@@ -109,10 +109,10 @@ impl Dataplane {
         let mut counters = Vec::with_capacity(self.ports.len() * reasons);
         for port in &self.ports {
             for reason in Reason::ALL {
-                let at = |cpu| {
-                    (cpu * PORTS as usize + usize::from(port.slot)) * reasons + *reason as usize
-                };
-                let (packets, bytes) = self.memory.sum(&self.memory.counts, self.cpus, at);
+                let slot = usize::from(port.slot);
+                let (packets, bytes) = self
+                    .memory
+                    .sum(|counts| counts.ended.get(slot)?.get(*reason as usize));
                 counters.push(PortCounter {
                     port: port.config.name.clone(),
                     reason: *reason,
@@ -127,8 +127,8 @@ impl Dataplane {
     /// Packets by the port they left by.
     pub fn sent_counters(&self) -> Vec<SentCounter> {
         let counter = |port: &PortStatus| {
-            let at = |cpu| cpu * PORTS as usize + usize::from(port.slot);
-            let (packets, bytes) = self.memory.sum(&self.memory.sent, self.cpus, at);
+            let slot = usize::from(port.slot);
+            let (packets, bytes) = self.memory.sum(|counts| counts.sent.get(slot));
             SentCounter {
                 port: port.config.name.clone(),
                 packets,

@@ -45,7 +45,6 @@ pub struct Dataplane {
     options: Options,
     limits: Limits,
     pins: Pins,
-    cpus: u32,
     adopted: bool,
     /// Whether some rule asks for copies.
     copying: bool,
@@ -61,7 +60,7 @@ pub struct Dataplane {
     flows: Flows,
     ended: Ended,
     clock: Clock,
-    slots: Array<MapData, u32>,
+    interfaces: Array<MapData, Entry<Port>>,
     port_table: Array<MapData, Entry<Port>>,
     devices: DevMap<MapData>,
     steer: Ebpf,
@@ -145,7 +144,8 @@ impl Dataplane {
             ebpf.take_map(name)
                 .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
         };
-        let slots = Array::try_from(take(&mut steer, "SLOTS")?).map_err(|error| failed(&error))?;
+        let interfaces =
+            Array::try_from(take(&mut steer, "INTERFACES")?).map_err(|error| failed(&error))?;
         let port_table =
             Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
         let devices =
@@ -168,7 +168,6 @@ impl Dataplane {
             options: options.clone(),
             limits,
             pins: pins.clone(),
-            cpus,
             adopted,
             copying: false,
             copies_due: false,
@@ -181,7 +180,7 @@ impl Dataplane {
             flows,
             ended: Ended::default(),
             clock,
-            slots,
+            interfaces,
             port_table,
             devices,
             steer,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dataplane_core::{
-    Reason, Word,
+    Reason, Verdict, Word,
     classify::{self, Answer, Query},
     flow::{FlowKey, Record, SharedKey},
     table::{
@@ -195,13 +195,11 @@ impl Tables for Memory {
         self.fragments.borrow_mut().insert(*key, ports);
     }
 
-    fn count(&self, _slot: u16, reason: u8, _bytes: u64) {
+    fn count(&self, _slot: u16, verdict: Verdict, _bytes: u64) {
         self.counted
             .borrow_mut()
-            .push(Reason::ALL[usize::from(reason)]);
+            .push(Reason::ALL[usize::from(verdict.reason())]);
     }
-
-    fn count_sent(&self, _slot: u16, _bytes: u64) {}
 
     fn rule(&self, rule: u32) -> Option<&RuleCount> {
         self.rules.get(rule as usize)
