@@ -19,7 +19,8 @@ const ALL_ADDRESSES: Range<[u64; 2]> = [[0; 2], [u64::MAX; 2]];
 /// IPv4-mapped addresses (RFC 4291, 2.5.5.2), which stand for IPv4 in the tables.
 const MAPPED: Range<[u64; 2]> = [mapped(0), mapped(u32::MAX)];
 
-/// The filters of a rule: whatever any of them matches, the rule matches. Lists in an attribute multiply.
+/// The filters of a rule: whatever any of them matches, the rule matches. Lists in an attribute multiply. A rule
+/// that translates addresses matches packets of the IP version that it translates to.
 ///
 /// # Errors
 ///
@@ -29,20 +30,27 @@ pub fn compile(rule: &Rule) -> Result<Vec<Filter>, String> {
         FilterType::Flow => kind::FLOW,
         FilterType::Packet => kind::PACKET,
     };
+    let version = rule.action.translates_to().map(|to| to.is_ipv4());
     let mut filters = Vec::new();
     for filter in &rule.filters {
-        expand(filter, kind, &mut filters)?;
+        expand(filter, kind, version, &mut filters)?;
     }
     Ok(filters)
 }
 
-fn expand(filter: &rule::Filter, kind: u8, filters: &mut Vec<Filter>) -> Result<(), String> {
-    let sources = addresses(&filter.src);
-    let destinations = addresses(&filter.dst);
+/// `v4` is the only IP version that is meant, if there is one: whether it is IPv4.
+fn expand(
+    filter: &rule::Filter,
+    kind: u8,
+    v4: Option<bool>,
+    filters: &mut Vec<Filter>,
+) -> Result<(), String> {
+    let sources = addresses(&filter.src, v4);
+    let destinations = addresses(&filter.dst, v4);
     let source_ports = ports(&filter.src_port);
     let destination_ports = ports(&filter.dst_port);
     let protocols = protocols(&filter.protocol);
-    let classes = classes(filter.dscp, filter.traffic_class);
+    let classes = classes(filter.dscp, filter.traffic_class, v4);
     let factors = [
         sources.len(),
         destinations.len(),
@@ -97,7 +105,7 @@ fn same_family(one: &Range<[u64; 2]>, other: &Range<[u64; 2]>) -> bool {
     *one == ALL_ADDRESSES || *other == ALL_ADDRESSES || is_v4(one) == is_v4(other)
 }
 
-fn addresses(ranges: &[AddressRange]) -> Vec<Range<[u64; 2]>> {
+fn addresses(ranges: &[AddressRange], v4: Option<bool>) -> Vec<Range<[u64; 2]>> {
     if ranges.is_empty() {
         return vec![ALL_ADDRESSES];
     }
@@ -107,6 +115,7 @@ fn addresses(ranges: &[AddressRange]) -> Vec<Range<[u64; 2]>> {
     };
     let ranges = ranges
         .iter()
+        .filter(|range| v4.is_none_or(|v4| v4 == range.is_ipv4()))
         .map(|range| [words(range.first()), words(range.last())]);
     // An IPv6 range may span the mapped addresses, but none of them is meant.
     let apart = ranges.flat_map(|[first, last]| {
@@ -157,17 +166,23 @@ fn protocols(protocols: &[u8]) -> Vec<Range<u8>> {
     merge(single.collect(), |protocol| protocol.saturating_add(1))
 }
 
-/// DSCP is a matter of IPv4, traffic class of IPv6; they are apart in one number.
-fn classes(dscp: Option<u8>, traffic_class: Option<u8>) -> Vec<Range<u16>> {
-    let v4 = dscp.map(u16::from);
-    let v6 = traffic_class.map(|class| 256 + u16::from(class));
-    if v4.is_none() && v6.is_none() {
-        return vec![[0, 511]];
-    }
-    v4.into_iter()
-        .chain(v6)
-        .map(|class| [class, class])
-        .collect()
+/// Every class of IPv4, and of IPv6: DSCP is a matter of one, traffic class of the other; they are apart in
+/// one number.
+const CLASSES: [Range<u16>; 2] = [[0, 255], [256, 511]];
+
+fn classes(dscp: Option<u8>, traffic_class: Option<u8>, v4: Option<bool>) -> Vec<Range<u16>> {
+    let dscp = dscp.map(u16::from);
+    let traffic_class = traffic_class.map(|class| CLASSES[1][0] + u16::from(class));
+    let any = dscp.is_none() && traffic_class.is_none();
+    let of_versions = [(true, dscp), (false, traffic_class)]
+        .into_iter()
+        .zip(CLASSES);
+    let meant = of_versions.filter(|((is_v4, _), _)| v4.is_none_or(|v4| v4 == *is_v4));
+    let ranges = meant.filter_map(|((_, class), all)| match class {
+        Some(class) => Some([class, class]),
+        None => any.then_some(all),
+    });
+    merge(ranges.collect(), |class| class + 1)
 }
 
 /// Ranges in order, those that touch made one.
@@ -214,6 +229,29 @@ mod tests {
                 .iter()
                 .all(|it| it.source[1] < MAPPED[0] || it.source[0] > MAPPED[1])
         );
+    }
+
+    #[test]
+    fn addresses_are_translated_within_a_version() {
+        let filters = |text: &str, address: &str| {
+            compile(
+                &format!("a/r prio 1 flow {text} forward ip {address} nat")
+                    .parse()
+                    .unwrap(),
+            )
+            .unwrap()
+        };
+        let (v4, v6) = ("198.18.1.2", "2001:db8:a1::2");
+        let classes = |filters: &[Filter]| filters.iter().map(|it| it.tos).collect::<Vec<_>>();
+        assert_eq!(classes(&filters("any", v4)), [[0, 255]]);
+        assert_eq!(classes(&filters("any", v6)), [[256, 511]]);
+        assert_eq!(classes(&filters("dscp 46 tc 184", v4)), [[46, 46]]);
+        assert_eq!(classes(&filters("dscp 46 tc 184", v6)), [[440, 440]]);
+        let of_both = "from 10.0.0.1,2001:db8::1";
+        assert_eq!(filters(of_both, v4)[0].source, [mapped(0x0a00_0001); 2]);
+        assert_eq!(filters(of_both, v4).len(), 1);
+        assert_eq!(filters(of_both, v6).len(), 1);
+        assert_eq!(filters(&format!("{of_both} to ::/0"), v6).len(), 2);
     }
 
     #[test]

@@ -237,8 +237,10 @@ impl<'a> Oracle<'a> {
                     }),
                     (Destination::One(_), [None, _]) => None,
                     (Destination::One(_), _) if !from_app => Some(original(Reason::WrongSide)),
-                    (Destination::One(endpoint), _) => leads_here
-                        .then(|| to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint))),
+                    // Applications of a zone may answer for one another.
+                    (Destination::One(endpoint), _) => {
+                        Some(to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint)))
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! for and where it comes out. The same scenarios run on the host, in the kernel and over veth.
 
 mod addressing;
+mod boundaries;
 mod errors;
 mod forwarding;
 mod matching;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Scenario> {
     for family in [&V4, &V6] {
         forwarding::scenarios(family, &mut all);
         two_interfaces::scenarios(family, &mut all);
+        boundaries::scenarios(family, &mut all);
         matching::scenarios(family, &mut all);
         errors::scenarios(family, &mut all);
         parsing::scenarios(family, &mut all);

@@ -81,6 +81,15 @@ impl Action {
             }
         }
     }
+
+    /// The address that destination addresses are rewritten to, if they are.
+    pub fn translates_to(&self) -> Option<IpAddr> {
+        let mut endpoints = self.destination()?.endpoints();
+        endpoints.find_map(|endpoint| match endpoint.address {
+            EndpointAddress::Ip { address, nat: true } => Some(address),
+            EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => None,
+        })
+    }
 }
 
 impl Destination {

@@ -88,7 +88,7 @@ impl Action {
                     if families.contains(&Some(other(address))) =>
                 {
                     return refuse(
-                        "an address cannot be translated to one of the other IP version; a filter selects that",
+                        "a filter is for the other IP version alone, whose addresses cannot be translated to this one",
                     );
                 }
                 EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => {}

@@ -96,9 +96,12 @@ impl<'a> Rules<'a> {
     }
 }
 
+/// A rule that translates addresses is for packets of the IP version that it translates to.
 fn rule_matches(rule: &Rule, zone: u16, packet: &Packet) -> bool {
+    let version = rule.action.translates_to().map(|to| to.is_ipv4());
     let mut filters = rule.filters.iter();
-    filters.any(|filter| matches(filter, zone, packet))
+    version.is_none_or(|v4| v4 == packet.source.is_ipv4())
+        && filters.any(|filter| matches(filter, zone, packet))
 }
 
 /// Whether a filter matches: values of an attribute are OR, attributes are AND, none matches all.

@@ -14,7 +14,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
 /// An application between its two interfaces.
 fn inline(world: &World, family: &Family, all: &mut Vec<Scenario>) {
     let rules = [
-        "a/1 prio 1 flow to SERVICE forward mac 02:00:00:00:0a:01 via app0 \
+        "a/1 prio 1 flow to SERVICE zone 0 forward mac 02:00:00:00:0a:01 via app0 \
                   and mac 02:00:00:00:0a:02 via app1",
     ];
     let up = family.udp(443).tag(0x8100, 5);

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use dataplane_user::rule::{
-    Action, AddressRange, Destination, Endpoint, EndpointAddress, Filter, FilterType, Mac, Rule,
-    RuleId, Tunnel,
+    Action, Destination, Endpoint, EndpointAddress, Filter, FilterType, Mac, Rule, RuleId, Tunnel,
 };
 use proptest::{
     option,
@@ -174,7 +173,7 @@ pub(super) fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-/// What an application in line gives back is told by its flow.
+/// What an application in line gives back is told by its flow, which is of its zone.
 fn in_line_needs_flows(rule: &mut Rule) {
     if let Action::Forward {
         destination: Destination::Inline { .. },
@@ -182,25 +181,29 @@ fn in_line_needs_flows(rule: &mut Rule) {
     } = rule.action
     {
         rule.filter_type = FilterType::Flow;
+        for filter in &mut rule.filters {
+            filter.zone = Some(0);
+        }
     }
 }
 
-/// Turns address translation on, where every packet that matches is of the family of the new
-/// address, or off.
+/// Turns address translation off, or on if no filter is for the other IP version alone.
 fn translate(rule: &mut Rule) {
+    toggle_translation(&mut rule.action);
+    let of_flows = rule.filter_type == FilterType::Flow;
+    if rule.action.translates_to().is_some() && (!of_flows || rule.check().is_err()) {
+        toggle_translation(&mut rule.action);
+    }
+}
+
+fn toggle_translation(action: &mut Action) {
     if let Action::Forward {
         destination: Destination::One(endpoint),
         ..
-    } = &mut rule.action
-        && let EndpointAddress::Ip { address, nat } = &mut endpoint.address
+    } = action
+        && let EndpointAddress::Ip { nat, .. } = &mut endpoint.address
     {
-        let of_family = |ranges: &[AddressRange]| {
-            let mut ranges = ranges.iter();
-            ranges.len() > 0 && ranges.all(|range| range.is_ipv4() == address.is_ipv4())
-        };
-        let mut filters = rule.filters.iter();
-        let can_be = filters.all(|filter| of_family(&filter.src) || of_family(&filter.dst));
-        *nat = !*nat && can_be && rule.filter_type == FilterType::Flow;
+        *nat = !*nat;
     }
 }
 
