@@ -125,6 +125,25 @@ fn copies_are_made_where_the_port_is_now() {
     assert_eq!(host.copiers("one"), 0, "where the port was");
 }
 
+#[test]
+fn an_inline_application_of_another_zone_is_not_installed() {
+    let host = Host::new(&["one", "two", "three"]);
+    let ue = PortConfig {
+        zone: 2,
+        ..port("ue", "one")
+    };
+    let mut dataplane = host.open(&[ue, app("in", "two"), app("out", "three")]);
+    let rule = "a/1 prio 1 flow any forward mac 02:00:00:00:0a:01 via in and mac 02:00:00:00:0a:02 via out";
+    let rules = [rule.parse().unwrap()].into_iter().collect();
+    let applied = host.bench.host.enter(|| dataplane.apply(&rules)).unwrap();
+    let reasons: Vec<_> = applied.not_installed.values().collect();
+    assert_eq!(applied.added, 0);
+    assert!(
+        matches!(reasons[..], [reason] if reason.contains("zone of the UEs")),
+        "{reasons:?}"
+    );
+}
+
 fn port(name: &str, interface: &str) -> PortConfig {
     PortConfig {
         name: name.to_owned(),

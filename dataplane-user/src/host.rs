@@ -6,7 +6,7 @@ use crate::{
     Applied, Error, Limits,
     install::{HopAddress, HopKey, Rules, Surroundings},
     memory::Memory,
-    rule::{EndpointAddress, RuleId, RuleSet},
+    rule::{EndpointAddress, Rule, RuleId, RuleSet},
 };
 
 /// Rule sets as [`Dataplane`](crate::Dataplane) would put them in force, by the same code, for a host
@@ -21,7 +21,7 @@ pub struct HostTables {
 struct Answers<'a>(&'a dyn Fn(EndpointAddress, Option<&str>) -> Option<Hop>);
 
 impl Surroundings for Answers<'_> {
-    fn refuse(&self, _: &HopKey) -> Option<String> {
+    fn refuse(&self, _: &Rule, _: &[HopKey]) -> Option<String> {
         None
     }
 

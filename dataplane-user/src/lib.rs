@@ -23,6 +23,7 @@ mod ports;
 mod program;
 pub mod rule;
 mod shared;
+mod zones;
 
 pub use compile::{FILTERS_PER_RULE, compile};
 pub use dataplane::{

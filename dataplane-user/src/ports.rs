@@ -8,7 +8,8 @@ use crate::{
     Error, Mode, PortConfig,
     install::{HopAddress, HopKey, Surroundings},
     netlink::{self, Link},
-    rule::Mac,
+    rule::{Mac, Rule},
+    zones,
 };
 
 /// A port as it is now.
@@ -144,10 +145,9 @@ impl View<'_> {
             .filter(|port| port.config.role == crate::Role::App);
         apps.next().filter(|_| apps.next().is_none())
     }
-}
 
-impl Surroundings for View<'_> {
-    fn refuse(&self, hop: &HopKey) -> Option<String> {
+    /// Why packets cannot be sent to `hop`, ever.
+    fn refuse_hop(&self, hop: &HopKey) -> Option<String> {
         match (&hop.port, hop.address) {
             (Some(name), _) if self.named(name).is_none() => {
                 let names: Vec<_> = self
@@ -166,6 +166,13 @@ impl Surroundings for View<'_> {
             )),
             _ => None,
         }
+    }
+}
+
+impl Surroundings for View<'_> {
+    fn refuse(&self, rule: &Rule, hops: &[HopKey]) -> Option<String> {
+        let unreachable = hops.iter().find_map(|hop| self.refuse_hop(hop));
+        unreachable.or_else(|| zones::refuse(rule, self.ports))
     }
 
     fn resolve(&self, hop: &HopKey) -> Option<Hop> {

@@ -38,8 +38,8 @@ pub(super) struct NextHop {
 
 /// Tells ports and next hops as they are now.
 pub(crate) trait Surroundings {
-    /// Why packets cannot be sent to `hop`, ever.
-    fn refuse(&self, hop: &HopKey) -> Option<String>;
+    /// Why packets that match `rule` cannot be sent to the next hops that it needs, ever.
+    fn refuse(&self, rule: &Rule, hops: &[HopKey]) -> Option<String>;
     /// Where packets for `hop` go now.
     fn resolve(&self, hop: &HopKey) -> Option<Hop>;
 }

@@ -51,10 +51,8 @@ impl Rules {
                 continue;
             }
             gone.extend(before.map(|(id, _)| id.clone()));
-            let refused = hops::keys(rule)
-                .iter()
-                .find_map(|hop| surroundings.refuse(hop));
-            match refused
+            match surroundings
+                .refuse(rule, &hops::keys(rule))
                 .or_else(|| unsupported(rule))
                 .map_or_else(|| compile(rule), Err)
             {
