@@ -41,11 +41,11 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// A [`Decision`] as a word; without an action, notes why.
     #[inline(never)]
     fn decide(&self, record: &Record, flow: FlowRef, icmp_error: bool) -> u64 {
+        self.notes.refusal.set(Reason::NoRule);
         let word = record.decision(flow.direction()).get();
         if Decision::holds(word, self.image.epoch) && !icmp_error {
             return word;
         }
-        self.notes.refusal.set(Reason::NoRule);
         match self.decide_anew(record, flow, icmp_error) {
             Ok(decision) => decision.into(),
             Err(reason) => {
