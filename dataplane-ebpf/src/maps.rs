@@ -61,9 +61,10 @@ static ACTIONS: Array<RuleAction, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static HOPS: Array<Word, 1, MMAPABLE> = Array::new();
 
-/// Sets of the flow cache, CPU after CPU.
+/// Sets of the flow cache, CPU after CPU. Nobody maps it; but only the elements of maps that can be mapped
+/// begin where lines of a CPU's cache do.
 #[btf_map]
-static CACHE: Array<CacheSet, 1> = Array::new();
+static CACHE: Array<CacheSet, 1, MMAPABLE> = Array::new();
 /// The flow table: both keys of a flow lead to its record.
 #[btf_map]
 static FLOWS: HashMap<FlowKey, u64, 1> = HashMap::new();
