@@ -165,6 +165,7 @@ pub fn quoted_address<P: Packet>(
 
 /// Replaces an address and brings the checksum of an IPv4 header up to date. Answers the difference
 /// for checksums that cover the address.
+#[inline(always)]
 fn replace<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) -> Option<Delta> {
     if ip.v6 {
         let at = usize::from(ip.offset)
