@@ -10,7 +10,7 @@ use aya::{
 };
 use dataplane_core::{Reason, table::Port};
 use dataplane_user::{
-    Dataplane, Error, Limits, Mode, OBJECT, Options, PortConfig, PortStatus, Role, Timeouts,
+    Dataplane, Error, Gtpu, Limits, Mode, OBJECT, Options, PortConfig, PortStatus, Role, Timeouts,
     netlink::{self, Link},
 };
 use tests::{lab::Bench, packet::Packet};
@@ -151,6 +151,7 @@ fn port(name: &str, interface: &str) -> PortConfig {
         role: Role::Access,
         pair: None,
         zone: 0,
+        gtpu: false,
         allow_generic: false,
     }
 }
@@ -191,8 +192,10 @@ impl Host {
                 filters: 64,
                 rules: 64,
                 fragments: 64,
+                sessions: 64,
             },
             timeouts: Timeouts::default(),
+            gtpu: Gtpu::default(),
         };
         self.bench.host.enter(|| Dataplane::open(options))
     }
@@ -228,7 +231,7 @@ impl Host {
         let interfaces = Array::<_, [u8; size_of::<Port>()]>::try_from(interfaces).unwrap();
         let port = interfaces.get(&ifindex, 0).unwrap();
         let slot = &port[offset_of!(Port, slot)..][..2];
-        match port[offset_of!(Port, present)] {
+        match port[offset_of!(Port, flags)] {
             0 => 0,
             _ => u32::from(u16::from_ne_bytes(slot.try_into().unwrap())) + 1,
         }
@@ -241,7 +244,7 @@ impl Host {
         let ports = ports.iter().map(Result::unwrap);
         let present = ports
             .zip(0..)
-            .filter(|(port, _)| port[offset_of!(Port, present)] != 0);
+            .filter(|(port, _)| port[offset_of!(Port, flags)] != 0);
         present.map(|(_, slot)| slot).collect()
     }
 

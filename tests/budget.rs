@@ -19,6 +19,7 @@ const LIMITS: Limits = Limits {
     filters: 16_384,
     rules: 4_096,
     fragments: 4_096,
+    sessions: 16_384,
 };
 
 #[test]

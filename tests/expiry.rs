@@ -28,6 +28,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     udp: Duration::from_millis(1000),
     icmp: Duration::from_millis(700),
     other: Duration::from_millis(1200),
+    session: Duration::from_millis(1000),
 };
 
 #[test]
@@ -253,6 +254,7 @@ const LIMITS: Limits = Limits {
     filters: 64,
     rules: 64,
     fragments: 64,
+    sessions: 64,
 };
 
 fn udp(port: u16) -> Packet {

@@ -16,6 +16,7 @@ impl Host {
             filters: 1 << 17,
             rules: 1 << 15,
             fragments: 1 << 12,
+            sessions: 1 << 14,
         })?))
     }
 

@@ -9,7 +9,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
+use dataplane_user::rule::AddressRange;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use self::suggestion::suggestion;
 use crate::store::Source;
@@ -24,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     #[serde(default, rename = "port")]
     pub(crate) ports: Vec<Port>,
+    #[serde(default)]
+    pub(crate) gtpu: Gtpu,
     #[serde(default)]
     pub(crate) api: Api,
     #[serde(default)]
@@ -65,6 +68,8 @@ pub(crate) struct Port {
     /// The other end of the wire; a port without one is routed by the host.
     pub(crate) pair: Option<String>,
     #[serde(default)]
+    pub(crate) encapsulation: Encapsulation,
+    #[serde(default)]
     pub(crate) zone: u16,
     /// Accept the slow mode where the driver has no XDP.
     #[serde(default)]
@@ -78,6 +83,39 @@ pub(crate) enum Role {
     Core,
     App,
     Peer,
+}
+
+/// What UE traffic is in, on a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Encapsulation {
+    /// Nothing: N6, SGi.
+    #[default]
+    None,
+    /// GTP-U: N3, S1-U.
+    Gtpu,
+}
+
+/// Addresses of the endpoints of GTP-U: only what goes from one side to the other is looked into.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Gtpu {
+    /// eNBs and gNBs.
+    #[serde(deserialize_with = "ranges")]
+    pub(crate) ran: Vec<AddressRange>,
+    /// SGWs and UPFs.
+    #[serde(deserialize_with = "ranges")]
+    pub(crate) core: Vec<AddressRange>,
+}
+
+fn ranges<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Vec<AddressRange>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let read = texts
+        .iter()
+        .map(|text| text.parse().map_err(D::Error::custom));
+    read.collect()
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -188,6 +226,7 @@ pub(crate) struct Limits {
     pub(crate) filters: Option<u32>,
     pub(crate) rules: Option<u32>,
     pub(crate) fragments: Option<u32>,
+    pub(crate) sessions: Option<u32>,
 }
 
 /// After how many idle seconds a flow is forgotten; the data path's own defaults where absent.
@@ -200,6 +239,7 @@ pub(crate) struct Timeouts {
     pub(crate) udp: Option<u64>,
     pub(crate) icmp: Option<u64>,
     pub(crate) other: Option<u64>,
+    pub(crate) session: Option<u64>,
 }
 
 impl Config {
@@ -224,9 +264,36 @@ impl Config {
     fn check(&self) -> Result<()> {
         let mut problems = Vec::new();
         self.check_ports(&mut problems);
+        self.check_gtpu(&mut problems);
         self.check_services(&mut problems);
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(())
+    }
+
+    /// Whether GTP-U is looked into on `port`. What an application sends may be in a tunnel, or go into one.
+    pub(crate) fn sees_gtpu(&self, port: &Port) -> bool {
+        let some = |port: &Port| port.encapsulation == Encapsulation::Gtpu;
+        some(port) || port.role == Role::App && self.ports.iter().any(some)
+    }
+
+    fn check_gtpu(&self, problems: &mut Vec<String>) {
+        let sees = self
+            .ports
+            .iter()
+            .find(|port| port.encapsulation == Encapsulation::Gtpu);
+        match sees {
+            Some(port) if self.gtpu.ran.is_empty() || self.gtpu.core.is_empty() => {
+                problems.push(format!(
+                    "port `{}` has encapsulation = \"gtpu\", which needs [gtpu] ran and core: the addresses of \
+                     the base stations and of the SGWs or UPFs",
+                    port.name
+                ));
+            }
+            None if !(self.gtpu.ran.is_empty() && self.gtpu.core.is_empty()) => problems.push(
+                "[gtpu] has endpoints, but no [[port]] has encapsulation = \"gtpu\"".to_owned(),
+            ),
+            _ => {}
+        }
     }
 
     fn check_ports(&self, problems: &mut Vec<String>) {

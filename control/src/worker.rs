@@ -56,6 +56,7 @@ fn options(config: &Config) -> user::Options {
         (&mut limits.filters, config.limits.filters),
         (&mut limits.rules, config.limits.rules),
         (&mut limits.fragments, config.limits.fragments),
+        (&mut limits.sessions, config.limits.sessions),
     ] {
         *limit = wanted.unwrap_or(*limit);
     }
@@ -70,6 +71,7 @@ fn options(config: &Config) -> user::Options {
         (&mut timeouts.udp, config.timeouts.udp),
         (&mut timeouts.icmp, config.timeouts.icmp),
         (&mut timeouts.other, config.timeouts.other),
+        (&mut timeouts.session, config.timeouts.session),
     ] {
         *time = wanted.map_or(*time, Duration::from_secs);
     }
@@ -84,6 +86,7 @@ fn options(config: &Config) -> user::Options {
         },
         pair: port.pair.clone(),
         zone: port.zone,
+        gtpu: config.sees_gtpu(port),
         allow_generic: port.allow_generic,
     });
     user::Options {
@@ -91,6 +94,10 @@ fn options(config: &Config) -> user::Options {
         ports: ports.collect(),
         limits,
         timeouts,
+        gtpu: user::Gtpu {
+            ran: config.gtpu.ran.clone(),
+            core: config.gtpu.core.clone(),
+        },
     }
 }
 

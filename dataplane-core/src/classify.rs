@@ -209,6 +209,6 @@ const fn below(value: [u64; 2], limit: [u64; 2]) -> bool {
     value[0] < limit[0] || value[0] == limit[0] && value[1] < limit[1]
 }
 
-const fn within(value: [u64; 2], range: &[[u64; 2]; 2]) -> bool {
+pub(crate) const fn within(value: [u64; 2], range: &[[u64; 2]; 2]) -> bool {
     !below(value, range[0]) && !below(range[1], value)
 }

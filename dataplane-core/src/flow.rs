@@ -318,13 +318,13 @@ pub struct Half {
 pub struct Record {
     /// The [`Decision`] for packets of each direction.
     pub decided: [Word; 2],
-    /// The [`Decision`] by FLOW rules alone.
-    pub context: Word,
     /// Of references to the record, by direction: the upper half is that of replies. Either changes
     /// when its key no longer leads here.
     pub generations: Word,
     /// Which way back is current: 0 or 1. The one not in use is written, then made current.
     pub path: Word,
+    /// The [`SessionRef`](crate::session::SessionRef) of a UE behind a tunnel, or 0.
+    pub session: Word,
     /// A way back.
     pub even: Path,
     /// Upstream and downstream.
@@ -339,8 +339,8 @@ pub struct Record {
     pub live: Word,
     /// When the flow began, in jiffies.
     pub first_seen: Word,
-    /// Fills the line of the cache.
-    pub padding: Word,
+    /// The [`Decision`] by FLOW rules alone.
+    pub context: Word,
     /// What CPUs counted that do not own the direction, atomically.
     pub others: [Sum; 2],
     /// The key of upstream packets.

@@ -10,14 +10,18 @@
 
 pub mod checksum;
 pub mod classify;
+mod encapsulate;
 pub mod flow;
 mod icmp;
+mod mobile;
 pub mod packet;
 pub mod parse;
 mod remember;
 pub mod rewrite;
+pub mod session;
 pub mod steer;
 pub mod table;
+pub mod tunnel;
 mod verdict;
 pub mod wire;
 mod word;

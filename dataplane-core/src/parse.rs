@@ -5,7 +5,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::{
     flow::{FlowKey, KeyRest},
     packet::Packet,
-    table::{FragmentKey, Tables},
+    table::{FragmentKey, Port, Tables},
+    tunnel::{self, Tunnel, Way},
     verdict::Reason,
     wire::{
         ethernet::{self, Ethernet, Vlan},
@@ -97,7 +98,7 @@ impl Ip {
     }
 
     /// Where the packet ends.
-    const fn end(&self) -> usize {
+    pub(crate) const fn end(&self) -> usize {
         self.offset as usize + self.length as usize
     }
 }
@@ -121,6 +122,8 @@ pub struct Facts {
     pub quotes: bool,
     /// The packet that an ICMP error quotes.
     pub quote: Quote,
+    /// The tunnel it came by: then all else but the link layer is about the packet inside.
+    pub tunnel: Tunnel,
 }
 
 /// A packet that an ICMP error quotes.
@@ -136,12 +139,16 @@ impl Facts {
     /// Octets on the wire, without padding: what is counted.
     #[must_use]
     pub const fn wire_len(&self) -> u64 {
-        self.link.len as u64 + self.ip.length as u64
+        let packet = match self.tunnel.way {
+            Way::None => self.ip.length,
+            Way::Uplink | Way::Downlink => self.tunnel.ip.length,
+        };
+        self.link.len as u64 + packet as u64
     }
 }
 
-/// Parses a frame that came from `zone` into `facts`, so that they are written once, where they stay.
-/// The tables know the ports of fragments.
+/// Parses a frame that came by `port` into `facts`, so that they are written once, where they stay.
+/// The tables know the ports of fragments and the endpoints of tunnels.
 ///
 /// # Errors
 ///
@@ -149,12 +156,13 @@ impl Facts {
 #[inline(always)]
 pub fn frame<P: Packet, T: Tables>(
     packet: &P,
-    zone: u16,
+    port: &Port,
     tables: &T,
     facts: &mut Facts,
 ) -> Result<(), Reason> {
     facts.tcp_flags = 0;
     facts.icmp_error = false;
+    facts.tunnel.way = Way::None;
     // Most packets are of this kind, and take one look at where they end.
     if let Some(Untagged { ethernet, ip }) = packet.get(0)
         && ethernet.ethertype.get() == ethernet::IPV4
@@ -167,13 +175,55 @@ pub fn frame<P: Packet, T: Tables>(
         network(packet, facts)?;
     }
     if facts.ip.is_fragment() {
-        fragment(packet, zone, tables, facts)?;
+        fragment(packet, port.zone, tables, facts)?;
     } else {
         facts.ports = upper(packet, facts)?;
-        facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
+        facts.key.rest = KeyRest::new(facts.ports, port.zone, facts.ip.protocol);
     }
-    facts.quotes = facts.icmp_error && quote(packet, zone, &facts.ip, &mut facts.quote);
+    if T::TUNNELS && tunnel::may_be(facts) && port.sees_gtpu() {
+        tunnel::open(packet, port, tables, facts)?;
+    }
+    facts.quotes = facts.icmp_error && quote(packet, port.zone, &facts.ip, &mut facts.quote);
     Ok(())
+}
+
+/// Parses the packet at `at` in a tunnel, which has room until `end`, into `facts`.
+///
+/// # Errors
+///
+/// As [`frame`], but nothing in a tunnel is malformed enough to be discarded: that is for its end to do.
+pub(crate) fn inner<P: Packet, T: Tables>(
+    packet: &P,
+    zone: u16,
+    tables: &T,
+    facts: &mut Facts,
+    at: u16,
+    end: usize,
+) -> Result<(), Reason> {
+    let version = packet
+        .get::<[u8; 4]>(at.into())
+        .map_or(0, |[first, ..]| first >> 4);
+    let parsed = match version {
+        4 => ipv4(packet, at, &mut facts.key, &mut facts.ip),
+        6 => ipv6(packet, at, &mut facts.key, &mut facts.ip),
+        _ => return Err(Reason::GtpuNotIp),
+    };
+    let parsed = parsed.and_then(|()| {
+        if facts.ip.end() > end {
+            Err(Reason::MalformedInner)
+        } else if facts.ip.is_fragment() {
+            fragment(packet, zone, tables, facts)
+        } else {
+            facts.ports = upper(packet, facts)?;
+            facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
+            Ok(())
+        }
+    });
+    match parsed {
+        Ok(()) => Ok(()),
+        Err(reason) if reason.is_malformed() => Err(Reason::MalformedInner),
+        Err(reason) => Err(reason),
+    }
 }
 
 /// Parses the link layer and the IP header.
@@ -303,7 +353,7 @@ pub const fn mapped(address: u32) -> [u64; 2] {
 }
 
 /// Whether `address` is one of those.
-const fn is_mapped(address: [u64; 2]) -> bool {
+pub(crate) const fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] >> 32 == 0xffff
 }
 

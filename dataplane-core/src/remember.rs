@@ -204,6 +204,11 @@ impl<'a, T: Tables> Steering<'a, T> {
         record.tos.set(self.facts.ip.tos.into());
         record.rule.set(u64::from(action.rule) + 1);
         record.first_seen.set(tables.now());
+        record.session.set(if T::TUNNELS {
+            self.notes.session.get()
+        } else {
+            0
+        });
         record.follow(&self.facts.link, self.port.slot);
         // The reply's key first: while nothing leads to the record, it can be given back.
         let downstream = record.reference(id, Direction::Downstream);

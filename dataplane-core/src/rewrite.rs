@@ -37,15 +37,38 @@ pub struct Link {
     pub ethertype: u16,
 }
 
+/// Octets of a link-layer header with these tags.
+pub(crate) const fn link_len(tags: u64) -> usize {
+    let (outer, inner) = ((tags >> 32) as u32, tags as u32);
+    Ethernet::LEN + Vlan::LEN * (outer != 0) as usize + Vlan::LEN * (inner != 0) as usize
+}
+
 /// Puts a link-layer header in the place of the one of `len` octets. Offsets of everything behind it
 /// change.
 #[inline(always)]
 #[must_use]
 pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
     // Most packets have no tags, and get none.
-    if (new.tags != 0 || len != Ethernet::LEN) && !tags(packet, len, new) {
+    if (new.tags != 0 || len != Ethernet::LEN) && !tags(packet, len, new, 0) {
         return false;
     }
+    addresses(packet, new)
+}
+
+/// Puts a link-layer header, and `room` octets of unspecified value behind it, in the place of the first
+/// `len` octets.
+#[must_use]
+pub(crate) fn link_and_room<P: Packet>(
+    packet: &mut P,
+    len: usize,
+    new: &Link,
+    room: usize,
+) -> bool {
+    tags(packet, len, new, room) && addresses(packet, new)
+}
+
+#[inline(always)]
+fn addresses<P: Packet>(packet: &mut P, new: &Link) -> bool {
     let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
         return false;
     };
@@ -55,10 +78,10 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
 
 /// Puts tags in the place of those in a header of `len` octets.
 #[inline(always)]
-fn tags<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
+fn tags<P: Packet>(packet: &mut P, len: usize, new: &Link, room: usize) -> bool {
     let (outer, inner) = ((new.tags >> 32) as u32, new.tags as u32);
     let depth = usize::from(outer != 0) + usize::from(inner != 0);
-    let wanted = Ethernet::LEN + Vlan::LEN * depth;
+    let wanted = Ethernet::LEN + Vlan::LEN * depth + room;
     if wanted < len && !packet.trim_front(len - wanted) {
         return false;
     }

@@ -8,15 +8,19 @@ use core::cell::Cell;
 
 use crate::{
     classify::Query,
-    flow::{self, Found, Record},
+    encapsulate,
+    flow::{self, Found, Record, SharedKey},
     icmp,
     packet::Packet,
     parse::{self, Facts},
     rewrite::{self, Address},
+    session::{self, Exit},
     table::{
         DOWN, Direction, FlowRef, Image, NO_PORT, Port, RuleAction, Tables, Trace, flag, kind, verb,
     },
+    tunnel::Way,
     verdict::{Reason, Verdict},
+    wire::ethernet,
 };
 
 /// Where the facts of a packet are kept while it is on its way.
@@ -36,6 +40,12 @@ pub struct Scratch {
 pub(crate) struct Notes {
     pub(crate) query: Cell<Query>,
     send: Cell<Send>,
+    /// The tunnel to leave by.
+    pub(crate) exit: Cell<Exit>,
+    /// The session of a packet of no known flow, or 0.
+    pub(crate) session: Cell<u64>,
+    /// Room for a key.
+    pub(crate) key: SharedKey,
     /// Why no flow was made, or there is no action for one.
     pub(crate) refusal: Cell<Reason>,
 }
@@ -47,7 +57,7 @@ impl Scratch {
         port: &'a Port,
         tables: &'a T,
     ) -> Result<Steering<'a, T>, Reason> {
-        parse::frame(packet, port.zone, tables, &mut self.facts)?;
+        parse::frame(packet, port, tables, &mut self.facts)?;
         Ok(Steering {
             tables,
             port,
@@ -72,7 +82,12 @@ pub fn packet<P: Packet, T: Tables>(
     let (verdict, bytes) = match scratch.parse(packet, port, tables) {
         Ok(steering) => (steering.packet(packet), steering.facts.wire_len()),
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
-        Err(reason) => (unsteered(port, reason), packet.len() as u64),
+        Err(reason) => {
+            if T::TUNNELS && scratch.facts.tunnel.ends_by(reason, port) {
+                session::end(tables, &scratch.notes.key, &scratch.facts.tunnel, port.zone);
+            }
+            (unsteered(port, reason), packet.len() as u64)
+        }
     };
     tables.count(port.slot, verdict, bytes);
     verdict
@@ -89,7 +104,7 @@ fn unsteered(port: &Port, reason: Reason) -> Verdict {
 
 /// What to do with a packet: a [`Verdict`] when nothing is changed, or to send it as noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan(u32);
+pub(crate) struct Plan(u32);
 
 impl Plan {
     const SEND: Self = Self(u32::MAX);
@@ -98,17 +113,31 @@ impl Plan {
 /// How a packet leaves: by a port, with a link-layer header of its own. In few fields, each read as it was
 /// written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Send {
-    destination: u64,
-    source: u64,
-    tags: u64,
+pub(crate) struct Send {
+    pub(crate) destination: u64,
+    pub(crate) source: u64,
+    pub(crate) tags: u64,
     /// The address that takes the place of another, with [`flag::NAT`].
-    address: [u64; 2],
-    /// Those of the action.
-    flags: u32,
+    pub(crate) address: [u64; 2],
+    /// Those of the action, and [`Self::TUNNELLED`].
+    pub(crate) flags: u32,
     /// Largest L3 packet that may leave.
-    mtu: u32,
-    verdict: Verdict,
+    pub(crate) mtu: u32,
+    pub(crate) verdict: Verdict,
+}
+
+impl Send {
+    /// The packet goes into the tunnel that is noted as its exit.
+    pub(crate) const TUNNELLED: u32 = 1 << 8;
+
+    /// The same into a tunnel that adds this many octets, if any.
+    pub(crate) const fn into_tunnel(self, overhead: u32) -> Self {
+        Self {
+            flags: self.flags | if overhead == 0 { 0 } else { Self::TUNNELLED },
+            mtu: self.mtu.saturating_sub(overhead),
+            ..self
+        }
+    }
 }
 
 /// One packet on its way.
@@ -205,6 +234,9 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
         let (found, quoted) = self.find();
+        if T::TUNNELS {
+            self.learn(found.as_ref());
+        }
         let plan = match found {
             Some(found) => self.known(&found, quoted),
             None => self.unknown(),
@@ -271,11 +303,18 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
         self.explain(answer.action(), None);
         let Some(cell) = answer.action() else {
-            return self.leave(Reason::NoRule);
+            return self.of_no_rule();
         };
         let Some(action) = self.tables.action(cell) else {
             return self.leave(Reason::RuleSetBroken);
         };
+        if T::TUNNELS
+            && action.kind == kind::FLOW
+            && action.verb == verb::FORWARD
+            && let Err(reason) = self.answers_arrive()
+        {
+            return self.leave(reason);
+        }
         let mut reason = Reason::Steered;
         if action.kind == kind::FLOW && action.verb != verb::DROP && !self.tables.read_only() {
             match self.remember(action, cell, answer.is_sensitive()) {
@@ -319,15 +358,19 @@ impl<'a, T: Tables> Steering<'a, T> {
         let Some(access) = self.tables.port_in(ue as u16) else {
             return self.leave(Reason::PortDown);
         };
+        let Some(overhead) = self.tunnel(record, Way::Uplink) else {
+            return Self::end(Verdict::discard(Reason::DownlinkPending));
+        };
         let send = Send {
             verdict: Verdict::redirect(access.pair, Reason::Continued),
-            flags: 0,
+            flags: flag::ENCAPSULATED.into(),
             address: [0; 2],
             destination: path.core.get(),
             source: ue >> 16,
             tags: path.tags.get(),
             mtu: u32::MAX,
-        };
+        }
+        .into_tunnel(overhead);
         if access.pair == NO_PORT {
             // The kernel routes it, if it is addressed to the port that it comes from.
             return self.plan(Send {
@@ -341,7 +384,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             return self.leave(Reason::PortDown);
         };
         self.plan(Send {
-            mtu: core.mtu,
+            mtu: core.mtu.saturating_sub(overhead),
             ..send
         })
     }
@@ -392,15 +435,19 @@ impl<'a, T: Tables> Steering<'a, T> {
         let Some(access) = self.tables.port_in(ue as u16) else {
             return self.leave(Reason::PortDown);
         };
-        self.plan(Send {
+        let Some(overhead) = self.tunnel(record, Way::Downlink) else {
+            return Self::end(Verdict::discard(Reason::DownlinkPending));
+        };
+        let send = Send {
             verdict: Verdict::redirect(access.slot, Reason::Replied),
-            flags: action.flags.into(),
+            flags: u32::from(action.flags | flag::ENCAPSULATED),
             address: record.key.destination(),
             destination: ue >> 16,
             source: path.core.get(),
             tags: path.tags.get(),
             mtu: access.mtu,
-        })
+        };
+        self.plan(send.into_tunnel(overhead))
     }
 
     /// To a next hop.
@@ -427,7 +474,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     #[inline(always)]
-    fn plan(&self, send: Send) -> Plan {
+    pub(crate) fn plan(&self, send: Send) -> Plan {
         self.notes.send.set(send);
         Plan::SEND
     }
@@ -436,7 +483,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         Plan(verdict.word())
     }
 
-    fn leave(&self, reason: Reason) -> Plan {
+    pub(crate) fn leave(&self, reason: Reason) -> Plan {
         Self::end(unsteered(self.port, reason))
     }
 
@@ -444,13 +491,18 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn send<P: Packet>(&self, packet: &mut P, quoted: bool) -> Verdict {
         let send = self.notes.send.get();
-        let (link, ip) = (&self.facts.link, &self.facts.ip);
+        let (link, facts) = (&self.facts.link, self.facts);
+        // With its tunnel, the packet is what is outside.
+        let kept = T::TUNNELS
+            && facts.tunnel.way != Way::None
+            && send.flags & u32::from(flag::ENCAPSULATED) != 0;
+        let ip = if kept { &facts.tunnel.ip } else { &facts.ip };
         let routed = send.flags & u32::from(flag::ROUTE) != 0;
         if routed && ip.ttl <= 1 {
             return unsteered(self.port, Reason::TtlExpired);
         }
         if ip.length > send.mtu {
-            if ip.may_fragment {
+            if ip.may_fragment || facts.tunnel.way != Way::None {
                 return unsteered(self.port, Reason::NeedsFragmentation);
             }
             return self.too_long(packet, send.mtu);
@@ -459,12 +511,26 @@ impl<'a, T: Tables> Steering<'a, T> {
             destination: send.destination,
             source: send.source,
             tags: send.tags,
-            ethertype: link.ethertype,
+            ethertype: match (T::TUNNELS, ip.v6) {
+                (false, _) => link.ethertype,
+                (true, false) => ethernet::IPV4,
+                (true, true) => ethernet::IPV6,
+            },
+        };
+        let strip = if T::TUNNELS && !kept {
+            ip.offset
+        } else {
+            link.len
         };
         let changed = (send.flags & u32::from(flag::NAT) == 0
             || self.translate(packet, &send, quoted))
             && (!routed || rewrite::hop(packet, ip))
-            && rewrite::link(packet, link.len.into(), &new_link);
+            && if T::TUNNELS && send.flags & Send::TUNNELLED != 0 {
+                let exit = self.notes.exit.get();
+                encapsulate::gtpu(packet, strip.into(), &new_link, facts, &exit)
+            } else {
+                rewrite::link(packet, strip.into(), &new_link)
+            };
         if changed {
             send.verdict
         } else {

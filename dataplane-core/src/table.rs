@@ -9,8 +9,9 @@ use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    classify::{Answer, Query},
+    classify::{Answer, Query, within},
     flow::{FlowKey, Record, SharedKey},
+    session::{Session, SessionRef},
     verdict::{Action, Reason, Verdict},
     word::Word,
 };
@@ -23,6 +24,9 @@ pub const STEPS: u32 = 128;
 
 /// Ports at most.
 pub const PORTS: u32 = 64;
+
+/// Ranges of endpoint addresses at most.
+pub const ENDPOINTS: u32 = 16;
 
 /// Interface indexes that may be ports are below this one.
 pub const INTERFACES: u32 = 65_536;
@@ -50,8 +54,8 @@ pub struct Port {
     pub zone: u16,
     /// A [`Role`].
     pub role: u8,
-    /// Whether the entry is in use.
-    pub present: u8,
+    /// Any of [`port`].
+    pub flags: u8,
     /// Index of the interface.
     pub ifindex: u32,
 }
@@ -70,7 +74,71 @@ pub enum Role {
     Peer = 3,
 }
 
+/// What [`Port::flags`] can hold.
+pub mod port {
+    /// The entry is in use.
+    pub const PRESENT: u8 = 1;
+    /// GTP-U between endpoints of the RAN and the core is looked into.
+    pub const GTPU: u8 = 2;
+}
+
+/// Where the endpoints of tunnels with addresses in a range are.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct Endpoints {
+    /// The first address.
+    pub first: [u64; 2],
+    /// The last.
+    pub last: [u64; 2],
+    /// A [`Side`]; 0 ends the list.
+    pub side: u64,
+}
+
+/// A side of N3 or S1-U.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Side {
+    /// Neither: tunnels of these addresses are nobody's.
+    None = 0,
+    /// eNB or gNB.
+    Ran = 1,
+    /// SGW or UPF.
+    Core = 2,
+}
+
+/// Which side the endpoints with `address` are on.
+#[must_use]
+pub fn side(endpoints: &[Endpoints], address: [u64; 2]) -> Side {
+    for range in endpoints {
+        if range.side == Side::None as u64 {
+            break;
+        }
+        if within(address, &[range.first, range.last]) {
+            return if range.side == Side::Ran as u64 {
+                Side::Ran
+            } else {
+                Side::Core
+            };
+        }
+    }
+    Side::None
+}
+
 impl Port {
+    /// Whether the entry is in use.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        self.flags & port::PRESENT != 0
+    }
+
+    /// Whether GTP-U is looked into.
+    #[must_use]
+    pub const fn sees_gtpu(&self) -> bool {
+        self.flags & port::GTPU != 0
+    }
+
     /// Whether packets from here are upstream: from a UE.
     #[must_use]
     pub const fn is_upstream(&self) -> bool {
@@ -263,6 +331,8 @@ pub mod flag {
     pub const ROUTE: u8 = 2;
     /// Between two interfaces of an application: `first` faces the UE, `second` the core.
     pub const INLINE: u8 = 4;
+    /// What comes in a tunnel is sent with it.
+    pub const ENCAPSULATED: u8 = 8;
 }
 
 /// A resolved next hop: MAC address and the slot of the port it is reached by. One word, so that it
@@ -478,6 +548,9 @@ pub enum Inserted {
 
 /// The tables, as packets see them.
 pub trait Tables {
+    /// Whether packets are looked for in tunnels.
+    const TUNNELS: bool;
+
     /// Whether nothing may be changed or counted: the packet is only asked about.
     fn read_only(&self) -> bool;
 
@@ -514,6 +587,21 @@ pub trait Tables {
     /// A record.
     fn record(&self, id: u32) -> Option<&Record>;
 
+    /// Which side of N3 or S1-U the endpoints with an address are on.
+    fn side(&self, address: &[u64; 2]) -> Side;
+    /// What the session table has for `key`.
+    fn session(&self, key: &SharedKey) -> Option<SessionRef>;
+    /// Sets what the session table has for `key`. `false`: there is no room.
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool;
+    /// Removes `key` from the session table.
+    fn remove_session(&self, key: &SharedKey);
+    /// Takes a free session.
+    fn allocate_session(&self) -> Option<u32>;
+    /// Gives a session back that no key has ever led to.
+    fn release_session(&self, id: u32);
+    /// A session.
+    fn session_record(&self, id: u32) -> Option<&Session>;
+
     /// The ports of the datagram that a later fragment belongs to: source in the upper half.
     fn fragment(&self, key: &FragmentKey) -> Option<u32>;
     /// Remembers them.
@@ -526,6 +614,8 @@ pub trait Tables {
     /// When this CPU last told a sender of an MTU, in jiffies.
     fn told(&self) -> Option<&Word>;
 
+    /// The value of `word`, read now.
+    fn again(&self, word: &Word) -> u64;
     /// Adds to a number that several CPUs write.
     fn add(&self, sum: &Word, value: u64);
     /// Sets bits in a number that several CPUs write.

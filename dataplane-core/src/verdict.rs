@@ -162,6 +162,36 @@ reasons! {
     MtuExceeded = "mtu_exceeded",
     /// Too long for the port to leave by: discarded, and the sender not told again so soon.
     MtuExceededUntold = "mtu_exceeded_untold",
+    /// The UE's downlink tunnel is not known, so that answers could not reach it: the packet went its original path.
+    NoDownlinkTunnel = "no_downlink_tunnel",
+    /// The UE's downlink tunnel has ended and the next is not known yet: discarded.
+    DownlinkPending = "downlink_pending",
+    /// Two endpoints of the core have a UE of this address in one zone: the packet went its original path.
+    SessionConflict = "session_conflict",
+    /// No room for another session: the packet went its original path.
+    SessionTableFull = "session_table_full",
+    /// An application's packet to a UE, of no flow, went to it by its tunnel.
+    AppInitiated = "app_initiated",
+    /// A GTP-U Echo Request or Response: it went its original path.
+    GtpuEcho = "gtpu_echo",
+    /// A GTP-U Error Indication: it went its original path, and the tunnel it is about has ended.
+    GtpuErrorIndication = "gtpu_error_indication",
+    /// A GTP-U Supported Extension Headers Notification: it went its original path.
+    GtpuSupportedExtensionHeaders = "gtpu_supported_extension_headers",
+    /// A GTP-U End Marker: it went its original path, and its tunnel has ended.
+    GtpuEndMarker = "gtpu_end_marker",
+    /// GTP', another version or another message than those of GTP-U: it went its original path.
+    GtpuOther = "gtpu_other",
+    /// A G-PDU with an extension header that its endpoint has to know, and edgesteer does not: it went its original path.
+    GtpuExtension = "gtpu_extension",
+    /// A fragment of a datagram to the port of GTP-U: it went its original path.
+    GtpuFragment = "gtpu_fragment",
+    /// A G-PDU that carries neither IPv4 nor IPv6: it went its original path.
+    GtpuNotIp = "gtpu_not_ip",
+    /// A GTP-U header that contradicts itself or the packet: it went its original path.
+    MalformedGtpu = "malformed_gtpu",
+    /// The packet in a tunnel contradicts itself: it went its original path.
+    MalformedInner = "malformed_inner",
     /// An application answered a copy: discarded, since the original was answered elsewhere.
     CopyReply = "copy_reply",
     /// The frame is shorter than an Ethernet header or its VLAN tags: discarded.

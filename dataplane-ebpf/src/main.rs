@@ -29,17 +29,32 @@ use crate::{frame::Frame, maps::Maps};
 /// Steers a packet.
 #[xdp(frags)]
 pub fn steer(ctx: XdpContext) -> u32 {
-    run(ctx, &Maps::<false>)
+    run(ctx, &Maps::<false, false>)
+}
+
+/// Steers a packet where UEs are behind tunnels.
+#[xdp(frags)]
+pub fn steer_mobile(ctx: XdpContext) -> u32 {
+    run(ctx, &Maps::<false, true>)
 }
 
 /// Does to a packet what [`steer`] would do, and notes why. It changes no table but that.
 #[xdp(frags)]
 pub fn explain(ctx: XdpContext) -> u32 {
-    run(ctx, &Maps::<true>)
+    run(ctx, &Maps::<true, false>)
+}
+
+/// The same for [`steer_mobile`].
+#[xdp(frags)]
+pub fn explain_mobile(ctx: XdpContext) -> u32 {
+    run(ctx, &Maps::<true, true>)
 }
 
 #[inline(always)]
-fn run<const READ_ONLY: bool>(ctx: XdpContext, maps: &Maps<READ_ONLY>) -> u32 {
+fn run<const READ_ONLY: bool, const TUNNELS: bool>(
+    ctx: XdpContext,
+    maps: &Maps<READ_ONLY, TUNNELS>,
+) -> u32 {
     let ifindex = ctx.ingress_ifindex() as u32;
     let Some(scratch) = maps::scratch() else {
         return xdp_action::XDP_PASS;

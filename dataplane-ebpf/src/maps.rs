@@ -13,10 +13,12 @@ use dataplane_core::{
     Action, Verdict, Word,
     classify::{self, Answer, Query},
     flow::{FlowKey, Record, SharedKey},
+    session::{Session, SessionRef},
     steer::Scratch,
     table::{
-        CacheSet, Explanation, Filter, FlowRef, FragmentKey, Hop, INTERFACES, Image, Inserted,
-        PORTS, Port, PortCounts, RuleAction, RuleCount, Split, State, Tables, Trace,
+        self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
+        INTERFACES, Image, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, Side, Split,
+        State, Tables, Trace,
     },
 };
 
@@ -74,6 +76,18 @@ static RECORDS: Array<Record, 1, MMAPABLE> = Array::new();
 /// Records that are free.
 #[btf_map]
 static FREE: Stack<u32, 1> = Stack::new();
+/// The session table: a UE's address, or a tunnel to a UE, leads to its session.
+#[btf_map]
+static SESSIONS: HashMap<FlowKey, u64, 1> = HashMap::new();
+/// The sessions.
+#[btf_map]
+static SESSION_RECORDS: Array<Session, 1, MMAPABLE> = Array::new();
+/// Sessions that are free.
+#[btf_map]
+static FREE_SESSIONS: Stack<u32, 1> = Stack::new();
+/// Where the endpoints of tunnels are.
+#[btf_map(name = "ENDPOINTS")]
+static ENDPOINT_TABLE: Array<[Endpoints; ENDPOINTS as usize], 1, MMAPABLE> = Array::new();
 /// Ports of datagrams that come in fragments.
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, u32, 1> = LruHashMap::new();
@@ -96,7 +110,8 @@ static EXPLANATION: Array<Explanation, 1, MMAPABLE> = Array::new();
 static SCRATCH: Array<Scratch, 1> = Array::new();
 
 /// The maps of this program. With `READ_ONLY`, packets are only asked about: nothing is changed or counted.
-pub(crate) struct Maps<const READ_ONLY: bool>;
+/// With `TUNNELS`, packets are looked for in tunnels.
+pub(crate) struct Maps<const READ_ONLY: bool, const TUNNELS: bool>;
 
 /// Sends the packet out of the port in `slot`, or to the kernel when no interface is there.
 pub(crate) fn redirect(slot: u16) -> u32 {
@@ -110,6 +125,12 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     let scratch = SCRATCH.get_ptr_mut(cpu())?;
     // SAFETY: it is this CPU's alone, which handles one packet at a time; zeros make a `Scratch`.
     Some(unsafe { &mut *scratch })
+}
+
+/// A key in shared memory, for helpers, which make a copy of it.
+const fn plain(key: &SharedKey) -> &FlowKey {
+    // SAFETY: both have the same words.
+    unsafe { &*ptr::from_ref(key).cast::<FlowKey>() }
 }
 
 fn cpu() -> u32 {
@@ -126,10 +147,12 @@ extern "C" fn classify(query: *const Query) -> u64 {
         return 0;
     }
     // SAFETY: it is not null, so the verifier holds every caller to it being a whole `Query`.
-    classify::first_match(&Maps::<true>, unsafe { &*query }).into()
+    classify::first_match(&Maps::<true, false>, unsafe { &*query }).into()
 }
 
-impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
+impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNNELS> {
+    const TUNNELS: bool = TUNNELS;
+
     fn read_only(&self) -> bool {
         READ_ONLY
     }
@@ -137,11 +160,11 @@ impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
     fn port(&self, ifindex: u32) -> Option<&Port> {
         INTERFACE_TABLE
             .get(ifindex)
-            .filter(|port| port.present != 0)
+            .filter(|port| port.is_present())
     }
 
     fn port_in(&self, slot: u16) -> Option<&Port> {
-        PORT_TABLE.get(slot.into()).filter(|port| port.present != 0)
+        PORT_TABLE.get(slot.into()).filter(|port| port.is_present())
     }
 
     fn image(&self) -> Image {
@@ -180,9 +203,7 @@ impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
     }
 
     fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {
-        // SAFETY: it is a key in shared memory; the helper makes a copy of it.
-        let key = unsafe { &*ptr::from_ref(key).cast::<FlowKey>() };
-        match FLOWS.insert(key, u64::from(flow), BPF_NOEXIST.into()) {
+        match FLOWS.insert(plain(key), u64::from(flow), BPF_NOEXIST.into()) {
             Ok(()) => Inserted::Done,
             Err(EEXIST) => Inserted::Exists,
             Err(_) => Inserted::Full,
@@ -205,6 +226,41 @@ impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
 
     fn record(&self, id: u32) -> Option<&Record> {
         RECORDS.get(id)
+    }
+
+    fn side(&self, address: &[u64; 2]) -> Side {
+        let Some(endpoints) = ENDPOINT_TABLE.get(0) else {
+            return Side::None;
+        };
+        table::side(endpoints, *address)
+    }
+
+    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
+        // SAFETY: the value is copied at once; a word is read whole.
+        let word = unsafe { SESSIONS.get(plain(key)) }?;
+        Some((*word).into())
+    }
+
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        SESSIONS.insert(plain(key), u64::from(session), 0).is_ok()
+    }
+
+    fn remove_session(&self, key: &SharedKey) {
+        // It may be gone already.
+        let _: Result<(), i32> = SESSIONS.remove(plain(key));
+    }
+
+    fn allocate_session(&self) -> Option<u32> {
+        FREE_SESSIONS.pop().ok()?
+    }
+
+    fn release_session(&self, id: u32) {
+        // There is room for every session.
+        let _: Result<(), i32> = FREE_SESSIONS.push(id, 0);
+    }
+
+    fn session_record(&self, id: u32) -> Option<&Session> {
+        SESSION_RECORDS.get(id)
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<u32> {
@@ -236,6 +292,13 @@ impl<const READ_ONLY: bool> Tables for Maps<READ_ONLY> {
 
     fn told(&self) -> Option<&Word> {
         TOLD.get(cpu())
+    }
+
+    fn again(&self, word: &Word) -> u64 {
+        let value;
+        // SAFETY: the reference proves that the memory is there.
+        unsafe { asm!("{0} = *(u64 *)({1} + 0)", out(reg) value, in(reg) word.as_ptr()) };
+        value
     }
 
     fn add(&self, sum: &Word, value: u64) {

@@ -62,7 +62,7 @@ pub(crate) fn duplicate(ctx: &TcContext) -> Option<i32> {
     unsafe { bpf_skb_pull_data(skb, HEADERS.min(ctx.len())) };
     // SAFETY: as above.
     let ifindex = unsafe { (*skb).ingress_ifindex };
-    let wanted = steer::duplicate(&Skb(ctx), ifindex, &Maps::<true>, maps::scratch()?)?;
+    let wanted = steer::duplicate(&Skb(ctx), ifindex, &Maps::<true, true>, maps::scratch()?)?;
     send_copy(ctx, &wanted);
     if wanted.original == 0 {
         return None;

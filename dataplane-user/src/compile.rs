@@ -109,10 +109,6 @@ fn addresses(ranges: &[AddressRange], v4: Option<bool>) -> Vec<Range<[u64; 2]>> 
     if ranges.is_empty() {
         return vec![ALL_ADDRESSES];
     }
-    let words = |address| match address {
-        IpAddr::V4(address) => mapped(address.into()),
-        IpAddr::V6(address) => halves(address),
-    };
     let ranges = ranges
         .iter()
         .filter(|range| v4.is_none_or(|v4| v4 == range.is_ipv4()))
@@ -126,6 +122,14 @@ fn addresses(ranges: &[AddressRange], v4: Option<bool>) -> Vec<Range<[u64; 2]>> 
         }
     });
     merge(apart.collect(), after)
+}
+
+/// An address as the tables have it.
+pub(crate) fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => mapped(address.into()),
+        IpAddr::V6(address) => halves(address),
+    }
 }
 
 const fn halves(address: Ipv6Addr) -> [u64; 2] {

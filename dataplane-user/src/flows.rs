@@ -1,7 +1,7 @@
 //! Reading flows, and forgetting those that are over.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     net::{IpAddr, Ipv6Addr},
     time::{Duration, SystemTime},
 };
@@ -9,6 +9,7 @@ use std::{
 use aya::maps::{HashMap, MapData, Stack};
 use dataplane_core::{
     flow::{FlowKey, Record},
+    session::SessionRef,
     table::{Direction, FlowRef},
     wire::{
         icmp::{ICMP, ICMPV6},
@@ -137,6 +138,15 @@ impl Flows {
     pub(crate) fn get(&self, flow: FlowRef, context: &Context<'_>) -> Option<Flow> {
         let record = self.records.get(flow.id() as usize)?;
         Some(describe(record, context))
+    }
+
+    /// The sessions that flows belong to.
+    pub(crate) fn sessions(&self) -> BTreeSet<u32> {
+        self.live()
+            .map(|(_, record)| record.session.get())
+            .filter(|session| *session != 0)
+            .map(|session| SessionRef::from(session).id())
+            .collect()
     }
 
     /// Flows that came under rules counted in `slots`, which are no more, come under none.
@@ -295,7 +305,7 @@ fn count(record: &Record, direction: Direction) -> Count {
 }
 
 /// The address that the tables hold in this form.
-fn address([high, low]: [u64; 2]) -> IpAddr {
+pub(crate) fn address([high, low]: [u64; 2]) -> IpAddr {
     let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
     address
         .to_ipv4_mapped()

@@ -113,6 +113,7 @@ mod tests {
             flows: 1,
             filters: 1000,
             rules: 200,
+            sessions: 1,
             fragments: 1,
         });
         let mut wanted = RuleSet::default();

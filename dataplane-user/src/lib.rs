@@ -22,6 +22,7 @@ mod options;
 mod ports;
 mod program;
 pub mod rule;
+mod sessions;
 mod shared;
 mod zones;
 
@@ -33,6 +34,7 @@ pub use dataplane::{
 pub use error::Error;
 pub use flows::{Count, Flow};
 pub use host::HostTables;
-pub use options::{Limits, Options, PortConfig, Role, Timeouts};
+pub use options::{Gtpu, Limits, Options, PortConfig, Role, Timeouts};
 pub use ports::PortStatus;
 pub use program::{Mode, OBJECT};
+pub use sessions::{Session, SessionStatus, Tunnels};

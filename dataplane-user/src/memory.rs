@@ -40,6 +40,10 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("FLOWS", limits.flows * 2),
         ("RECORDS", limits.flows),
         ("FREE", limits.flows),
+        // A key for the UE, and mostly not more than two for its tunnels.
+        ("SESSIONS", limits.sessions * 3),
+        ("SESSION_RECORDS", limits.sessions),
+        ("FREE_SESSIONS", limits.sessions),
         ("FRAGMENTS", limits.fragments),
         ("COUNTS", cpus),
         ("RULE_COUNTS", cpus * counters(limits)),

@@ -2,9 +2,10 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use dataplane_core::session::SessionRef;
 pub use dataplane_core::table::Role;
 
-use crate::Error;
+use crate::{Error, rule::AddressRange};
 
 /// Everything there is to decide.
 #[derive(Clone, Debug)]
@@ -17,6 +18,17 @@ pub struct Options {
     pub limits: Limits,
     /// When flows are forgotten.
     pub timeouts: Timeouts,
+    /// Whose tunnels are looked into.
+    pub gtpu: Gtpu,
+}
+
+/// Addresses of the endpoints of GTP-U. Only what goes from one side to the other is looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gtpu {
+    /// eNBs and gNBs.
+    pub ran: Vec<AddressRange>,
+    /// SGWs and UPFs.
+    pub core: Vec<AddressRange>,
 }
 
 /// A network interface whose packets are steered.
@@ -32,6 +44,8 @@ pub struct PortConfig {
     pub pair: Option<String>,
     /// The address space of what is behind it.
     pub zone: u16,
+    /// Whether GTP-U is looked into here.
+    pub gtpu: bool,
     /// Whether the slower generic mode will do when the driver has no XDP.
     pub allow_generic: bool,
 }
@@ -47,6 +61,8 @@ pub struct Limits {
     pub rules: u32,
     /// Fragmented datagrams on their way at a time.
     pub fragments: u32,
+    /// UEs behind tunnels, up to 2^23. Each takes 208 bytes for its record and about 270 for its keys.
+    pub sessions: u32,
 }
 
 impl Default for Limits {
@@ -60,6 +76,7 @@ impl Default for Limits {
             filters: 1 << 17,
             rules: 1 << 15,
             fragments: 1 << 12,
+            sessions: 1 << 14,
         }
     }
 }
@@ -72,6 +89,7 @@ impl Limits {
             filters,
             rules,
             fragments,
+            sessions,
         } = *self;
         // The kernel numbers entries in 32 bits. A flow takes two keys; filters and rules take twice the
         // room, and a rule has that on every CPU; one bit of a number tells direction or kind.
@@ -82,6 +100,7 @@ impl Limits {
             ("filters", filters, most),
             ("rules", rules, most_rules),
             ("fragments", fragments, most),
+            ("sessions", sessions, SessionRef::LIMIT),
         ] {
             if !(1..=most).contains(&limit) {
                 return Err(Error::Options(format!(
@@ -118,6 +137,8 @@ pub struct Timeouts {
     pub icmp: Duration,
     /// All other protocols.
     pub other: Duration,
+    /// Not of a flow: how long a UE's tunnels are remembered after the last packet in them.
+    pub session: Duration,
 }
 
 impl Default for Timeouts {
@@ -130,6 +151,7 @@ impl Default for Timeouts {
             udp: Duration::from_secs(300),
             icmp: Duration::from_secs(60),
             other: Duration::from_secs(300),
+            session: Duration::from_secs(3600),
         }
     }
 }
@@ -194,6 +216,7 @@ mod tests {
                 filters: most,
                 rules: most.min(u32::MAX / 2 / cpus),
                 fragments: most,
+                sessions: SessionRef::LIMIT,
             };
             limits.check(cpus).unwrap();
             assert!(
@@ -215,6 +238,7 @@ mod tests {
                 ..Limits::default()
             },
             timeouts: Timeouts::default(),
+            gtpu: Gtpu::default(),
         });
         assert!(matches!(opened, Err(Error::Options(_))), "{opened:?}");
         assert!(!Path::new(&pins).exists());

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane_core::table::{Hop, INTERFACES, NO_PORT, PORTS, Port};
+use dataplane_core::table::{Hop, INTERFACES, NO_PORT, PORTS, Port, port};
 
 use crate::{
     Error, Mode, PortConfig,
@@ -32,6 +32,14 @@ pub struct PortStatus {
 }
 
 impl PortStatus {
+    const fn flags(&self) -> u8 {
+        match self.mode {
+            Mode::Down => 0,
+            Mode::Native | Mode::Generic if self.config.gtpu => port::PRESENT | port::GTPU,
+            Mode::Native | Mode::Generic => port::PRESENT,
+        }
+    }
+
     /// The entry in the table of ports.
     pub(crate) fn entry(&self, pair: Option<u16>) -> Port {
         Port {
@@ -41,7 +49,7 @@ impl PortStatus {
             pair: pair.unwrap_or(NO_PORT),
             zone: self.config.zone,
             role: self.config.role as u8,
-            present: u8::from(self.mode != Mode::Down),
+            flags: self.flags(),
             ifindex: self.ifindex.unwrap_or(0),
         }
     }

@@ -10,14 +10,15 @@ use std::{
 use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
 use dataplane_core::{
     flow::{FlowKey, Record},
+    session::Session,
     table::{
-        Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, PortCounts, RuleAction, RuleCount,
-        Split, State,
+        ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, PortCounts,
+        RuleAction, RuleCount, Split, State,
     },
 };
 
 use crate::{
-    Error, Limits, PortConfig,
+    Error, Limits, Options, PortConfig,
     copies::{Copies, Filters},
     links::{DOT, Links},
     memory,
@@ -26,13 +27,30 @@ use crate::{
 /// The compiled program.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/edgesteer-ebpf"));
 
-/// The program that steers packets.
-pub(crate) const STEER: &str = "steer";
-/// The one that only answers questions.
-pub(crate) const EXPLAIN: &str = "explain";
+/// The program that steers packets, and the one that only answers questions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Names {
+    pub(crate) steer: &'static str,
+    pub(crate) explain: &'static str,
+}
+
+/// The programs for these options: UEs behind tunnels take more of it.
+pub(crate) fn names(options: &Options) -> Names {
+    if options.ports.iter().any(|port| port.gtpu) {
+        Names {
+            steer: "steer_mobile",
+            explain: "explain_mobile",
+        }
+    } else {
+        Names {
+            steer: "steer",
+            explain: "explain",
+        }
+    }
+}
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 16] = [
+const PINNED: [(&str, usize, usize); 20] = [
     ("STATE", 4, size_of::<State>()),
     ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
@@ -44,6 +62,10 @@ const PINNED: [(&str, usize, usize); 16] = [
     ("FLOWS", size_of::<FlowKey>(), 8),
     ("RECORDS", 4, size_of::<Record>()),
     ("FREE", 0, 4),
+    ("SESSIONS", size_of::<FlowKey>(), 8),
+    ("SESSION_RECORDS", 4, size_of::<Session>()),
+    ("FREE_SESSIONS", 0, 4),
+    ("ENDPOINTS", 4, size_of::<[Endpoints; ENDPOINTS as usize]>()),
     ("FRAGMENTS", size_of::<FragmentKey>(), 4),
     ("COUNTS", 4, size_of::<PortCounts>()),
     ("RULE_COUNTS", 4, size_of::<RuleCount>()),
@@ -133,6 +155,7 @@ impl Pins {
             filters: (entries["FILTERS"] - 1) / 2,
             rules: entries["RULE_COUNTS"] / cpus / 2,
             fragments: entries["FRAGMENTS"],
+            sessions: entries["SESSION_RECORDS"],
         }))
     }
 
@@ -142,7 +165,7 @@ impl Pins {
         fs::create_dir_all(&path).map_err(|error| Error::kernel("cannot mark the pins", &error))
     }
 
-    /// Loads the maps, and [`STEER`] or [`EXPLAIN`].
+    /// Loads the maps, and one of the programs of [`Names`].
     pub(crate) fn load(&self, limits: &Limits, cpus: u32, program: &str) -> Result<Ebpf, Error> {
         let failed =
             |error: &dyn std::error::Error| Error::kernel("cannot load the XDP program", error);

@@ -6,6 +6,7 @@ mod boundaries;
 mod errors;
 mod forwarding;
 mod matching;
+mod mobile;
 mod parsing;
 mod run;
 mod two_interfaces;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Scenario> {
         matching::scenarios(family, &mut all);
         errors::scenarios(family, &mut all);
         parsing::scenarios(family, &mut all);
+        mobile::scenarios(family, &mut all);
     }
     parsing::malformed(&mut all);
     all

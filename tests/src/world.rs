@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use dataplane_user::rule::{Endpoint, EndpointAddress};
+use dataplane_user::{
+    Gtpu,
+    rule::{Endpoint, EndpointAddress},
+};
 
 use crate::packet::MacAddress;
 
@@ -32,6 +35,18 @@ pub struct Port {
     pub mac: MacAddress,
     /// The longest IP packet that fits.
     pub mtu: u16,
+}
+
+/// Where the endpoints of tunnels are.
+pub fn gtpu() -> Gtpu {
+    let ranges = |ranges: &[&str]| {
+        let read = ranges.iter().map(|range| range.parse().expect("a range"));
+        read.collect()
+    };
+    Gtpu {
+        ran: ranges(&["192.0.2.0/24", "2001:db8:2::/64"]),
+        core: ranges(&["198.51.100.1", "198.51.100.2", "2001:db8:51::1"]),
+    }
 }
 
 /// A host.

@@ -99,10 +99,11 @@ impl Lab {
             flows: 1,
             filters: 1,
             rules: 1,
+            sessions: 16,
             fragments: 64,
         };
         let cpus = aya::util::nr_cpus().unwrap() as u32;
-        self.pins.load(&limits, cpus, program::EXPLAIN).unwrap()
+        self.pins.load(&limits, cpus, "explain").unwrap()
     }
 
     /// What a process does that begins to make copies.

@@ -58,7 +58,7 @@ impl Dataplane {
                 continue;
             }
             let gone = Port {
-                present: 0,
+                flags: 0,
                 ifindex: 0,
                 ..port
             };
@@ -97,7 +97,7 @@ impl Dataplane {
             self.enter(&now)?;
             let config = &now.config;
             let attached = self.pins.links().attach(
-                program::xdp(&mut self.steer, program::STEER)?,
+                program::xdp(&mut self.steer, self.names.steer)?,
                 (&config.interface, ifindex),
                 &config.name,
                 config.allow_generic,

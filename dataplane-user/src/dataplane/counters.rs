@@ -78,7 +78,7 @@ impl Dataplane {
     pub fn status(&self) -> Status {
         let info = self
             .steer
-            .program(program::STEER)
+            .program(self.names.steer)
             .and_then(|program| program.info().ok());
         let mut pressure: Vec<_> = self.rules.pressure();
         pressure.push(("flows", self.flows.used(), self.limits.flows as usize));

@@ -35,7 +35,7 @@ impl Dataplane {
         let ifindex = ifindex
             .and_then(|port| port.ifindex)
             .ok_or_else(|| Error::NoPort(port.to_owned()))?;
-        let (action, frame_out) = test_run(&mut self.explain, ifindex, frame)?;
+        let (action, frame_out) = test_run(&mut self.explain, self.names.explain, ifindex, frame)?;
         let found = self
             .memory
             .explanation
@@ -70,7 +70,12 @@ impl Dataplane {
 }
 
 /// Runs the program on a frame. Answers the XDP action and the frame afterwards.
-fn test_run(ebpf: &mut Ebpf, ifindex: u32, frame: &[u8]) -> Result<(u32, Vec<u8>), Error> {
+fn test_run(
+    ebpf: &mut Ebpf,
+    name: &str,
+    ifindex: u32,
+    frame: &[u8],
+) -> Result<(u32, Vec<u8>), Error> {
     if frame.len() < 14 {
         return Err(Error::ShortFrame(frame.len()));
     }
@@ -79,7 +84,7 @@ fn test_run(ebpf: &mut Ebpf, ifindex: u32, frame: &[u8]) -> Result<(u32, Vec<u8>
     context[1] = frame.len() as u32;
     context[3] = ifindex;
     let mut out = vec![0; frame.len() + 256];
-    let result = program::xdp(ebpf, program::EXPLAIN)?.test_run(TestRunOptions {
+    let result = program::xdp(ebpf, name)?.test_run(TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut out),
         ctx_in: Some(zerocopy::IntoBytes::as_bytes(&context)),
@@ -92,9 +97,9 @@ fn test_run(ebpf: &mut Ebpf, ifindex: u32, frame: &[u8]) -> Result<(u32, Vec<u8>
 }
 
 /// The kernel's jiffies.
-pub(super) fn jiffies(ebpf: &mut Ebpf, memory: &Memory) -> Result<u64, Error> {
+pub(super) fn jiffies(ebpf: &mut Ebpf, name: &str, memory: &Memory) -> Result<u64, Error> {
     // Loopback is no port, so the program only notes the time.
-    test_run(ebpf, 0, &[0; 14])?;
+    test_run(ebpf, name, 0, &[0; 14])?;
     let missing = || {
         Error::kernel(
             "cannot read the time",

@@ -36,6 +36,7 @@ use crate::{
     ports::{self, View},
     program::{self, Found, Pins},
     rule::{Action, RuleId, RuleSet},
+    sessions::{self, Session, Sessions},
 };
 
 /// The programs on the ports of this host, and the tables they look in.
@@ -44,6 +45,7 @@ use crate::{
 pub struct Dataplane {
     options: Options,
     limits: Limits,
+    names: program::Names,
     pins: Pins,
     adopted: bool,
     /// Whether some rule asks for copies.
@@ -58,6 +60,7 @@ pub struct Dataplane {
     memory: Memory,
     rules: Rules,
     flows: Flows,
+    sessions: Sessions,
     ended: Ended,
     clock: Clock,
     interfaces: Array<MapData, Entry<Port>>,
@@ -137,8 +140,9 @@ impl Dataplane {
         ports: Vec<PortStatus>,
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
-        let mut steer = pins.load(&limits, cpus, program::STEER)?;
-        let mut explain = pins.load(&limits, cpus, program::EXPLAIN)?;
+        let names = program::names(options);
+        let mut steer = pins.load(&limits, cpus, names.steer)?;
+        let mut explain = pins.load(&limits, cpus, names.explain)?;
         let memory = Memory::map(&steer)?;
         let take = |ebpf: &mut Ebpf, name| {
             ebpf.take_map(name)
@@ -156,17 +160,29 @@ impl Dataplane {
             .map_err(|error| failed(&error))?;
         let records = memory::table(&steer, "RECORDS")?;
         let mut flows = Flows::new(records, keys, free);
+        let keys = aya::maps::HashMap::try_from(take(&mut steer, "SESSIONS")?)
+            .map_err(|error| failed(&error))?;
+        let free = aya::maps::Stack::try_from(take(&mut steer, "FREE_SESSIONS")?)
+            .map_err(|error| failed(&error))?;
+        let records = memory::table(&steer, "SESSION_RECORDS")?;
+        let mut sessions = Sessions::new(records, keys, free);
+        let mut endpoints =
+            Array::try_from(take(&mut steer, "ENDPOINTS")?).map_err(|error| failed(&error))?;
+        let list = Entry(sessions::endpoints(&options.gtpu)?);
+        endpoints.set(0, list, 0).map_err(|error| failed(&error))?;
         if !adopted {
             flows.fill().map_err(|error| failed(&error))?;
+            sessions.fill().map_err(|error| failed(&error))?;
             pins.seal()?;
         }
         let splits = memory::table(&steer, "SPLITS")?;
         let filters = memory::table(&steer, "FILTERS")?;
         let rules = Rules::new(splits, filters, &memory, limits, cpus);
-        let clock = Clock::new(&mut || jiffies(&mut explain, &memory))?;
+        let clock = Clock::new(&mut || jiffies(&mut explain, names.explain, &memory))?;
         let mut dataplane = Self {
             options: options.clone(),
             limits,
+            names,
             pins: pins.clone(),
             adopted,
             copying: false,
@@ -178,6 +194,7 @@ impl Dataplane {
             memory,
             rules,
             flows,
+            sessions,
             ended: Ended::default(),
             clock,
             interfaces,
@@ -188,7 +205,7 @@ impl Dataplane {
         };
         dataplane
             .pins
-            .pin_program(program::xdp(&mut dataplane.steer, program::STEER)?)?;
+            .pin_program(program::xdp(&mut dataplane.steer, names.steer)?)?;
         dataplane.refresh()?;
         // A port that is not there yet may come; one that refuses the program is an error to be seen at once.
         let refused = dataplane
@@ -248,6 +265,11 @@ impl Dataplane {
         self.flows.snapshot(&self.context())
     }
 
+    /// The UEs behind tunnels, as far as packets told.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.sessions.snapshot(&self.clock)
+    }
+
     /// Hands each flow that ends from now on to the receiver, once, with what was counted of it to the last
     /// packet. There is memory for `room` flows that wait; those that find no room are lost, and counted in
     /// [`Status::ended_lost`]. An earlier receiver gets no more.
@@ -257,7 +279,7 @@ impl Dataplane {
 
     /// Forgets flows that are over. Answers how many. To be called about every second.
     pub fn expire(&mut self) -> usize {
-        match jiffies(&mut self.explain, &self.memory) {
+        match jiffies(&mut self.explain, self.names.explain, &self.memory) {
             Ok(jiffies) => self.clock.set(jiffies),
             Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
         }
@@ -269,8 +291,18 @@ impl Dataplane {
             rules: self.rules.by_slot(),
         };
         let ended = &mut self.ended;
-        self.flows
-            .expire(&self.options.timeouts, &context, grace, ended)
+        let over = self
+            .flows
+            .expire(&self.options.timeouts, &context, grace, ended);
+        let used = self.flows.sessions();
+        let patience = self.options.timeouts.session;
+        self.sessions.expire(
+            patience,
+            &self.clock,
+            |session| used.contains(&session.id()),
+            grace,
+        );
+        over
     }
 
     /// Removes programs and tables: steering stops. Answers what was removed.

@@ -5,7 +5,7 @@ use dataplane_core::{
     Action,
     packet::Buffer,
     steer::{self, Scratch},
-    table::{Hop, NO_PORT, Port},
+    table::{Hop, NO_PORT, Port, port},
 };
 use dataplane_user::{
     Flow, Role,
@@ -126,7 +126,7 @@ fn ports(world: &World) -> Vec<Port> {
             world::Role::Core => Role::Core,
             world::Role::App => Role::App,
         } as u8,
-        present: 1,
+        flags: port::PRESENT | port::GTPU,
         ifindex: u32::from(slot(world, port.name)) + 1,
     };
     world.ports.iter().map(port).collect()

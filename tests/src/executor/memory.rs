@@ -12,12 +12,16 @@ use dataplane_core::{
     Reason, Verdict, Word,
     classify::{self, Answer, Query},
     flow::{FlowKey, Record, SharedKey},
+    parse,
+    session::{Session, SessionRef},
     table::{
-        CacheSet, Direction, Filter, FlowRef, FragmentKey, Hop, Image, Inserted, Port, RuleAction,
-        RuleCount, Split, Tables, Trace,
+        self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Image, Inserted,
+        Port, RuleAction, RuleCount, Side, Split, Tables, Trace,
     },
 };
-use dataplane_user::{Count, Flow, HostTables, Limits};
+use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
+
+use crate::world;
 
 const CACHE: usize = 16;
 const LIMITS: Limits = Limits {
@@ -25,6 +29,7 @@ const LIMITS: Limits = Limits {
     filters: 16_384,
     rules: 64,
     fragments: 64,
+    sessions: 64,
 };
 
 /// Tables for one CPU.
@@ -38,6 +43,10 @@ pub(super) struct Memory {
     cache: Vec<CacheSet>,
     keys: RefCell<HashMap<FlowKey, FlowRef>>,
     free: RefCell<Vec<u32>>,
+    sessions: Vec<Session>,
+    session_keys: RefCell<HashMap<FlowKey, SessionRef>>,
+    free_sessions: RefCell<Vec<u32>>,
+    endpoints: Vec<Endpoints>,
     fragments: RefCell<HashMap<FragmentKey, u32>>,
     told: Word,
     clock: Word,
@@ -54,6 +63,10 @@ impl Memory {
             cache: (0..CACHE).map(|_| CacheSet::default()).collect(),
             keys: RefCell::default(),
             free: RefCell::new((0..LIMITS.flows).collect()),
+            sessions: (0..LIMITS.sessions).map(|_| Session::default()).collect(),
+            session_keys: RefCell::default(),
+            free_sessions: RefCell::new((0..LIMITS.sessions).collect()),
+            endpoints: endpoints(),
             fragments: RefCell::default(),
             told: Word::default(),
             clock: Word::default(),
@@ -108,6 +121,28 @@ fn flow(record: &Record) -> Flow {
     }
 }
 
+/// The list that user space makes of the endpoints of the world.
+fn endpoints() -> Vec<Endpoints> {
+    let gtpu = world::gtpu();
+    let words = |address| match address {
+        IpAddr::V4(address) => parse::mapped(address.into()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
+    };
+    let side = |ranges: Vec<AddressRange>, side: Side| {
+        ranges.into_iter().map(move |range| Endpoints {
+            first: words(range.first()),
+            last: words(range.last()),
+            side: side as u64,
+        })
+    };
+    side(gtpu.ran, Side::Ran)
+        .chain(side(gtpu.core, Side::Core))
+        .collect()
+}
+
 fn address([high, low]: [u64; 2]) -> IpAddr {
     let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
     address
@@ -116,6 +151,8 @@ fn address([high, low]: [u64; 2]) -> IpAddr {
 }
 
 impl Tables for Memory {
+    const TUNNELS: bool = true;
+
     fn read_only(&self) -> bool {
         false
     }
@@ -187,6 +224,35 @@ impl Tables for Memory {
         self.records.get(id as usize)
     }
 
+    fn side(&self, address: &[u64; 2]) -> Side {
+        table::side(&self.endpoints, *address)
+    }
+
+    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
+        self.session_keys.borrow().get(&key.get()).copied()
+    }
+
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        self.session_keys.borrow_mut().insert(key.get(), session);
+        true
+    }
+
+    fn remove_session(&self, key: &SharedKey) {
+        self.session_keys.borrow_mut().remove(&key.get());
+    }
+
+    fn allocate_session(&self) -> Option<u32> {
+        self.free_sessions.borrow_mut().pop()
+    }
+
+    fn release_session(&self, id: u32) {
+        self.free_sessions.borrow_mut().push(id);
+    }
+
+    fn session_record(&self, id: u32) -> Option<&Session> {
+        self.sessions.get(id as usize)
+    }
+
     fn fragment(&self, key: &FragmentKey) -> Option<u32> {
         self.fragments.borrow().get(key).copied()
     }
@@ -207,6 +273,10 @@ impl Tables for Memory {
 
     fn told(&self) -> Option<&Word> {
         Some(&self.told)
+    }
+
+    fn again(&self, word: &Word) -> u64 {
+        word.get()
     }
 
     fn add(&self, sum: &Word, value: u64) {

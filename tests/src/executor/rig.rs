@@ -57,6 +57,7 @@ impl Rig {
             ports: world.ports.iter().map(configuration).collect(),
             limits,
             timeouts,
+            gtpu: world::gtpu(),
         };
         let dataplane = bench
             .host
@@ -201,6 +202,7 @@ fn configuration(port: &world::Port) -> PortConfig {
         },
         pair: port.pair.map(str::to_owned),
         zone: port.zone,
+        gtpu: true,
         allow_generic: false,
     }
 }
@@ -214,6 +216,7 @@ fn no_patience() -> Timeouts {
         udp: Duration::ZERO,
         icmp: Duration::ZERO,
         other: Duration::ZERO,
+        session: Duration::ZERO,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use dataplane_user::{Dataplane, Limits, Options, PortConfig, Role, Timeouts, rule::RuleSet};
+use dataplane_user::{Dataplane, Gtpu, Limits, Options, PortConfig, Role, Timeouts, rule::RuleSet};
 
 use super::{Mode, Namespace};
 
@@ -32,6 +32,7 @@ impl Steering {
             role,
             pair: pair.filter(|_| mode == Mode::Wire).map(str::to_owned),
             zone: 0,
+            gtpu: true,
             allow_generic: false,
         };
         let options = Options {
@@ -44,6 +45,10 @@ impl Steering {
             ],
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            gtpu: Gtpu {
+                ran: vec!["192.0.2.0/29".parse()?],
+                core: vec!["192.0.2.10".parse()?],
+            },
         };
         let dataplane = host.enter(|| Dataplane::open(options))?;
         Ok(Self { dataplane, pins })

@@ -1,0 +1,153 @@
+//! Packets of UEs behind tunnels: sessions are learned from them, and answers go back by them.
+
+use crate::{
+    flow::{Found, Record},
+    session::{self, Lesson, Session, SessionRef, Status},
+    steer::{Plan, Send, Steering},
+    table::{Direction, Tables, flag},
+    tunnel::Way,
+    verdict::{Reason, Verdict},
+};
+
+impl<T: Tables> Steering<'_, T> {
+    fn lesson(&self) -> Lesson<'_> {
+        let facts = self.facts;
+        Lesson {
+            tunnel: &facts.tunnel,
+            zone: self.port.zone,
+            inner: (facts.key.source, facts.key.destination),
+            link: &facts.link,
+            slot: self.port.slot,
+        }
+    }
+
+    /// Learns what a packet in a tunnel tells, and remembers it with its flow, if that is known.
+    #[inline(always)]
+    pub(crate) fn learn(&self, found: Option<&Found<'_>>) {
+        self.notes.session.set(0);
+        match self.facts.tunnel.way {
+            Way::Uplink if self.port.is_upstream() => {
+                let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
+                let record = upstream.map(|it| it.record);
+                if !record.is_some_and(|record| self.is_usual(record)) {
+                    self.learn_uplink(record);
+                }
+            }
+            Way::Downlink if self.port.is_core() => {
+                self.learn_downlink(found.map(|it| it.record));
+            }
+            Way::None | Way::Uplink | Way::Downlink => {}
+        }
+    }
+
+    /// Whether the packet came as the latest upstream packet of its flow did.
+    fn is_usual(&self, record: &Record) -> bool {
+        let known = SessionRef::from(record.session.get());
+        let session = session::get(self.tables, known);
+        session.is_some_and(|session| session.knows_uplink(&self.facts.tunnel, known))
+    }
+
+    #[inline(never)]
+    fn learn_uplink(&self, record: Option<&Record>) {
+        let session = match session::uplink(self.tables, &self.notes.key, &self.lesson()) {
+            Ok(session) => session.into(),
+            Err(reason) => {
+                self.notes.refusal.set(reason);
+                0
+            }
+        };
+        self.notes.session.set(session);
+        if let Some(record) = record
+            && !self.tables.read_only()
+        {
+            record.session.set(session);
+        }
+    }
+
+    #[inline(never)]
+    fn learn_downlink(&self, record: Option<&Record>) {
+        let Some(found) = session::downlink(self.tables, &self.notes.key, &self.lesson()) else {
+            return;
+        };
+        if let Some(record) = record {
+            let known = SessionRef::from(record.session.get());
+            if known.id() == found.id() && known.generation() == found.generation() {
+                let bearer = found.bearer();
+                record.session.set(known.by(bearer, known.qfi()).into());
+            }
+        }
+    }
+
+    /// Whether what answers the packet, which is of no known flow, finds the UE.
+    pub(crate) fn answers_arrive(&self) -> Result<(), Reason> {
+        if self.facts.tunnel.way != Way::Uplink {
+            return Ok(());
+        }
+        let known = self.notes.session.get();
+        if known == 0 {
+            return Err(self.notes.refusal.get());
+        }
+        match session::get(self.tables, known.into()).map(Session::status) {
+            Some(Status::Active) => Ok(()),
+            _ => Err(Reason::NoDownlinkTunnel),
+        }
+    }
+
+    /// Notes the tunnel of a packet to or from a UE that is behind one. Answers how many octets that
+    /// adds, or `None` when there is no such tunnel now.
+    pub(crate) fn tunnel(&self, record: &Record, way: Way) -> Option<u32> {
+        let session = record.session.get();
+        if !T::TUNNELS || session == 0 || self.facts.tunnel.way != Way::None {
+            return Some(0);
+        }
+        self.enter(session.into(), way)
+    }
+
+    #[inline(never)]
+    fn enter(&self, session: SessionRef, way: Way) -> Option<u32> {
+        session::exit(self.tables, session, way, &self.notes.exit)
+            .then(|| self.notes.exit.get().overhead() as u32)
+    }
+
+    /// A packet that comes under no rule: an application may have sent it to a UE on its own.
+    pub(crate) fn of_no_rule(&self) -> Plan {
+        let to_ue = T::TUNNELS && self.port.is_app() && self.port.sees_gtpu();
+        if to_ue && self.facts.tunnel.way == Way::None {
+            self.initiated()
+        } else {
+            self.leave(Reason::NoRule)
+        }
+    }
+
+    #[inline(never)]
+    fn initiated(&self) -> Plan {
+        self.notes
+            .key
+            .set(&session::key(self.facts.key.destination, self.port.zone));
+        let Some(known) = self.tables.session(&self.notes.key) else {
+            return self.leave(Reason::NoRule);
+        };
+        let lost = self.leave(Reason::NoDownlinkTunnel);
+        let Some(session) = session::get(self.tables, known) else {
+            return lost;
+        };
+        let ue = session.path.ue.get();
+        let Some(access) = self.tables.port_in(ue as u16).filter(|_| ue != 0) else {
+            return lost;
+        };
+        let known = known.by(0, session.qfi.get() as u8);
+        let Some(overhead) = self.enter(known, Way::Downlink) else {
+            return lost;
+        };
+        let send = Send {
+            verdict: Verdict::redirect(access.slot, Reason::AppInitiated),
+            flags: flag::ROUTE.into(),
+            address: [0; 2],
+            destination: ue >> 16,
+            source: session.path.core.get(),
+            tags: session.path.tags.get(),
+            mtu: access.mtu,
+        };
+        self.plan(send.into_tunnel(overhead))
+    }
+}

@@ -1,0 +1,582 @@
+//! Sessions: which tunnels lead to a UE, learned from the packets in them.
+//!
+//! A session is that of a UE's address in a zone. It knows one endpoint in the core, one in the RAN, and up
+//! to four bearers between them. A downlink G-PDU teaches the tunnel to the UE; an uplink G-PDU from
+//! another endpoint of the RAN says that the UE has moved, an End Marker or an Error Indication that a
+//! tunnel has ended. Nothing is sent into a tunnel between that and the next downlink G-PDU to where
+//! the UE is now.
+
+use core::cell::Cell;
+
+use crate::{
+    flow::{FlowKey, KeyRest, Path, SharedKey},
+    parse::Link,
+    table::Tables,
+    tunnel::{Tunnel, Way},
+    verdict::Reason,
+    word::Word,
+};
+
+/// Bearers at most.
+pub const BEARERS: usize = 4;
+
+/// A session as a flow knows it: which, the generation of its record, and by which bearer and with which
+/// QFI the flow's latest upstream packet came. One word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRef(u64);
+
+impl SessionRef {
+    /// Sessions at most.
+    pub const LIMIT: u32 = 1 << 23;
+
+    /// The session `id`.
+    #[must_use]
+    pub const fn new(id: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | id as u64)
+    }
+
+    /// The same by this bearer, with this QFI as in [`Tunnel::qfi`].
+    #[must_use]
+    pub const fn by(self, bearer: usize, qfi: u8) -> Self {
+        let plain = self.0 & !0xff80_0000;
+        Self(plain | (bearer as u64 & 3) << 23 | (qfi as u64 & 0x7f) << 25)
+    }
+
+    /// Index of the record.
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        self.0 as u32 & (Self::LIMIT - 1)
+    }
+
+    /// Generation of the record.
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Place of the bearer.
+    #[must_use]
+    pub const fn bearer(self) -> usize {
+        (self.0 >> 23) as usize & 3
+    }
+
+    /// QFI, as in [`Tunnel::qfi`].
+    #[must_use]
+    pub const fn qfi(self) -> u8 {
+        (self.0 >> 25) as u8 & 0x7f
+    }
+}
+
+impl From<u64> for SessionRef {
+    fn from(word: u64) -> Self {
+        Self(word)
+    }
+}
+
+impl From<SessionRef> for u64 {
+    fn from(session: SessionRef) -> Self {
+        session.0
+    }
+}
+
+/// A bearer: the tunnels of one direction each.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct Bearer {
+    /// The TEID towards the UE, and any of [`downlink`].
+    pub downlink: Word,
+    /// The TEID towards the core, and [`Bearer::KNOWN`].
+    pub uplink: Word,
+}
+
+impl Bearer {
+    /// The TEID is known.
+    pub const KNOWN: u64 = 1 << 32;
+    /// The downlink tunnel with this TEID has ended.
+    pub const ENDED: u64 = 1 << 33;
+    /// QCI or 5QI, where provisioned: an octet from this bit on.
+    pub const QCI: u32 = 40;
+
+    /// The TEID towards the UE, while something may be sent to it.
+    #[must_use]
+    pub fn live(&self) -> Option<u32> {
+        let word = self.downlink.get();
+        (word & (Self::KNOWN | Self::ENDED) == Self::KNOWN).then_some(word as u32)
+    }
+
+    fn is_to(&self, teid: u32) -> bool {
+        let word = self.downlink.get();
+        word & Self::KNOWN != 0 && word as u32 == teid
+    }
+
+    fn is_from(&self, teid: u32) -> bool {
+        let word = self.uplink.get();
+        word & Self::KNOWN != 0 && word as u32 == teid
+    }
+}
+
+/// Whether answers reach the UE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// No downlink packet was seen yet.
+    Uplink = 0,
+    /// They do.
+    Active = 1,
+    /// The UE has moved, and the way to where it is now is not known.
+    Pending = 2,
+    /// The tunnel has ended.
+    Ended = 3,
+}
+
+/// A session, in lines of the cache: the first is what most packets touch.
+#[derive(Debug, Default)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::KnownLayout)
+)]
+#[repr(C)]
+pub struct Session {
+    /// Changes when the record is freed.
+    pub generation: Word,
+    /// A [`Status`] in the lowest octet, and how often it or the tunnels changed above.
+    pub state: Word,
+    /// Endpoint in the RAN.
+    pub ran: [Word; 2],
+    /// Endpoint in the core.
+    pub core: [Word; 2],
+    /// The bearer that is not chosen by anything else.
+    pub first: Bearer,
+    /// More of them.
+    pub more: [Bearer; BEARERS - 1],
+    /// When the last packet came, in jiffies.
+    pub last_seen: Word,
+    /// Whether the record is in use: 1, or 2 when it was provisioned.
+    pub live: Word,
+    /// Link layer and port of the latest uplink packet, turned round.
+    pub path: Path,
+    /// The UE's address.
+    pub ue: [Word; 2],
+    /// Its zone.
+    pub zone: Word,
+    /// The CPU that changes the record, plus 1, or 0.
+    pub writer: Word,
+    /// QFI of the latest uplink packet, as in [`Tunnel::qfi`].
+    pub qfi: Word,
+}
+
+impl Session {
+    /// [`Self::live`] of what packets taught.
+    pub const LEARNED: u64 = 1;
+    /// [`Self::live`] of what was provisioned, which packets do not change.
+    pub const PROVISIONED: u64 = 2;
+
+    /// Whether answers reach the UE.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.state.get() as u8 {
+            1 => Status::Active,
+            2 => Status::Pending,
+            3 => Status::Ended,
+            _ => Status::Uplink,
+        }
+    }
+
+    /// The bearer in a place.
+    #[must_use]
+    pub const fn bearer(&self, place: usize) -> &Bearer {
+        match place {
+            1 => &self.more[0],
+            2 => &self.more[1],
+            3 => &self.more[2],
+            _ => &self.first,
+        }
+    }
+
+    /// The bearer that leads to the UE now, if one does: that in `place`, or another.
+    fn leading(&self, place: usize) -> Option<u32> {
+        self.bearer(place)
+            .live()
+            .or_else(|| self.first.live())
+            .or_else(|| self.more[0].live())
+            .or_else(|| self.more[1].live())
+            .or_else(|| self.more[2].live())
+    }
+
+    fn is_between(&self, tunnel: &Tunnel) -> bool {
+        same(&self.ran, tunnel.ran) && same(&self.core, tunnel.core)
+    }
+
+    /// Whether an uplink packet with this tunnel says nothing that the record does not.
+    pub(crate) fn knows_uplink(&self, tunnel: &Tunnel, known: SessionRef) -> bool {
+        known.qfi() == tunnel.qfi
+            && self.is_between(tunnel)
+            && self.bearer(known.bearer()).is_from(tunnel.teid)
+    }
+
+    fn set_status(&self, status: Status) {
+        let next = (self.state.get() >> 8).wrapping_add(1) << 8;
+        self.state.set(next | status as u64);
+    }
+
+    /// Brings the status in line with the tunnels that are left.
+    fn settle(&self, otherwise: Status) {
+        let status = if self.leading(0).is_some() {
+            Status::Active
+        } else {
+            otherwise
+        };
+        self.set_status(status);
+    }
+}
+
+fn same(words: &[Word; 2], address: [u64; 2]) -> bool {
+    words[1].get() == address[1] && words[0].get() == address[0]
+}
+
+fn get_address(words: &[Word; 2]) -> [u64; 2] {
+    [words[0].get(), words[1].get()]
+}
+
+fn set(words: &[Word; 2], address: [u64; 2]) {
+    words[0].set(address[0]);
+    words[1].set(address[1]);
+}
+
+/// The key of a UE's session.
+#[must_use]
+pub const fn key(ue: [u64; 2], zone: u16) -> FlowKey {
+    FlowKey {
+        source: ue,
+        destination: [0; 2],
+        rest: KeyRest::new(0, zone, 0),
+    }
+}
+
+/// The key by which the session of a downlink tunnel is found.
+#[must_use]
+pub const fn tunnel_key(ran: [u64; 2], core: [u64; 2], teid: u32, zone: u16) -> FlowKey {
+    FlowKey {
+        source: ran,
+        destination: core,
+        rest: KeyRest::new(teid, zone, 1),
+    }
+}
+
+/// A tunnel to send a packet by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) source: [u64; 2],
+    pub(crate) destination: [u64; 2],
+    pub(crate) teid: u32,
+    pub(crate) qfi: u8,
+    pub(crate) way: Way,
+}
+
+/// What packets teach about sessions. `link` and `slot` say where the packet came by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lesson<'a> {
+    pub(crate) tunnel: &'a Tunnel,
+    pub(crate) zone: u16,
+    /// Source and destination of the packet in the tunnel.
+    pub(crate) inner: ([u64; 2], [u64; 2]),
+    pub(crate) link: &'a Link,
+    pub(crate) slot: u16,
+}
+
+/// The session that `known` means, unless it is gone.
+pub(crate) fn get<T: Tables>(tables: &T, known: SessionRef) -> Option<&Session> {
+    let session = tables.session_record(known.id())?;
+    (session.generation.get() as u32 == known.generation() && session.live.get() != 0)
+        .then_some(session)
+}
+
+/// Learns from an uplink G-PDU. Answers the session as the flow should know it.
+///
+/// # Errors
+///
+/// Why there is none.
+#[inline(never)]
+pub(crate) fn uplink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    lesson: &Lesson<'_>,
+) -> Result<SessionRef, Reason> {
+    let tunnel = lesson.tunnel;
+    let (ue, other) = lesson.inner;
+    key.set(&self::key(ue, lesson.zone));
+    let Some(found) = tables.session(key) else {
+        // What a source station forwards at a handover is for a UE, not from one.
+        key.set(&self::key(other, lesson.zone));
+        if tables.session(key).is_some() {
+            return Err(Reason::NoDownlinkTunnel);
+        }
+        return create(tables, key, lesson, ue);
+    };
+    let Some(session) = get(tables, found) else {
+        return Err(Reason::NoDownlinkTunnel);
+    };
+    if !claim(tables, session) {
+        return Ok(found.by(0, tunnel.qfi));
+    }
+    let place = learn_uplink(tables, key, session, lesson);
+    session.writer.set(0);
+    match place {
+        Some(place) => Ok(found.by(place, tunnel.qfi)),
+        None => Err(Reason::SessionConflict),
+    }
+}
+
+/// Takes over what an uplink packet says. Answers the place of its bearer, or `None` when another
+/// endpoint of the core has the UE.
+fn learn_uplink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    session: &Session,
+    lesson: &Lesson<'_>,
+) -> Option<usize> {
+    let tunnel = lesson.tunnel;
+    if !same(&session.core, tunnel.core) {
+        if session.live.get() == Session::PROVISIONED || session.status() == Status::Active {
+            return None;
+        }
+        set(&session.core, tunnel.core);
+        session.first.uplink.set(0);
+    }
+    session.last_seen.set(tables.now());
+    session.qfi.set(tunnel.qfi.into());
+    session
+        .path
+        .ue
+        .set(lesson.link.source << 16 | u64::from(lesson.slot));
+    session.path.core.set(lesson.link.destination);
+    session.path.tags.set(lesson.link.tags);
+    if session.live.get() == Session::PROVISIONED {
+        return Some(place_of(session, tunnel.teid));
+    }
+    if !same(&session.ran, tunnel.ran) {
+        // The UE has moved: the tunnels to where it was are not used any more.
+        if session.status() != Status::Uplink {
+            session.set_status(Status::Pending);
+        }
+        forget_downlinks(tables, key, session);
+        set(&session.ran, tunnel.ran);
+    }
+    if session.first.uplink.get() == 0 {
+        session
+            .first
+            .uplink
+            .set(Bearer::KNOWN | u64::from(tunnel.teid));
+    }
+    Some(place_of(session, tunnel.teid))
+}
+
+/// Forgets all tunnels to where the UE was.
+fn forget_downlinks<T: Tables>(tables: &T, key: &SharedKey, session: &Session) {
+    for place in 0..BEARERS {
+        forget(tables, key, session, place);
+    }
+}
+
+fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, place: usize) {
+    let bearer = session.bearer(place);
+    let word = bearer.downlink.get();
+    if word & Bearer::KNOWN != 0 {
+        let (ran, core) = (get_address(&session.ran), get_address(&session.core));
+        let zone = session.zone.get() as u16;
+        key.set(&tunnel_key(ran, core, word as u32, zone));
+        tables.remove_session(key);
+        bearer.downlink.set(0);
+    }
+}
+
+/// The place of the bearer with this uplink tunnel; the first when there is none.
+fn place_of(session: &Session, teid: u32) -> usize {
+    (1..BEARERS)
+        .find(|place| session.bearer(*place).is_from(teid))
+        .unwrap_or(0)
+}
+
+/// Learns from a downlink G-PDU. Answers the session, and the place of the bearer that it came by.
+#[inline(never)]
+pub(crate) fn downlink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    lesson: &Lesson<'_>,
+) -> Option<SessionRef> {
+    let tunnel = lesson.tunnel;
+    let (_, ue) = lesson.inner;
+    key.set(&self::key(ue, lesson.zone));
+    let Some(found) = tables.session(key) else {
+        let created = create(tables, key, lesson, ue).ok()?;
+        let session = get(tables, created)?;
+        learn_downlink(tables, key, session, created, lesson);
+        return Some(created);
+    };
+    let session = get(tables, found)?;
+    let place = (0..BEARERS).find(|place| session.bearer(*place).is_to(tunnel.teid));
+    if let Some(place) = place
+        && session.is_between(tunnel)
+    {
+        session.last_seen.set(tables.now());
+        return Some(found.by(place, 0));
+    }
+    if session.live.get() == Session::PROVISIONED || !claim(tables, session) {
+        return None;
+    }
+    let place = learn_downlink(tables, key, session, found, lesson);
+    session.writer.set(0);
+    Some(found.by(place?, 0))
+}
+
+/// Takes over the tunnel of a downlink packet, which is not known yet. `None`: it is not to be trusted.
+fn learn_downlink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    session: &Session,
+    known: SessionRef,
+    lesson: &Lesson<'_>,
+) -> Option<usize> {
+    let tunnel = lesson.tunnel;
+    let status = session.status();
+    if !same(&session.core, tunnel.core) {
+        if status == Status::Active {
+            return None;
+        }
+        set(&session.core, tunnel.core);
+    }
+    let elsewhere = !same(&session.ran, tunnel.ran);
+    if elsewhere {
+        // To a station that nothing has come from it may be forwarded, by a tunnel that ends soon.
+        if matches!(status, Status::Active | Status::Pending) {
+            return None;
+        }
+        forget_downlinks(tables, key, session);
+        set(&session.ran, tunnel.ran);
+    }
+    // On N3 a session has one tunnel; on S1-U there is one for each bearer.
+    let place = if tunnel.qfi == 0 {
+        (0..BEARERS).find(|place| session.bearer(*place).live().is_none())
+    } else {
+        Some(0)
+    };
+    let place = place.unwrap_or(BEARERS - 1);
+    forget(tables, key, session, place);
+    key.set(&tunnel_key(
+        tunnel.ran,
+        tunnel.core,
+        tunnel.teid,
+        lesson.zone,
+    ));
+    if !tables.set_session(key, known.by(0, 0)) {
+        return None;
+    }
+    let word = Bearer::KNOWN | u64::from(tunnel.teid);
+    session.bearer(place).downlink.set(word);
+    session.last_seen.set(tables.now());
+    session.set_status(Status::Active);
+    Some(place)
+}
+
+/// Makes a session of a UE that none is known of.
+fn create<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    lesson: &Lesson<'_>,
+    ue: [u64; 2],
+) -> Result<SessionRef, Reason> {
+    if tables.read_only() {
+        return Err(Reason::NoDownlinkTunnel);
+    }
+    let full = Reason::SessionTableFull;
+    let id = tables.allocate_session().ok_or(full)?;
+    let session = tables.session_record(id).ok_or(full)?;
+    let tunnel = lesson.tunnel;
+    set(&session.ran, tunnel.ran);
+    set(&session.core, tunnel.core);
+    set(&session.ue, ue);
+    session.zone.set(lesson.zone.into());
+    session.state.set(0);
+    session.path.ue.set(0);
+    for place in 0..BEARERS {
+        session.bearer(place).downlink.set(0);
+        session.bearer(place).uplink.set(0);
+    }
+    session.writer.set(0);
+    if tunnel.way == Way::Uplink {
+        learn_uplink(tables, key, session, lesson);
+    }
+    session.last_seen.set(tables.now());
+    session.live.set(Session::LEARNED);
+    let created = SessionRef::new(id, session.generation.get() as u32);
+    key.set(&self::key(ue, lesson.zone));
+    if tables.set_session(key, created) {
+        return Ok(created.by(0, tunnel.qfi));
+    }
+    session.live.set(0);
+    tables.release_session(id);
+    Err(full)
+}
+
+/// Ends the downlink tunnel that an End Marker or an Error Indication is about.
+#[inline(never)]
+pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone: u16) {
+    key.set(&tunnel_key(tunnel.ran, tunnel.core, tunnel.teid, zone));
+    let Some(session) = tables.session(key).and_then(|found| get(tables, found)) else {
+        return;
+    };
+    if !same(&session.ran, tunnel.ran) || !claim(tables, session) {
+        return;
+    }
+    for place in 0..BEARERS {
+        let bearer = session.bearer(place);
+        if bearer.is_to(tunnel.teid) {
+            bearer.downlink.set(bearer.downlink.get() | Bearer::ENDED);
+            session.settle(Status::Ended);
+        }
+    }
+    session.writer.set(0);
+}
+
+/// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.
+pub(crate) fn exit<T: Tables>(tables: &T, known: SessionRef, way: Way, exit: &Cell<Exit>) -> bool {
+    let Some(session) = get(tables, known) else {
+        return false;
+    };
+    let before = session.state.get();
+    let (ran, core) = (get_address(&session.ran), get_address(&session.core));
+    let qfi = known.qfi();
+    if way == Way::Uplink {
+        let teid = session.bearer(known.bearer()).uplink.get() as u32;
+        exit.set(Exit {
+            source: ran,
+            destination: core,
+            teid,
+            qfi,
+            way,
+        });
+        return true;
+    }
+    let Some(teid) = session.leading(known.bearer()) else {
+        return false;
+    };
+    exit.set(Exit {
+        source: core,
+        destination: ran,
+        teid,
+        qfi,
+        way,
+    });
+    // Nothing of it may have changed meanwhile.
+    session.status() == Status::Active && tables.again(&session.state) == before
+}
+
+fn claim<T: Tables>(tables: &T, session: &Session) -> bool {
+    let me = u64::from(tables.cpu()) + 1;
+    // A CPU does one thing at a time: it does not hold the record already.
+    !tables.read_only() && session.writer.get() == 0 && tables.claim(&session.writer, me) == me
+}

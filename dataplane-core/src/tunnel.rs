@@ -1,0 +1,197 @@
+//! GTP-U between the endpoints of the RAN and of the core, on N3 and S1-U: looking inside.
+
+use crate::{
+    packet::Packet,
+    parse::{Facts, Ip, inner},
+    table::{Port, Side, Tables},
+    verdict::Reason,
+    wire::{
+        gtpu::{Container, Gtpu, Missing, Optional, PORT, extension, message},
+        transport::{UDP, Udp},
+    },
+};
+
+/// Extension headers looked through at most.
+const EXTENSIONS: usize = 8;
+
+/// Which way a packet goes through its tunnel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Way {
+    /// It is in no tunnel.
+    #[default]
+    None,
+    /// From the RAN to the core.
+    Uplink,
+    /// From the core to the RAN.
+    Downlink,
+}
+
+/// The tunnel that a packet came by, or that a message is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Address of the endpoint in the RAN: eNB or gNB.
+    pub ran: [u64; 2],
+    /// Address of the endpoint in the core: SGW or UPF.
+    pub core: [u64; 2],
+    /// UDP ports of the outer header, the source in the upper half.
+    pub ports: u32,
+    /// Tunnel endpoint identifier.
+    pub teid: u32,
+    /// Outer network layer.
+    pub ip: Ip,
+    /// Which way the packet goes.
+    pub way: Way,
+    /// The QFI, and [`Self::CONTAINER`] when a PDU Session Container says so; else 0.
+    pub qfi: u8,
+}
+
+impl Tunnel {
+    /// Marks a QFI that is there.
+    pub const CONTAINER: u8 = 0x40;
+
+    /// Whether what came by `port` and ends for `reason` is a message that ends this tunnel to a UE.
+    pub(crate) const fn ends_by(&self, reason: Reason, port: &Port) -> bool {
+        if matches!(reason, Reason::GtpuEndMarker) {
+            matches!(self.way, Way::Downlink) && port.is_core()
+        } else {
+            matches!(reason, Reason::GtpuErrorIndication)
+                && matches!(self.way, Way::Uplink)
+                && port.is_upstream()
+        }
+    }
+}
+
+/// Whether the packet may be GTP-U.
+#[inline(always)]
+pub(crate) const fn may_be(facts: &Facts) -> bool {
+    facts.ports as u16 == PORT && facts.ip.protocol == UDP
+}
+
+/// Parses a datagram to the port of GTP-U, which the facts are about so far. Between endpoints of the
+/// RAN and the core they are about the packet inside afterwards; else they stay.
+///
+/// # Errors
+///
+/// The reason why there is nothing inside that can be steered.
+#[inline(never)]
+pub(crate) fn open<P: Packet, T: Tables>(
+    packet: &P,
+    port: &Port,
+    tables: &T,
+    facts: &mut Facts,
+) -> Result<(), Reason> {
+    let (from, to) = (facts.key.source, facts.key.destination);
+    let tunnel = &mut facts.tunnel;
+    match (tables.side(&from), tables.side(&to)) {
+        (Side::Ran, Side::Core) => {
+            tunnel.ran = from;
+            tunnel.core = to;
+            tunnel.way = Way::Uplink;
+        }
+        (Side::Core, Side::Ran) => {
+            tunnel.ran = to;
+            tunnel.core = from;
+            tunnel.way = Way::Downlink;
+        }
+        _ => return Ok(()),
+    }
+    if facts.ip.is_fragment() {
+        // The others of its kind have no tunnel header.
+        return Err(Reason::GtpuFragment);
+    }
+    tunnel.ports = facts.ports;
+    tunnel.ip = facts.ip;
+    tunnel.qfi = 0;
+    let (at, end) = header(packet, tunnel)?;
+    inner(packet, port.zone, tables, facts, at, end)
+}
+
+/// Parses the header. Answers where the packet inside begins and ends.
+fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Reason> {
+    let at = usize::from(tunnel.ip.payload) + Udp::LEN;
+    let header = packet.get::<Gtpu>(at).ok_or(Reason::MalformedGtpu)?;
+    if !header.is_version_1() {
+        return Err(Reason::GtpuOther);
+    }
+    let end = at + Gtpu::LEN + usize::from(header.length.get());
+    if end > tunnel.ip.end() {
+        return Err(Reason::MalformedGtpu);
+    }
+    tunnel.teid = header.teid.get();
+    match header.message {
+        message::G_PDU => {}
+        message::END_MARKER => return Err(Reason::GtpuEndMarker),
+        message::ERROR_INDICATION => return Err(error_indication(packet, header, at, tunnel)),
+        message::ECHO_REQUEST | message::ECHO_RESPONSE => return Err(Reason::GtpuEcho),
+        message::SUPPORTED_EXTENSION_HEADERS => return Err(Reason::GtpuSupportedExtensionHeaders),
+        _ => return Err(Reason::GtpuOther),
+    }
+    let mut at = at + Gtpu::LEN;
+    if header.has_optional() {
+        let optional = packet.get::<Optional>(at).ok_or(Reason::MalformedGtpu)?;
+        at += Optional::LEN;
+        if header.has_extension() && optional.next_extension != extension::NONE {
+            at = extensions(packet, tunnel, at, optional.next_extension)?;
+        }
+    }
+    if at > end {
+        return Err(Reason::MalformedGtpu);
+    }
+    Ok((at as u16, end))
+}
+
+/// Steps over the extension headers, of which the first, at `at`, is of type `kind`. Each says how long
+/// it is in units of four octets.
+fn extensions<P: Packet>(
+    packet: &P,
+    tunnel: &mut Tunnel,
+    mut at: usize,
+    mut kind: u8,
+) -> Result<usize, Reason> {
+    for _ in 0..EXTENSIONS {
+        let first = packet.get::<Container>(at).ok_or(Reason::MalformedGtpu)?;
+        if first.units == 0 {
+            return Err(Reason::MalformedGtpu);
+        }
+        if kind == extension::PDU_SESSION_CONTAINER {
+            tunnel.qfi = Tunnel::CONTAINER | first.qfi & Container::QFI;
+        } else if extension::is_required(kind) {
+            return Err(Reason::GtpuExtension);
+        }
+        at += usize::from(first.units) * 4;
+        // The verifier does not follow single octets.
+        [_, kind] = *packet.get::<[u8; 2]>(at - 2).ok_or(Reason::HeaderChain)?;
+        if kind == extension::NONE {
+            return Ok(at);
+        }
+    }
+    Err(Reason::HeaderChain)
+}
+
+/// Takes the tunnel that is not there from an Error Indication: it tells of the endpoint that sends it.
+fn error_indication<P: Packet>(
+    packet: &P,
+    header: &Gtpu,
+    at: usize,
+    tunnel: &mut Tunnel,
+) -> Reason {
+    let mut at = at + Gtpu::LEN;
+    if header.has_optional() {
+        let Some(optional) = packet.get::<Optional>(at) else {
+            return Reason::MalformedGtpu;
+        };
+        at += Optional::LEN;
+        if header.has_extension() && optional.next_extension != extension::NONE {
+            at = match extensions(packet, tunnel, at, optional.next_extension) {
+                Ok(at) => at,
+                Err(reason) => return reason,
+            };
+        }
+    }
+    tunnel.teid = match packet.get::<Missing>(at) {
+        Some(missing) if missing.teid_type == Missing::TEID => missing.teid.get(),
+        _ => return Reason::MalformedGtpu,
+    };
+    Reason::GtpuErrorIndication
+}
