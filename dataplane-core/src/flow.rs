@@ -128,6 +128,19 @@ impl SharedKey {
         transmute!([a.get(), b.get(), c.get(), d.get(), rest.get()])
     }
 
+    /// Whether it is the same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let mut pairs = self.0.iter().zip(&other.0);
+        pairs.all(|(cell, other)| cell.get() == other.get())
+    }
+
+    /// Makes it the same.
+    pub(crate) fn copy(&self, other: &Self) {
+        for (cell, other) in self.0.iter().zip(&other.0) {
+            cell.set(other.get());
+        }
+    }
+
     /// Sets the key.
     pub fn set(&self, key: &FlowKey) {
         for (cell, word) in self.0.iter().zip(key.words()) {

@@ -10,14 +10,10 @@ use crate::{
 };
 
 impl<T: Tables> Steering<'_, T> {
-    fn lesson(&self) -> Lesson<'_> {
-        let facts = self.facts;
+    const fn lesson(&self) -> Lesson<'_> {
         Lesson {
-            tunnel: &facts.tunnel,
-            zone: self.port.zone,
-            inner: (facts.key.source, facts.key.destination),
-            link: &facts.link,
-            slot: self.port.slot,
+            facts: self.facts,
+            port: self.port,
         }
     }
 

@@ -139,31 +139,29 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// Follows a change of where the answers come from.
     #[inline(never)]
     fn rekey(&self, record: &Record, flow: FlowRef, action: &RuleAction) -> Result<(), Reason> {
-        let tables = self.tables;
-        let (old, new) = (
-            record.reply.get(),
-            self.reply_key(&record.key.get(), action)?,
-        );
-        if new == old {
+        let (tables, old, new) = (self.tables, &self.notes.old, &self.notes.key);
+        self.reply_key(&record.key.get(), action)?;
+        if record.reply.is(new) {
             return Ok(());
         }
         let generation = record.generation(Direction::Downstream).wrapping_add(1);
         let renewed = FlowRef::new(flow.id(), generation, Direction::Downstream);
-        record.reply.set(&new);
-        match tables.insert(&record.reply, renewed) {
+        old.copy(&record.reply);
+        record.reply.copy(new);
+        match tables.insert(new, renewed) {
             Inserted::Done => {
                 // Flow caches that know the old key lead nowhere now.
                 tables.add(&record.generations, Record::REPLY_RENEWED);
-                tables.remove(&old);
+                tables.remove(old);
                 Ok(())
             }
             // Another CPU was faster.
-            Inserted::Exists if tables.flow(&new).is_some_and(|it| it.id() == flow.id()) => {
-                tables.remove(&old);
+            Inserted::Exists if tables.flow_at(new).is_some_and(|it| it.id() == flow.id()) => {
+                tables.remove(old);
                 Ok(())
             }
             refused @ (Inserted::Exists | Inserted::Full) => {
-                record.reply.set(&old);
+                record.reply.copy(old);
                 Err(refused.reason())
             }
         }
@@ -179,13 +177,10 @@ impl<'a, T: Tables> Steering<'a, T> {
         sensitive: bool,
     ) -> Option<&'a Record> {
         let tables = self.tables;
-        let reply = match self.reply_key(&self.facts.key, action) {
-            Ok(reply) => reply,
-            Err(reason) => {
-                self.notes.refusal.set(reason);
-                return None;
-            }
-        };
+        if let Err(reason) = self.reply_key(&self.facts.key, action) {
+            self.notes.refusal.set(reason);
+            return None;
+        }
         self.notes.refusal.set(Reason::FlowTableFull);
         let id = tables.allocate()?;
         let record = tables.record(id)?;
@@ -200,7 +195,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         upstream.set(decision.into());
         downstream.set(0);
         record.key.set(&self.facts.key);
-        record.reply.set(&reply);
+        record.reply.copy(&self.notes.key);
         record.tos.set(self.facts.ip.tos.into());
         record.rule.set(u64::from(action.rule) + 1);
         record.first_seen.set(tables.now());
@@ -216,7 +211,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         if inserted != Inserted::Done {
             tables.release(id);
             self.notes.refusal.set(inserted.reason());
-            return self.made_elsewhere(&reply);
+            return self.made_elsewhere();
         }
         record.live.set(1);
         let inserted = tables.insert(&record.key, record.reference(id, Direction::Upstream));
@@ -224,19 +219,20 @@ impl<'a, T: Tables> Steering<'a, T> {
             return Some(record);
         }
         // Somebody may hold the record by now: it stays until it expires.
-        tables.remove(&reply);
+        tables.remove(&self.notes.key);
         self.notes.refusal.set(inserted.reason());
         None
     }
 
     /// The record of the packet's flow that another CPU has just made.
-    fn made_elsewhere(&self, reply: &FlowKey) -> Option<&'a Record> {
-        let record = self.tables.record(self.tables.flow(reply)?.id())?;
+    fn made_elsewhere(&self) -> Option<&'a Record> {
+        let flow = self.tables.flow_at(&self.notes.key)?;
+        let record = self.tables.record(flow.id())?;
         (record.key.get() == self.facts.key).then_some(record)
     }
 
-    /// The key of the answers to packets with `key`, once they have been through `action`.
-    fn reply_key(&self, key: &FlowKey, action: &RuleAction) -> Result<FlowKey, Reason> {
+    /// Notes the key of the answers to packets with `key`, once they have been through `action`.
+    fn reply_key(&self, key: &FlowKey, action: &RuleAction) -> Result<(), Reason> {
         let mut reply = key.reversed();
         if action.verb == verb::FORWARD && action.flags & flag::INLINE == 0 {
             let hop = self
@@ -250,7 +246,8 @@ impl<'a, T: Tables> Steering<'a, T> {
                 reply.source = action.nat;
             }
         }
-        Ok(reply)
+        self.notes.key.set(&reply);
+        Ok(())
     }
 
     /// Whether answers find their way without an entry in the flow table: the kernel routes them.

@@ -10,8 +10,8 @@ use core::cell::Cell;
 
 use crate::{
     flow::{FlowKey, KeyRest, Path, SharedKey},
-    parse::Link,
-    table::Tables,
+    parse::Facts,
+    table::{Port, Tables},
     tunnel::{Tunnel, Way},
     verdict::Reason,
     word::Word,
@@ -277,15 +277,11 @@ pub(crate) struct Exit {
     pub(crate) way: Way,
 }
 
-/// What packets teach about sessions. `link` and `slot` say where the packet came by.
+/// A packet in a tunnel, which teaches something about a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lesson<'a> {
-    pub(crate) tunnel: &'a Tunnel,
-    pub(crate) zone: u16,
-    /// Source and destination of the packet in the tunnel.
-    pub(crate) inner: ([u64; 2], [u64; 2]),
-    pub(crate) link: &'a Link,
-    pub(crate) slot: u16,
+    pub(crate) facts: &'a Facts,
+    pub(crate) port: &'a Port,
 }
 
 /// The session that `known` means, unless it is gone.
@@ -306,12 +302,12 @@ pub(crate) fn uplink<T: Tables>(
     key: &SharedKey,
     lesson: &Lesson<'_>,
 ) -> Result<SessionRef, Reason> {
-    let tunnel = lesson.tunnel;
-    let (ue, other) = lesson.inner;
-    key.set(&self::key(ue, lesson.zone));
+    let tunnel = &lesson.facts.tunnel;
+    let (ue, other) = (lesson.facts.key.source, lesson.facts.key.destination);
+    key.set(&self::key(ue, lesson.port.zone));
     let Some(found) = tables.session(key) else {
         // What a source station forwards at a handover is for a UE, not from one.
-        key.set(&self::key(other, lesson.zone));
+        key.set(&self::key(other, lesson.port.zone));
         if tables.session(key).is_some() {
             return Err(Reason::NoDownlinkTunnel);
         }
@@ -339,7 +335,7 @@ fn learn_uplink<T: Tables>(
     session: &Session,
     lesson: &Lesson<'_>,
 ) -> Option<usize> {
-    let tunnel = lesson.tunnel;
+    let tunnel = &lesson.facts.tunnel;
     if !same(&session.core, tunnel.core) {
         if session.live.get() == Session::PROVISIONED || session.status() == Status::Active {
             return None;
@@ -352,9 +348,9 @@ fn learn_uplink<T: Tables>(
     session
         .path
         .ue
-        .set(lesson.link.source << 16 | u64::from(lesson.slot));
-    session.path.core.set(lesson.link.destination);
-    session.path.tags.set(lesson.link.tags);
+        .set(lesson.facts.link.source << 16 | u64::from(lesson.port.slot));
+    session.path.core.set(lesson.facts.link.destination);
+    session.path.tags.set(lesson.facts.link.tags);
     if session.live.get() == Session::PROVISIONED {
         return Some(place_of(session, tunnel.teid));
     }
@@ -408,9 +404,9 @@ pub(crate) fn downlink<T: Tables>(
     key: &SharedKey,
     lesson: &Lesson<'_>,
 ) -> Option<SessionRef> {
-    let tunnel = lesson.tunnel;
-    let (_, ue) = lesson.inner;
-    key.set(&self::key(ue, lesson.zone));
+    let tunnel = &lesson.facts.tunnel;
+    let ue = lesson.facts.key.destination;
+    key.set(&self::key(ue, lesson.port.zone));
     let Some(found) = tables.session(key) else {
         let created = create(tables, key, lesson, ue).ok()?;
         let session = get(tables, created)?;
@@ -441,7 +437,7 @@ fn learn_downlink<T: Tables>(
     known: SessionRef,
     lesson: &Lesson<'_>,
 ) -> Option<usize> {
-    let tunnel = lesson.tunnel;
+    let tunnel = &lesson.facts.tunnel;
     let status = session.status();
     if !same(&session.core, tunnel.core) {
         if status == Status::Active {
@@ -470,7 +466,7 @@ fn learn_downlink<T: Tables>(
         tunnel.ran,
         tunnel.core,
         tunnel.teid,
-        lesson.zone,
+        lesson.port.zone,
     ));
     if !tables.set_session(key, known.by(0, 0)) {
         return None;
@@ -495,11 +491,11 @@ fn create<T: Tables>(
     let full = Reason::SessionTableFull;
     let id = tables.allocate_session().ok_or(full)?;
     let session = tables.session_record(id).ok_or(full)?;
-    let tunnel = lesson.tunnel;
+    let tunnel = &lesson.facts.tunnel;
     set(&session.ran, tunnel.ran);
     set(&session.core, tunnel.core);
     set(&session.ue, ue);
-    session.zone.set(lesson.zone.into());
+    session.zone.set(lesson.port.zone.into());
     session.state.set(0);
     session.path.ue.set(0);
     for place in 0..BEARERS {
@@ -513,7 +509,7 @@ fn create<T: Tables>(
     session.last_seen.set(tables.now());
     session.live.set(Session::LEARNED);
     let created = SessionRef::new(id, session.generation.get() as u32);
-    key.set(&self::key(ue, lesson.zone));
+    key.set(&self::key(ue, lesson.port.zone));
     if tables.set_session(key, created) {
         return Ok(created.by(0, tunnel.qfi));
     }

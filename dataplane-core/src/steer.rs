@@ -44,8 +44,9 @@ pub(crate) struct Notes {
     pub(crate) exit: Cell<Exit>,
     /// The session of a packet of no known flow, or 0.
     pub(crate) session: Cell<u64>,
-    /// Room for a key.
+    /// Room for a key, and for the one before.
     pub(crate) key: SharedKey,
+    pub(crate) old: SharedKey,
     /// Why no flow was made, or there is no action for one.
     pub(crate) refusal: Cell<Reason>,
 }
@@ -107,7 +108,8 @@ fn unsteered(port: &Port, reason: Reason) -> Verdict {
 pub(crate) struct Plan(u32);
 
 impl Plan {
-    const SEND: Self = Self(u32::MAX);
+    /// No action of a verdict. (Below 2^31: what sign it is returned with is not agreed on everywhere.)
+    const SEND: Self = Self(1 << 30);
 }
 
 /// How a packet leaves: by a port, with a link-layer header of its own. In few fields, each read as it was

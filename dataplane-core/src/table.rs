@@ -576,10 +576,12 @@ pub trait Tables {
     fn cache(&self, hash: u32) -> Option<&CacheSet>;
     /// What the flow table has for `key`.
     fn flow(&self, key: &FlowKey) -> Option<FlowRef>;
+    /// The same, where the key is shared.
+    fn flow_at(&self, key: &SharedKey) -> Option<FlowRef>;
     /// Adds `key` to the flow table.
     fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted;
     /// Removes `key` from the flow table.
-    fn remove(&self, key: &FlowKey);
+    fn remove(&self, key: &SharedKey);
     /// Takes a free record.
     fn allocate(&self) -> Option<u32>;
     /// Gives a record back that no key has ever led to.

@@ -38,7 +38,7 @@ impl Verdict {
         Self::new(Self::REFLECT, 0, reason)
     }
 
-    /// As a number, which is never [`u32::MAX`].
+    /// As a number, which is below 2^26.
     pub(crate) const fn word(self) -> u32 {
         self.0
     }

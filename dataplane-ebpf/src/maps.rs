@@ -210,9 +210,13 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         }
     }
 
-    fn remove(&self, key: &FlowKey) {
+    fn flow_at(&self, key: &SharedKey) -> Option<FlowRef> {
+        self.flow(plain(key))
+    }
+
+    fn remove(&self, key: &SharedKey) {
         // It may be gone already.
-        let _: Result<(), i32> = FLOWS.remove(key);
+        let _: Result<(), i32> = FLOWS.remove(plain(key));
     }
 
     fn allocate(&self) -> Option<u32> {

@@ -6,7 +6,7 @@ use aya::programs::ProgramInfo;
 use dataplane_core::Reason;
 
 use super::Dataplane;
-use crate::{PortStatus, program, rule::RuleId};
+use crate::{PortStatus, rule::RuleId};
 
 /// The state of the data path.
 #[derive(Clone, Debug, PartialEq, Eq)]

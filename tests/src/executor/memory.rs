@@ -208,8 +208,12 @@ impl Tables for Memory {
         Inserted::Done
     }
 
-    fn remove(&self, key: &FlowKey) {
-        self.keys.borrow_mut().remove(key);
+    fn flow_at(&self, key: &SharedKey) -> Option<FlowRef> {
+        self.flow(&key.get())
+    }
+
+    fn remove(&self, key: &SharedKey) {
+        self.keys.borrow_mut().remove(&key.get());
     }
 
     fn allocate(&self) -> Option<u32> {
