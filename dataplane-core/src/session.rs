@@ -296,7 +296,7 @@ pub(crate) fn get<T: Tables>(tables: &T, known: SessionRef) -> Option<&Session> 
 /// # Errors
 ///
 /// Why there is none.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn uplink<T: Tables>(
     tables: &T,
     key: &SharedKey,
@@ -305,13 +305,15 @@ pub(crate) fn uplink<T: Tables>(
     let tunnel = &lesson.facts.tunnel;
     let (ue, other) = (lesson.facts.key.source, lesson.facts.key.destination);
     key.set(&self::key(ue, lesson.port.zone));
-    let Some(found) = tables.session(key) else {
+    let found = if let Some(found) = tables.session(key) {
+        found
+    } else {
         // What a source station forwards at a handover is for a UE, not from one.
         key.set(&self::key(other, lesson.port.zone));
         if tables.session(key).is_some() {
             return Err(Reason::NoDownlinkTunnel);
         }
-        return create(tables, key, lesson, ue);
+        create(tables, key, lesson, ue)?
     };
     let Some(session) = get(tables, found) else {
         return Err(Reason::NoDownlinkTunnel);
@@ -398,7 +400,7 @@ fn place_of(session: &Session, teid: u32) -> usize {
 }
 
 /// Learns from a downlink G-PDU. Answers the session, and the place of the bearer that it came by.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn downlink<T: Tables>(
     tables: &T,
     key: &SharedKey,
@@ -407,11 +409,9 @@ pub(crate) fn downlink<T: Tables>(
     let tunnel = &lesson.facts.tunnel;
     let ue = lesson.facts.key.destination;
     key.set(&self::key(ue, lesson.port.zone));
-    let Some(found) = tables.session(key) else {
-        let created = create(tables, key, lesson, ue).ok()?;
-        let session = get(tables, created)?;
-        learn_downlink(tables, key, session, created, lesson);
-        return Some(created);
+    let found = match tables.session(key) {
+        Some(found) => found,
+        None => create(tables, key, lesson, ue).ok()?,
     };
     let session = get(tables, found)?;
     let place = (0..BEARERS).find(|place| session.bearer(*place).is_to(tunnel.teid));
@@ -503,15 +503,12 @@ fn create<T: Tables>(
         session.bearer(place).uplink.set(0);
     }
     session.writer.set(0);
-    if tunnel.way == Way::Uplink {
-        learn_uplink(tables, key, session, lesson);
-    }
     session.last_seen.set(tables.now());
     session.live.set(Session::LEARNED);
     let created = SessionRef::new(id, session.generation.get() as u32);
     key.set(&self::key(ue, lesson.port.zone));
     if tables.set_session(key, created) {
-        return Ok(created.by(0, tunnel.qfi));
+        return Ok(created);
     }
     session.live.set(0);
     tables.release_session(id);
