@@ -4,5 +4,10 @@ use tests::{executor::Host, scenario};
 
 #[test]
 fn scenarios() {
-    scenario::run_all(&mut Host::new());
+    scenario::run_all(scenario::plain(), &mut Host::new());
+}
+
+#[test]
+fn scenarios_behind_tunnels() {
+    scenario::run_all(scenario::mobile(), &mut Host::new());
 }

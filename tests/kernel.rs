@@ -9,7 +9,14 @@ use tests::{
 
 #[test]
 fn scenarios() {
-    scenario::run_all(&mut Kernel::new().unwrap());
+    scenario::run_all(scenario::plain(), &mut Kernel::new().unwrap());
+}
+
+#[test]
+fn scenarios_where_some_are_behind_tunnels() {
+    let mut kernel = Kernel::mobile().unwrap();
+    scenario::run_all(scenario::plain(), &mut kernel);
+    scenario::run_all(scenario::mobile(), &mut kernel);
 }
 
 #[test]

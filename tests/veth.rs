@@ -15,7 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn scenarios() {
-    scenario::run_all(&mut Veth::new().unwrap());
+    scenario::run_all(scenario::plain(), &mut Veth::new().unwrap());
+}
+
+#[test]
+fn scenarios_behind_tunnels() {
+    scenario::run_all(scenario::mobile(), &mut Veth::mobile().unwrap());
 }
 
 #[test]

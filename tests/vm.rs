@@ -13,9 +13,17 @@ use tests::{
 
 fn main() -> Result<()> {
     println!("loading the program, and running it on one frame at a time");
-    scenario::run_all(&mut Kernel::new().context("loading")?);
+    scenario::run_all(scenario::plain(), &mut Kernel::new().context("loading")?);
+    println!("the same with the program for UEs behind tunnels");
+    let mut kernel = Kernel::mobile().context("loading")?;
+    scenario::run_all(scenario::mobile(), &mut kernel);
+    drop(kernel);
     println!("attaching it to veth, and sending real frames");
-    scenario::run_all(&mut Veth::new().context("attaching")?);
+    scenario::run_all(scenario::plain(), &mut Veth::new().context("attaching")?);
+    scenario::run_all(
+        scenario::mobile(),
+        &mut Veth::mobile().context("attaching")?,
+    );
     println!("every scenario ended as it should");
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::{
     flow::{Found, Record},
     session::{self, Lesson, Session, SessionRef, Status},
     steer::{Plan, Send, Steering},
-    table::{Direction, Tables, flag},
+    table::{Direction, RuleAction, Tables, flag, verb},
     tunnel::Way,
     verdict::{Reason, Verdict},
 };
@@ -145,5 +145,18 @@ impl<T: Tables> Steering<'_, T> {
             mtu: access.mtu,
         };
         self.plan(send.into_tunnel(overhead))
+    }
+
+    /// Whether `action` asks what is not done to a packet in a tunnel: a copy without the tunnel, or
+    /// another address inside of it.
+    #[inline(always)]
+    pub(crate) fn is_beyond(&self, action: &RuleAction) -> bool {
+        let kept = action.flags & flag::ENCAPSULATED != 0;
+        self.facts.tunnel.way != Way::None
+            && match action.verb {
+                verb::DUPLICATE => !kept,
+                verb::FORWARD => kept && action.flags & flag::NAT != 0,
+                _ => false,
+            }
     }
 }

@@ -333,6 +333,9 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// What `action` says of a packet on its way in.
     #[inline(always)]
     fn act(&self, action: &RuleAction, reason: Reason) -> Plan {
+        if T::TUNNELS && self.is_beyond(action) {
+            return self.leave(Reason::TunnelUnsupported);
+        }
         match action.verb {
             verb::DROP => Self::end(Verdict::discard(Reason::RuleDrop)),
             verb::PASSTHROUGH => self.leave(Reason::Passthrough),

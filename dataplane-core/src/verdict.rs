@@ -170,6 +170,8 @@ reasons! {
     SessionConflict = "session_conflict",
     /// No room for another session: the packet went its original path.
     SessionTableFull = "session_table_full",
+    /// What the rule asks of a packet in a tunnel is not done by this release: it went its original path.
+    TunnelUnsupported = "tunnel_unsupported",
     /// An application's packet to a UE, of no flow, went to it by its tunnel.
     AppInitiated = "app_initiated",
     /// A GTP-U Echo Request or Response: it went its original path.

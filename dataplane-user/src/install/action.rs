@@ -8,7 +8,7 @@ use dataplane_core::{
 };
 
 use crate::{
-    rule::{Action, Destination, EndpointAddress, FilterType, Rule},
+    rule::{Action, Destination, EndpointAddress, FilterType, Rule, Tunnel},
     shared::Shared,
 };
 
@@ -33,6 +33,11 @@ pub(super) fn of(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -
         },
         padding: 0,
     };
+    if let Action::Forward { tunnel, .. } | Action::Duplicate { tunnel, .. } = rule.action
+        && tunnel == Tunnel::Encapsulated
+    {
+        action.flags |= flag::ENCAPSULATED;
+    }
     match rule.action.destination() {
         Some(Destination::Inline { .. }) => action.flags |= flag::INLINE,
         Some(Destination::One(endpoint)) => {

@@ -28,6 +28,11 @@ impl Kernel {
         Self::on(Rig::new()?)
     }
 
+    /// The same, where UEs may be behind tunnels.
+    pub fn mobile() -> Result<Self> {
+        Self::on(Rig::mobile()?)
+    }
+
     /// The same on a host that is there.
     pub fn on(rig: Rig) -> Result<Self> {
         let info = rig.program()?;

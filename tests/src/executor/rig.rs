@@ -44,6 +44,15 @@ impl Rig {
 
     /// The same, where flows are forgotten after these times.
     pub fn with(limits: Limits, timeouts: Timeouts) -> Result<Self> {
+        Self::make(limits, timeouts, false)
+    }
+
+    /// The same, where UEs may be behind tunnels.
+    pub fn mobile() -> Result<Self> {
+        Self::make(Limits::default(), no_patience(), true)
+    }
+
+    fn make(limits: Limits, timeouts: Timeouts, tunnels: bool) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_leftovers()?;
         let world = world::World::new();
@@ -54,7 +63,11 @@ impl Rig {
         let pins = PathBuf::from(format!("{PINS}{}-{number}", process::id()));
         let options = Options {
             pin_directory: pins.clone(),
-            ports: world.ports.iter().map(configuration).collect(),
+            ports: world
+                .ports
+                .iter()
+                .map(|port| configuration(port, tunnels))
+                .collect(),
             limits,
             timeouts,
             gtpu: world::gtpu(),
@@ -191,7 +204,7 @@ fn dress(bench: &Bench, world: &world::World) -> Result<()> {
     bench.host.ip(&batch)
 }
 
-fn configuration(port: &world::Port) -> PortConfig {
+fn configuration(port: &world::Port, tunnels: bool) -> PortConfig {
     PortConfig {
         name: port.name.to_owned(),
         interface: port.name.to_owned(),
@@ -202,7 +215,7 @@ fn configuration(port: &world::Port) -> PortConfig {
         },
         pair: port.pair.map(str::to_owned),
         zone: port.zone,
-        gtpu: true,
+        gtpu: tunnels,
         allow_generic: false,
     }
 }

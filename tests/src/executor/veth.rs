@@ -35,7 +35,15 @@ pub struct Veth {
 impl Veth {
     /// Loads and attaches the program, and listens everywhere.
     pub fn new() -> Result<Self> {
-        let rig = Rig::new()?;
+        Self::on(Rig::new()?)
+    }
+
+    /// The same, where UEs may be behind tunnels.
+    pub fn mobile() -> Result<Self> {
+        Self::on(Rig::mobile()?)
+    }
+
+    fn on(rig: Rig) -> Result<Self> {
         let world = World::new();
         let (mut far, mut near) = (Vec::new(), Vec::new());
         for port in &world.ports {

@@ -68,6 +68,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         handover(family, interface, all);
         initiated(family, interface, all);
     }
+    kept(family, all);
     messages(family, all);
     not_tunnels(family, all);
 }
@@ -165,6 +166,68 @@ fn initiated(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             .original("app0", &first, NoDownlinkTunnel)
             .original("core0", &down, NoRule)
             .sent("app0", &first, AppInitiated, "access0", &injected),
+    );
+}
+
+/// Rules that leave a packet in its tunnel, or cannot.
+fn kept(family: &Family, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(443);
+    let up = Interface::N3.uplink(RAN, &inner);
+    let down = Interface::N3.downlink(RAN, DOWN, &inner.reversed());
+    let there = to_app(&world, "app0", &up);
+    let back = Packet {
+        source_mac: up.destination_mac,
+        destination_mac: up.source_mac,
+        ..down.clone()
+    };
+    let from_app = Packet {
+        source_mac: there.destination_mac,
+        destination_mac: there.source_mac,
+        ..down.clone()
+    };
+    all.push(
+        Scenario::new(
+            "a packet may keep its tunnel",
+            family,
+            &["a/1 prio 1 flow to SERVICE forward encapsulated mac 02:00:00:00:0a:01 via app0"],
+        )
+        .original("core0", &down, NoRule)
+        .sent("access0", &up, Steered, "app0", &there)
+        .sent("app0", &from_app, Replied, "access0", &back),
+    );
+    all.push(
+        Scenario::new(
+            "what is not done to a packet in a tunnel is said",
+            family,
+            &[
+                "a/1 prio 1 packet to SERVICE proto udp duplicate mac 02:00:00:00:0a:01 via app0",
+                "a/2 prio 2 flow to SERVICE forward encapsulated ip APP0 nat via app0",
+            ],
+        )
+        .original("core0", &down, NoRule)
+        .original("access0", &up, Reason::TunnelUnsupported)
+        .original(
+            "access0",
+            &Interface::N3.uplink(RAN, &family.tcp(443)),
+            Reason::TunnelUnsupported,
+        ),
+    );
+    all.push(
+        Scenario::new(
+            "rules that discard or let pass apply inside of tunnels",
+            family,
+            &[
+                "a/1 prio 1 flow to SERVICE proto udp drop",
+                "a/2 prio 2 flow to SERVICE passthrough",
+            ],
+        )
+        .discarded("access0", &up, Reason::RuleDrop)
+        .original(
+            "access0",
+            &Interface::S1u.uplink(RAN, &family.tcp(443)),
+            Reason::Passthrough,
+        ),
     );
 }
 

@@ -95,9 +95,8 @@ impl From<&Flow> for FlowCount {
     }
 }
 
-/// Runs all scenarios, and panics with a list of those that fail.
-pub fn run_all(executor: &mut impl Executor) {
-    let scenarios = super::all();
+/// Runs scenarios, and panics with a list of those that fail.
+pub fn run_all(scenarios: Vec<Scenario>, executor: &mut impl Executor) {
     let mut failures = Vec::new();
     for scenario in &scenarios {
         if let Err(error) = run(scenario, executor) {
