@@ -45,6 +45,70 @@ fn tunnels_pass_a_wire_without_rules() {
 }
 
 #[test]
+fn ues_behind_tunnels_are_served_by_the_application() {
+    let (mobile, mut steering) = Mobile::start(|host| Steering::open(host, Mode::Wire)).unwrap();
+    let _servers = mobile.serve().unwrap();
+    let ask = |ue: &Ue, who: &str| {
+        let page = http_get(&ue.namespace, service(ue), "/page").unwrap();
+        assert_eq!(page, format!("{who}: GET /page"), "{}", ue.address);
+    };
+    for ue in &mobile.ues {
+        ask(ue, "network");
+    }
+    let rules = [
+        "a/1 prio 1 flow to 203.0.113.9 proto tcp forward ip 198.18.1.2 nat via app0",
+        "a/2 prio 1 flow to 2001:db8:203::9 proto tcp forward ip 2001:db8:a1::2 nat via app0",
+    ];
+    steering.apply(&mobile.host, &rules).unwrap();
+    let injected = RawSocket::open(&mobile.ran, "n3").unwrap();
+    let passed = RawSocket::open(&mobile.core, "n3").unwrap();
+    for ue in &mobile.ues {
+        ask(ue, "app-a");
+        let long = "edge".repeat(50_000);
+        let echoed = http_post(&ue.namespace, service(ue), "/echo", &long).unwrap();
+        assert!(echoed == format!("app-a: POST /echo\n{long}"));
+    }
+    let answers = of_users(messages(&injected), Mobile::GATEWAY.into());
+    assert!(answers.len() > 100, "{} packets to UEs", answers.len());
+    for (station, teid) in answers {
+        let ue = mobile
+            .ues
+            .iter()
+            .find(|ue| IpAddr::from(ue.station) == station);
+        assert_eq!(ue.unwrap().downlink, teid, "to {station}");
+    }
+    for ue in &mobile.ues {
+        let to_core = of_users(messages(&passed), ue.station.into());
+        assert!(to_core.is_empty(), "the core got {to_core:?}");
+    }
+    let sessions = steering.dataplane.sessions();
+    for ue in &mobile.ues {
+        let session = sessions.iter().find(|it| it.ue == ue.address).unwrap();
+        let tunnels = session.bearers.iter().map(|it| (it.uplink, it.downlink));
+        assert!(
+            tunnels.eq([(Some(ue.uplink), Some(ue.downlink))]),
+            "{session:?}"
+        );
+        assert_eq!(session.ran, IpAddr::from(ue.station), "{session:?}");
+    }
+    steering.apply(&mobile.host, &[]).unwrap();
+    for ue in &mobile.ues {
+        ask(ue, "network");
+    }
+}
+
+/// Where the G-PDUs from an endpoint went, and by which tunnels.
+fn of_users(messages: Vec<Opened>, source: IpAddr) -> Vec<(IpAddr, u32)> {
+    let messages = messages.into_iter().filter(|it| it.source == source);
+    messages
+        .filter_map(|opened| match opened.tunnel {
+            Tunnel::Gtpu(gtpu) if gtpu.message == G_PDU => Some((opened.destination, gtpu.teid)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
 fn a_gateway_that_forgot_its_sessions_says_so() {
     let (mut mobile, _steering) = Mobile::start(|host| Steering::open(host, Mode::Wire)).unwrap();
     mobile.restart_gateway().unwrap();

@@ -141,7 +141,7 @@ pub enum Status {
 )]
 #[repr(C)]
 pub struct Session {
-    /// Changes when the record is freed.
+    /// Changes when the record is freed; 0 before it is first used, and never after.
     pub generation: Word,
     /// A [`Status`] in the lowest octet, and how often it or the tunnels changed above.
     pub state: Word,
@@ -505,6 +505,10 @@ fn create<T: Tables>(
     session.writer.set(0);
     session.last_seen.set(tables.now());
     session.live.set(Session::LEARNED);
+    if session.generation.get() == 0 {
+        // So that no reference is 0, which is none.
+        session.generation.set(1);
+    }
     let created = SessionRef::new(id, session.generation.get() as u32);
     key.set(&self::key(ue, lesson.port.zone));
     if tables.set_session(key, created) {

@@ -162,9 +162,8 @@ impl Sessions {
         let Some(record) = self.records.get(id as usize) else {
             return;
         };
-        record
-            .generation
-            .set(record.generation.get().wrapping_add(1) & 0xffff_ffff);
+        let generation = (record.generation.get() as u32).wrapping_add(1).max(1);
+        record.generation.set(generation.into());
         let zone = record.zone.get() as u16;
         let mut keys = vec![session::key(words(&record.ue), zone)];
         for place in 0..BEARERS {

@@ -112,6 +112,7 @@ mod tests {
             role: *role,
             pair: None,
             zone: *zone,
+            gtpu: false,
             allow_generic: false,
         };
         let configured = [

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     Limits,
     netlink::{self, Namespace},
-    program::{self, Pins},
+    program::Pins,
 };
 
 #[test]
