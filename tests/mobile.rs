@@ -103,7 +103,7 @@ fn of_users(messages: Vec<Opened>, source: IpAddr) -> Vec<(IpAddr, u32)> {
     messages
         .filter_map(|opened| match opened.tunnel {
             Tunnel::Gtpu(gtpu) if gtpu.message == G_PDU => Some((opened.destination, gtpu.teid)),
-            _ => None,
+            Tunnel::Gtpu(_) | Tunnel::Gre(_) | Tunnel::Vxlan(_) => None,
         })
         .collect()
 }
