@@ -10,8 +10,9 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarge
 use tests::executor::Rig;
 
 const NOTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budget.txt");
-/// Growth that is let pass without a look, in percent. Kernels and CPUs differ a little.
-const TOLERANCE: u64 = 10;
+/// Growth that is let pass without a look, in percent. Kernels and CPUs differ a little, and the compiler does not
+/// inline the same in every directory.
+const TOLERANCE: u64 = 20;
 /// Maps with a part for each CPU, whose size depends on how many there are.
 const PER_CPU: [&str; 5] = ["CACHE", "COUNTS", "RULE_COUNTS", "TOLD", "SCRATCH"];
 const LIMITS: Limits = Limits {
