@@ -1,4 +1,4 @@
-//! Sessions: reading them, provisioning them, and forgetting those that are over.
+//! Sessions: reading them, and forgetting those that are over.
 
 use std::{
     net::IpAddr,
