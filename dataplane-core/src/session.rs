@@ -98,7 +98,7 @@ impl Bearer {
     pub const KNOWN: u64 = 1 << 32;
     /// The downlink tunnel with this TEID has ended.
     pub const ENDED: u64 = 1 << 33;
-    /// QCI or 5QI, where provisioned: an octet from this bit on.
+    /// In [`Self::uplink`], the QCI where it was provisioned: an octet from this bit on.
     pub const QCI: u32 = 40;
 
     /// The TEID towards the UE, while something may be sent to it.
@@ -167,6 +167,9 @@ pub struct Session {
     pub writer: Word,
     /// QFI of the latest uplink packet, as in [`Tunnel::qfi`].
     pub qfi: Word,
+    /// Of QoS flows whose 5QI was provisioned: eight pairs of octets, the QFI as in [`Tunnel::qfi`] in the
+    /// upper one.
+    pub qos: [Word; 2],
 }
 
 impl Session {
@@ -195,6 +198,22 @@ impl Session {
             3 => &self.more[2],
             _ => &self.first,
         }
+    }
+
+    /// The 5QI of packets with this QFI, or the QCI of the bearer in `place`; 0 when neither is known.
+    #[must_use]
+    pub fn qci(&self, place: usize, qfi: u8) -> u8 {
+        if qfi != 0 {
+            for word in &self.qos {
+                for shift in [0, 16, 32, 48] {
+                    let pair = (word.get() >> shift) as u16;
+                    if (pair >> 8) as u8 == qfi {
+                        return pair as u8;
+                    }
+                }
+            }
+        }
+        (self.bearer(place).uplink.get() >> Bearer::QCI) as u8
     }
 
     /// The bearer that leads to the UE now, if one does: that in `place`, or another.
@@ -498,6 +517,9 @@ fn create<T: Tables>(
     session.zone.set(lesson.port.zone.into());
     session.state.set(0);
     session.path.ue.set(0);
+    for word in &session.qos {
+        word.set(0);
+    }
     for place in 0..BEARERS {
         session.bearer(place).downlink.set(0);
         session.bearer(place).uplink.set(0);
