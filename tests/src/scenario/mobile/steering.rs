@@ -1,0 +1,135 @@
+//! How packets leave their tunnel and answers go back, and rules that leave them in it.
+
+use dataplane_core::Reason::{
+    self, AppInitiated, DownlinkPending, GtpuEndMarker, GtpuErrorIndication, NoDownlinkTunnel,
+    NoRule, Replied, Steered,
+};
+
+use super::{CORE, DOWN, Interface, RAN, RULE, gtpu};
+use crate::{
+    packet::{Gtpu, Packet},
+    scenario::{Family, Scenario, answer, to_app},
+    world::World,
+};
+
+pub(super) fn scenarios(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    life(family, interface, all);
+    initiated(family, interface, all);
+}
+
+/// From the first packet to the end of the tunnel.
+fn life(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(443);
+    let up = interface.uplink(RAN, &inner);
+    let down = interface.downlink(RAN, DOWN, &inner.reversed());
+    let there = to_app(&world, "app0", &inner).ttl(63);
+    let reply = answer(&there);
+    let restored = Packet {
+        ttl: 63,
+        ..reply.clone()
+    };
+    let injected = interface.injected(RAN, DOWN, &restored, &up);
+    let marker = Gtpu::end_marker(DOWN).over(&gtpu(CORE), &gtpu(RAN));
+    let missing = Gtpu::error_indication(DOWN, RAN).over(&gtpu(RAN), &gtpu(CORE));
+    let between = |ends: &Packet, reason: Reason, port: &'static str| {
+        Scenario::new("a tunnel is learned, used and given up", family, &[RULE])
+            .original("access0", &up, NoDownlinkTunnel)
+            .original("core0", &down, NoRule)
+            .sent("access0", &up, Steered, "app0", &there)
+            .sent("app0", &reply, Replied, "access0", &injected)
+            .original(port, ends, reason)
+            .discarded("app0", &reply, DownlinkPending)
+            // What was under way says nothing new.
+            .original("core0", &down, Reason::WrongSide)
+            .discarded("app0", &reply, DownlinkPending)
+            .sent("access0", &up, Steered, "app0", &there)
+            .discarded("app0", &reply, DownlinkPending)
+    };
+    all.push(between(&marker, GtpuEndMarker, "core0"));
+    all.push(between(&missing, GtpuErrorIndication, "access0"));
+}
+
+/// An application sends first.
+fn initiated(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(9);
+    let up = interface.uplink(RAN, &inner);
+    let down = interface.downlink(RAN, DOWN, &inner.reversed());
+    let first = answer(&to_app(&world, "app0", &family.udp(5060)));
+    let restored = Packet {
+        ttl: 63,
+        ..first.clone()
+    };
+    let injected = interface.injected(RAN, DOWN, &restored, &up);
+    all.push(
+        Scenario::new("an application may send first", family, &[RULE])
+            .original("app0", &first, NoRule)
+            .original("access0", &up, NoDownlinkTunnel)
+            .original("app0", &first, NoDownlinkTunnel)
+            .original("core0", &down, NoRule)
+            .sent("app0", &first, AppInitiated, "access0", &injected),
+    );
+}
+
+/// Rules that leave a packet in its tunnel, or cannot.
+pub(super) fn in_tunnels(family: &Family, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(443);
+    let up = Interface::N3.uplink(RAN, &inner);
+    let down = Interface::N3.downlink(RAN, DOWN, &inner.reversed());
+    let there = to_app(&world, "app0", &up);
+    let back = Packet {
+        source_mac: up.destination_mac,
+        destination_mac: up.source_mac,
+        ..down.clone()
+    };
+    let from_app = Packet {
+        source_mac: there.destination_mac,
+        destination_mac: there.source_mac,
+        ..down.clone()
+    };
+    all.push(
+        Scenario::new(
+            "a packet may keep its tunnel",
+            family,
+            &["a/1 prio 1 flow to SERVICE forward encapsulated mac 02:00:00:00:0a:01 via app0"],
+        )
+        .original("core0", &down, NoRule)
+        .sent("access0", &up, Steered, "app0", &there)
+        .sent("app0", &from_app, Replied, "access0", &back),
+    );
+    all.push(
+        Scenario::new(
+            "what is not done to a packet in a tunnel is said",
+            family,
+            &[
+                "a/1 prio 1 packet to SERVICE proto udp duplicate mac 02:00:00:00:0a:01 via app0",
+                "a/2 prio 2 flow to SERVICE forward encapsulated ip APP0 nat via app0",
+            ],
+        )
+        .original("core0", &down, NoRule)
+        .original("access0", &up, Reason::TunnelUnsupported)
+        .original(
+            "access0",
+            &Interface::N3.uplink(RAN, &family.tcp(443)),
+            Reason::TunnelUnsupported,
+        ),
+    );
+    all.push(
+        Scenario::new(
+            "rules that discard or let pass apply inside of tunnels",
+            family,
+            &[
+                "a/1 prio 1 flow to SERVICE proto udp drop",
+                "a/2 prio 2 flow to SERVICE passthrough",
+            ],
+        )
+        .discarded("access0", &up, Reason::RuleDrop)
+        .original(
+            "access0",
+            &Interface::S1u.uplink(RAN, &family.tcp(443)),
+            Reason::Passthrough,
+        ),
+    );
+}
