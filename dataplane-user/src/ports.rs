@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane_core::table::{Hop, INTERFACES, NO_PORT, PORTS, Port, port};
+use dataplane_core::table::{DOWN, Hop, INTERFACES, NO_PORT, PORTS, Port, port};
 
 use crate::{
     Error, Mode, PortConfig,
@@ -27,6 +27,8 @@ pub struct PortStatus {
     pub mac: Option<Mac>,
     /// The interface's MTU.
     pub mtu: u32,
+    /// Whether the interface is switched on.
+    pub up: bool,
     /// Why the program does not run.
     pub reason: Option<String>,
 }
@@ -40,13 +42,37 @@ impl PortStatus {
         }
     }
 
-    /// The entry in the table of ports.
-    pub(crate) fn entry(&self, pair: Option<u16>) -> Port {
+    /// Whether packets can be sent out here.
+    pub(crate) fn takes_packets(&self) -> bool {
+        self.up && self.mode != Mode::Down
+    }
+
+    /// Looks at its interface again. Where the program does not run yet, it is expected to: a wire that is
+    /// taken over must not be parted meanwhile.
+    pub(crate) fn see(&mut self, link: Option<&Link>) {
+        self.reason = refuse(link, &self.config.interface);
+        self.mode = match (&self.reason, self.mode) {
+            (Some(_), _) => Mode::Down,
+            (None, Mode::Down) => Mode::Native,
+            (None, mode) => mode,
+        };
+        self.ifindex = link.map(|link| link.index);
+        self.mac = link.and_then(|link| link.mac).map(Mac::from);
+        self.mtu = link.map_or(0, |link| link.mtu);
+        self.up = link.is_some_and(|link| link.up);
+    }
+
+    /// The entry in the table of ports; `pair` is the other end of its wire.
+    pub(crate) fn entry(&self, pair: Option<&Self>) -> Port {
         Port {
             mac: self.mac.map_or(0, mac_bits),
             mtu: self.mtu,
             slot: self.slot,
-            pair: pair.unwrap_or(NO_PORT),
+            pair: match pair {
+                Some(pair) if pair.takes_packets() => pair.slot,
+                Some(_) => DOWN,
+                None => NO_PORT,
+            },
             zone: self.config.zone,
             role: self.config.role as u8,
             flags: self.flags(),
@@ -110,13 +136,14 @@ pub(crate) fn new(configured: &[PortConfig], slots: &[u16]) -> Vec<PortStatus> {
             mode: Mode::Down,
             mac: None,
             mtu: 0,
+            up: false,
             reason: None,
         })
         .collect()
 }
 
 /// Why an interface cannot be a port.
-pub(crate) fn refuse(link: Option<&Link>, interface: &str) -> Option<String> {
+fn refuse(link: Option<&Link>, interface: &str) -> Option<String> {
     let Some(link) = link else {
         return Some(format!("there is no interface {interface}"));
     };
@@ -188,7 +215,7 @@ impl Surroundings for View<'_> {
         match hop.address {
             HopAddress::Mac(mac) => {
                 let port = named.unwrap_or_else(|| self.only_app())?;
-                (port.mode != Mode::Down).then(|| Hop {
+                port.takes_packets().then(|| Hop {
                     mac: mac_bits(mac),
                     slot: port.slot,
                 })
@@ -203,7 +230,7 @@ impl Surroundings for View<'_> {
                     .neighbors
                     .iter()
                     .find(|entry| entry.ifindex == ifindex && entry.address == address)?;
-                (port.mode != Mode::Down).then_some(Hop {
+                port.takes_packets().then_some(Hop {
                     mac: mac_bits(Mac::from(neighbor.resolved()?)),
                     slot: port.slot,
                 })

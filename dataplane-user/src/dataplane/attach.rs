@@ -1,11 +1,11 @@
 //! Programs on interfaces, and these in the tables.
 
+use std::collections::BTreeSet;
+
 use dataplane_core::table::{INTERFACES, PORTS, Port};
 
 use super::Dataplane;
-use crate::{
-    Error, Mode, PortConfig, PortStatus, flows::Entry, netlink, ports, program, rule::Mac,
-};
+use crate::{Error, Mode, PortConfig, PortStatus, flows::Entry, netlink, program};
 
 impl Dataplane {
     /// Has copies made of the packets of all ports.
@@ -72,65 +72,89 @@ impl Dataplane {
         Ok(())
     }
 
-    /// Makes one port what its interface is now. Answers whether that is something new.
-    pub(super) fn follow(&mut self, at: usize, links: &[netlink::Link]) -> Result<bool, Error> {
-        let port = &self.ports[at];
-        let link = links.iter().find(|link| link.name == port.config.interface);
-        let mut now = PortStatus {
-            reason: ports::refuse(link, &port.config.interface),
-            ifindex: link.map(|link| link.index),
-            mac: link.and_then(|link| link.mac).map(Mac::from),
-            mtu: link.map_or(0, |link| link.mtu),
-            ..port.clone()
-        };
-        let same = now.ifindex == port.ifindex
-            && port.mode != Mode::Down
-            && link.is_some_and(|link| {
-                let program = link.xdp.map(|xdp| xdp.program);
-                program.is_some_and(|it| self.pins.links().hold(&port.config.name, link.index, it))
-            });
-        if now.reason.is_some() {
-            now.mode = Mode::Down;
-        } else if let (false, Some(ifindex)) = (same, now.ifindex) {
-            // The tables first: the first packet may come the moment the program is attached.
-            now.mode = Mode::Native;
-            self.enter(&now)?;
-            let config = &now.config;
-            let attached = self.pins.links().attach(
-                program::xdp(&mut self.steer, self.names.steer)?,
-                (&config.interface, ifindex),
-                &config.name,
-                config.allow_generic,
-            );
-            match attached {
-                Ok(mode) => now.mode = mode,
-                Err(error) => {
-                    now.mode = Mode::Down;
-                    now.reason = Some(error.to_string());
-                }
+    /// Makes the ports what their interfaces are now. Answers those that are different.
+    pub(super) fn follow(&mut self, links: &[netlink::Link]) -> Result<Vec<PortStatus>, Error> {
+        let before = self.ports.clone();
+        // All of them before the first is entered: it has to tell of the other end of its wire.
+        for port in &mut self.ports {
+            port.see(links.iter().find(|it| it.name == port.config.interface));
+        }
+        let mut attached = BTreeSet::new();
+        for (at, before) in before.iter().enumerate() {
+            if self.ports[at].mode != Mode::Down && !self.runs(before, links) {
+                self.attach(at)?;
+                attached.insert(at);
             }
         }
-        let changed = now != self.ports[at];
-        if changed || !same {
-            self.enter(&now)?;
-            self.ports[at] = now;
+        let new: BTreeSet<usize> = (0..before.len())
+            .filter(|at| before[*at] != self.ports[*at])
+            .collect();
+        for at in 0..self.ports.len() {
+            let pair = self.pair(at).filter(|pair| new.contains(pair));
+            if new.contains(&at) || attached.contains(&at) || pair.is_some() {
+                self.enter(at)?;
+            }
         }
-        Ok(changed)
+        Ok(new.iter().map(|at| self.ports[*at].clone()).collect())
+    }
+
+    /// Whether the program runs where it ran before.
+    fn runs(&self, before: &PortStatus, links: &[netlink::Link]) -> bool {
+        let config = &before.config;
+        let link = links.iter().find(|it| it.name == config.interface);
+        before.mode != Mode::Down
+            && link.is_some_and(|link| {
+                let program = link.xdp.map(|xdp| xdp.program);
+                before.ifindex == Some(link.index)
+                    && program
+                        .is_some_and(|it| self.pins.links().hold(&config.name, link.index, it))
+            })
+    }
+
+    /// Attaches the program to the interface of a port.
+    fn attach(&mut self, at: usize) -> Result<(), Error> {
+        // The tables first: the first packet may come the moment the program is attached.
+        self.enter(at)?;
+        let port = &mut self.ports[at];
+        let config = &port.config;
+        let attached = self.pins.links().attach(
+            program::xdp(&mut self.steer, self.names.steer)?,
+            (&config.interface, port.ifindex.unwrap_or_default()),
+            &config.name,
+            config.allow_generic,
+        );
+        match attached {
+            Ok(mode) => port.mode = mode,
+            Err(error) => {
+                port.mode = Mode::Down;
+                port.reason = Some(error.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// The other end of a port's wire.
+    fn pair(&self, at: usize) -> Option<usize> {
+        let name = self.ports[at].config.pair.as_ref()?;
+        self.ports.iter().position(|it| it.config.name == *name)
     }
 
     /// Writes a port into the tables.
-    fn enter(&mut self, port: &PortStatus) -> Result<(), Error> {
+    fn enter(&mut self, at: usize) -> Result<(), Error> {
+        let port = &self.ports[at];
         let failed = |error: &dyn std::error::Error| {
             Error::kernel(
                 format!("cannot enter port {} into the tables", port.config.name),
                 error,
             )
         };
-        let pair = port.config.pair.as_ref();
-        let pair = pair.and_then(|name| self.ports.iter().find(|it| it.config.name == *name));
-        let entry = port.entry(pair.map(|pair| pair.slot));
+        let entry = port.entry(self.pair(at).map(|pair| &self.ports[pair]));
+        let exit = Port {
+            flags: if port.takes_packets() { entry.flags } else { 0 },
+            ..entry
+        };
         self.port_table
-            .set(port.slot.into(), Entry(entry), 0)
+            .set(port.slot.into(), Entry(exit), 0)
             .map_err(|error| failed(&error))?;
         let Some(ifindex) = port.ifindex.filter(|ifindex| *ifindex < INTERFACES) else {
             return Ok(());

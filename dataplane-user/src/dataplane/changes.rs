@@ -43,6 +43,9 @@ impl fmt::Display for Change {
             Self::Port(port) => {
                 let (name, interface) = (&port.config.name, &port.config.interface);
                 match (port.mode, &port.reason) {
+                    (Mode::Native | Mode::Generic, _) if !port.up => {
+                        write!(formatter, "port {name} ({interface}) is switched off")
+                    }
                     (Mode::Native, _) => write!(formatter, "port {name} ({interface}) is up"),
                     (Mode::Generic, _) => {
                         write!(
@@ -81,12 +84,8 @@ impl Dataplane {
     pub fn refresh(&mut self) -> Result<Vec<Change>, Error> {
         let links = netlink::links()?;
         self.let_go(&links)?;
-        let mut changes = Vec::new();
-        for at in 0..self.ports.len() {
-            if self.follow(at, &links)? {
-                changes.push(Change::Port(self.ports[at].clone()));
-            }
-        }
+        let ports = self.follow(&links)?;
+        let mut changes: Vec<_> = ports.into_iter().map(Change::Port).collect();
         if self.copying
             && (self.copies_due || !changes.is_empty())
             && let Err(error) = self.attach_copies()

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -28,7 +28,7 @@ pub struct Rig {
     pub bench: Bench,
     /// The data plane; its methods are to be called inside `bench.host`.
     pub dataplane: Dataplane,
-    pins: PathBuf,
+    options: Options,
 }
 
 impl Rig {
@@ -62,7 +62,7 @@ impl Rig {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pins = PathBuf::from(format!("{PINS}{}-{number}", process::id()));
         let options = Options {
-            pin_directory: pins.clone(),
+            pin_directory: pins,
             ports: world
                 .ports
                 .iter()
@@ -74,13 +74,25 @@ impl Rig {
         };
         let dataplane = bench
             .host
-            .enter(|| Dataplane::open(options))
+            .enter(|| Dataplane::open(options.clone()))
             .context("cannot load and attach")?;
         Ok(Self {
             bench,
             dataplane,
-            pins,
+            options,
         })
+    }
+
+    /// Where programs and maps are pinned.
+    pub fn pins(&self) -> &Path {
+        &self.options.pin_directory
+    }
+
+    /// Takes the data plane over, as a new process would.
+    pub fn restart(&mut self) -> Result<()> {
+        let open = || Dataplane::open(self.options.clone());
+        self.dataplane = self.bench.host.enter(open)?;
+        Ok(())
     }
 
     /// Puts rules in force and forgets all flows.
@@ -166,8 +178,8 @@ impl Counters {
 impl Drop for Rig {
     fn drop(&mut self) {
         // The namespaces go as well, and the next run looks for what is left.
-        let _ = Dataplane::detach(&self.pins);
-        let _ = fs::remove_dir_all(&self.pins);
+        let _ = Dataplane::detach(self.pins());
+        let _ = fs::remove_dir_all(self.pins());
     }
 }
 
