@@ -13,7 +13,7 @@ use dataplane_user::rule::AddressRange;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use self::suggestion::suggestion;
-use crate::store::Source;
+use crate::{store::Source, worker};
 
 /// Where the daemon listens unless told otherwise, and where the command line looks for it.
 pub(crate) const SOCKET: &str = "/run/edgesteer/api.sock";
@@ -266,6 +266,11 @@ impl Config {
         self.check_ports(&mut problems);
         self.check_gtpu(&mut problems);
         self.check_services(&mut problems);
+        // What is wrong with ports would be said twice.
+        if problems.is_empty() {
+            let refused = worker::options(self).check().err();
+            problems.extend(refused.map(|error| worker::sentence(&error)));
+        }
         ensure!(problems.is_empty(), "{}", problems.join("\n"));
         Ok(())
     }

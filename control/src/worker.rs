@@ -49,7 +49,8 @@ pub(crate) fn detach(pins: &Path) -> Result<Vec<String>> {
     user::Dataplane::detach(pins).map_err(|error| anyhow!("cannot detach: {}", sentence(&error)))
 }
 
-fn options(config: &Config) -> user::Options {
+/// The same in terms of the data path.
+pub(crate) fn options(config: &Config) -> user::Options {
     let mut limits = user::Limits::default();
     for (limit, wanted) in [
         (&mut limits.flows, config.limits.flows),
@@ -284,7 +285,7 @@ fn explain(
 }
 
 /// An error with its causes, on one line.
-fn sentence(error: &dyn Error) -> String {
+pub(crate) fn sentence(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,11 +1,14 @@
 //! The rule tables in memory of this process: what the program would look in, without a kernel.
 
+use std::collections::BTreeMap;
+
 use dataplane_core::table::{Filter, Hop, Image, RuleAction, Split};
 
 use crate::{
-    Applied, Error, Limits,
+    Applied, Error, Limits, PortConfig,
     install::{HopAddress, HopKey, Rules, Surroundings},
     memory::Memory,
+    ports::{self, View},
     rule::{EndpointAddress, Rule, RuleId, RuleSet},
 };
 
@@ -15,6 +18,30 @@ use crate::{
 pub struct HostTables {
     memory: Memory,
     rules: Rules,
+}
+
+/// What [`Dataplane::apply`](crate::Dataplane::apply) would answer to these rules as the first, with tables of
+/// these sizes; without `ports`, as far as it can be said without. It takes no privileges.
+pub fn rehearse(
+    limits: Limits,
+    ports: Option<&[PortConfig]>,
+    rules: &RuleSet,
+) -> Result<Applied, Error> {
+    let mut tables = HostTables::new(limits);
+    let Some(ports) = ports else {
+        return tables.apply(rules, &|_, _| None);
+    };
+    let slots: Vec<u16> = (0..).take(ports.len()).collect();
+    let view = View {
+        ports: &ports::new(ports, &slots),
+        neighbors: &[],
+        routes: &BTreeMap::new(),
+    };
+    let HostTables {
+        memory,
+        rules: in_force,
+    } = &mut tables;
+    in_force.apply(memory, rules, &view, || ())
 }
 
 /// Tells where next hops are.

@@ -33,7 +33,7 @@ pub use dataplane::{
 };
 pub use error::Error;
 pub use flows::{Count, Flow};
-pub use host::HostTables;
+pub use host::{HostTables, rehearse};
 pub use options::{Gtpu, Limits, Options, PortConfig, Role, Timeouts};
 pub use ports::PortStatus;
 pub use program::{Mode, OBJECT};

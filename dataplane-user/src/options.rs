@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use dataplane_core::session::SessionRef;
 pub use dataplane_core::table::Role;
 
-use crate::{Error, rule::AddressRange};
+use crate::{Error, ports, rule::AddressRange, sessions};
 
 /// Everything there is to decide.
 #[derive(Clone, Debug)]
@@ -20,6 +20,22 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Whose tunnels are looked into.
     pub gtpu: Gtpu,
+}
+
+impl Options {
+    /// Whether a data path can be opened with them, as far as they tell.
+    pub fn check(&self) -> Result<(), Error> {
+        ports::check(&self.ports)?;
+        self.limits.check(possible_cpus()?)?;
+        sessions::endpoints(&self.gtpu).map(drop)
+    }
+}
+
+/// CPUs that there may be, each of which has a part of the tables.
+pub(crate) fn possible_cpus() -> Result<u32, Error> {
+    let cpus = aya::util::nr_cpus();
+    cpus.map(|cpus| cpus as u32)
+        .map_err(|(file, error)| Error::kernel(format!("cannot read {file}"), &error))
 }
 
 /// Addresses of the endpoints of GTP-U. Only what goes from one side to the other is looked into.

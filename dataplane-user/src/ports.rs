@@ -84,12 +84,10 @@ impl PortStatus {
 /// Whether the configuration of the ports makes sense.
 pub(crate) fn check(configured: &[PortConfig]) -> Result<(), Error> {
     if configured.len() > PORTS as usize {
-        return Err(Error::TooMany {
-            what: "ports",
-            wanted: configured.len(),
-            limit: PORTS as usize,
-            option: "ports",
-        });
+        return Err(Error::Options(format!(
+            "{} ports are too many: there can be {PORTS}",
+            configured.len()
+        )));
     }
     for (place, port) in configured.iter().enumerate() {
         if configured[..place]

@@ -232,12 +232,11 @@ impl Pins {
                 None => {
                     let slot = known.len() as u16;
                     if u32::from(slot) >= PORTS {
-                        return Err(Error::TooMany {
-                            what: "ports, those of the past included,",
-                            wanted: known.len() + 1,
-                            limit: PORTS as usize,
-                            option: "ports",
-                        });
+                        return Err(Error::Options(format!(
+                            "there is no place left for port {:?}: ports of the past keep theirs, and there are \
+                             {PORTS} in all. To start anew, forgetting flows and counters: edgesteer detach",
+                            port.name
+                        )));
                     }
                     fs::create_dir(directory.join(format!("{slot}-{name}"))).map_err(failed)?;
                     known.insert(name, slot);

@@ -62,12 +62,10 @@ pub(crate) fn endpoints(gtpu: &Gtpu) -> Result<[Endpoints; ENDPOINTS as usize], 
     let core = gtpu.core.iter().map(|range| (range, Side::Core));
     let wanted = gtpu.ran.len() + gtpu.core.len();
     if wanted > list.len() {
-        return Err(Error::TooMany {
-            what: "ranges of GTP-U endpoints",
-            wanted,
-            limit: list.len(),
-            option: "[gtpu] ran and core",
-        });
+        return Err(Error::Options(format!(
+            "[gtpu] ran and core have {wanted} ranges, which are too many: there can be {ENDPOINTS}; \
+             prefixes take one each"
+        )));
     }
     for (place, (range, side)) in list.iter_mut().zip(ran.chain(core)) {
         *place = Endpoints {

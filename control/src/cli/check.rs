@@ -5,32 +5,32 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use dataplane_user::rehearse;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::{
     config::Config,
-    mec::{self, Application, Configuration, Refusal},
-    store::{Entry, Source},
+    mec::{self, Application, Configuration, Outcome, Refusal, State},
+    store::{self, Applications, Entry, Source},
+    worker,
 };
 
-/// Says of every file whether it is right; whether all are.
+/// Says of every file whether it is right; whether all are. Rules are tried against the configuration that is among
+/// the files.
 pub(super) fn check(paths: &[PathBuf]) -> bool {
+    let is_config = |path: &&PathBuf| extension(path) == Some("toml");
+    let mut configs = paths.iter().filter(is_config);
+    let config = configs.find_map(|path| Config::load(path).ok());
     let mut well = true;
     for path in paths {
         let result = match extension(path) {
             Some("toml") => Config::load(path).map(|config| count(config.ports.len(), "port")),
-            _ => applications(path).map(|applications| {
-                let rules: usize = applications
-                    .iter()
-                    .map(|application| application.traffic_rules.len())
-                    .sum();
-                let applications = count(applications.len(), "application");
-                format!("{applications}, {}", count(rules, "traffic rule"))
-            }),
+            _ => rules(path, config.as_ref()),
         };
         match result {
             Ok(what) => println!("{}: ok, {what}", path.display()),
@@ -41,6 +41,39 @@ pub(super) fn check(paths: &[PathBuf]) -> bool {
         }
     }
     well
+}
+
+/// What is in a file or directory of rules; every problem if there are any, those of the data path included.
+pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
+    let mut entries = Applications::new();
+    for application in applications(path)? {
+        let (id, entry) = Entry::new(Source::Mp2, application)?;
+        entries.insert(id, Arc::new(entry));
+    }
+    let place = path.display();
+    let wanted = store::wanted(&entries);
+    let options = config.map(worker::options);
+    let (limits, ports) = options
+        .as_ref()
+        .map_or_else(Default::default, |it| (it.limits, Some(&it.ports[..])));
+    let applied = rehearse(limits, ports, &wanted)
+        .map_err(|error| anyhow!("{place}: {}", worker::sentence(&error)))?;
+    let rules = || entries.values().flat_map(|entry| entry.rules());
+    let obstacles = rules().filter_map(|(id, wire, outcome)| match outcome {
+        Outcome::NotEnforceable(why) if wire.state == State::Active => Some((id, why.clone())),
+        Outcome::NotEnforceable(_) | Outcome::Enforceable(_) => None,
+    });
+    let left_out: BTreeMap<_, _> = obstacles.chain(applied.not_installed).collect();
+    let problems: Vec<_> = left_out
+        .iter()
+        .map(|(id, why)| format!("{place}: {id} would be left out: {why}"))
+        .collect();
+    ensure!(problems.is_empty(), "{}", problems.join("\n"));
+    let applications = count(entries.len(), "application");
+    Ok(format!(
+        "{applications}, {}",
+        count(rules().count(), "traffic rule")
+    ))
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -45,7 +45,8 @@ struct Cli {
 enum Command {
     /// Run the daemon
     Run(Configured),
-    /// Check configurations (.toml) and rules (.json, .yaml), without privileges and without a daemon
+    /// Check configurations (.toml) and rules (.json, .yaml), without privileges and without a daemon. Rules are tried
+    /// against the limits and ports of the configuration, if there is one among the files
     Check {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,

@@ -75,6 +75,96 @@ fn every_problem_of_a_file_is_located() {
 }
 
 #[test]
+fn what_the_data_path_would_not_take_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let port = |name: &str, role: &str| {
+        format!("[[port]]\nname = '{name}'\ninterface = '{name}'\nrole = '{role}'\n")
+    };
+    let config = |limits: &str| {
+        let text = port("ran0", "access") + &port("app0", "app") + limits;
+        Config::parse(&text).unwrap()
+    };
+    let rule = |id: &str, rest: &str| {
+        let rest = rest.replace('\'', "\"");
+        format!(r#"{{"trafficRuleId": "{id}", "priority": 1, "state": "ACTIVE", {rest}}}"#)
+    };
+    let drop = "'filterType': 'FLOW', 'trafficFilter': [{}], 'action': 'DROP'";
+    let forward = |kind: &str, destination: &str| {
+        format!(
+            "'filterType': '{kind}', 'trafficFilter': [{{}}], 'action': 'FORWARD_DECAPSULATED', 'dstInterface': [{destination}]"
+        )
+    };
+    let mac = "{'interfaceType': 'MAC', 'dstMacAddress': '02:00:00:00:0a:01', 'x-port': 'app0'}";
+    let many: Vec<String> = (0..4097).map(|port| format!("'{}'", 2 * port)).collect();
+    let many = format!(
+        "'filterType': 'FLOW', 'trafficFilter': [{{'srcPort': [{}]}}], 'action': 'DROP'",
+        many.join(", ")
+    );
+    let limits = "[limits]\nrules = 2";
+    for (rules, limits, words) in [
+        (vec![drop.to_owned(); 2], limits, None),
+        (
+            vec![drop.to_owned(); 3],
+            limits,
+            Some("rules do not fit: 3 needed, 2 allowed"),
+        ),
+        (
+            vec![drop.to_owned(); 3],
+            "[limits]\nfilters = 2",
+            Some("filters do not fit"),
+        ),
+        (vec![drop.to_owned(); 200], "", Some("one by one")),
+        (vec![many], "", Some("a/r0 would be left out: its lists")),
+        (
+            vec![forward("PACKET", &format!("{mac}, {mac}"))],
+            "",
+            Some("needs filterType FLOW"),
+        ),
+        (
+            vec![forward("FLOW", &mac.replace("app0", "app9"))],
+            "",
+            Some("there is no port \"app9\""),
+        ),
+        (
+            vec![
+                "'filterType': 'FLOW', 'trafficFilter': [{'uri': ['http://x']}], 'action': 'DROP'"
+                    .to_owned(),
+            ],
+            "",
+            Some("a/r0 would be left out: a URI"),
+        ),
+    ] {
+        let rules = rules
+            .iter()
+            .enumerate()
+            .map(|(n, rest)| rule(&format!("r{n}"), rest));
+        let text = format!(
+            r#"{{"appInstanceId": "a", "trafficRules": [{}]}}"#,
+            rules.collect::<Vec<_>>().join(", ")
+        );
+        let path = file("rules.json", &text);
+        match (check::rules(&path, Some(&config(limits))), words) {
+            (Ok(_), None) => {}
+            (Err(error), Some(words)) => {
+                let error = error.to_string();
+                assert!(error.contains(words), "{words} in {error}");
+                assert!(error.contains("rules.json"), "{error}");
+            }
+            (result, words) => panic!("{words:?}: {result:?}"),
+        }
+    }
+    // Without a configuration, nobody knows the ports.
+    let forward = rule("r", &forward("FLOW", mac));
+    let text = format!(r#"{{"appInstanceId": "a", "trafficRules": [{forward}]}}"#);
+    check::rules(&file("rules.json", &text), None).unwrap();
+}
+
+#[test]
 fn a_daemon_that_does_not_run_is_said_to() {
     let error = Client::new("unix:/nonexistent/api.sock")
         .unwrap()

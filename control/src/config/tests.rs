@@ -137,3 +137,40 @@ fn tunnels_are_between_ipv4_endpoints() {
     let error = Config::parse(&none).unwrap_err().to_string();
     assert!(error.contains("no [[port]] has encapsulation"), "{error}");
 }
+
+#[test]
+fn what_the_data_path_would_not_start_with_is_refused() {
+    let ports = |count: usize| -> String {
+        let port = |n| format!("[[port]]\nname = 'p{n}'\ninterface = 'eth{n}'\nrole = 'app'\n");
+        (0..count).map(port).collect()
+    };
+    let endpoints: Vec<String> = (0..16).map(|n| format!("'192.0.2.{n}'")).collect();
+    let tunnels = format!(
+        "[gtpu]\nran = [{}]\ncore = ['198.51.100.1']\n\
+         [[port]]\nname = 'n3'\ninterface = 'eth1'\nrole = 'access'\nencapsulation = 'gtpu'\n",
+        endpoints.join(", ")
+    );
+    for (text, words) in [
+        (ports(65), &["65 ports", "64"][..]),
+        (
+            GOOD.replace("flows = 1000", "flows = 0"),
+            &["[limits] flows = 0", "from 1 to"],
+        ),
+        (
+            GOOD.replace("flows = 1000", "rules = 4000000000"),
+            &["[limits] rules = 4000000000", "from 1 to"],
+        ),
+        (
+            GOOD.replacen("pair = \"ran0\"", "pair = \"ran0\"\nzone = 1", 1),
+            &["different zones"],
+        ),
+        (tunnels, &["[gtpu]", "17 ranges", "16"]),
+    ] {
+        let error = Config::parse(&text).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{word} in: {error}");
+        }
+        assert!(!error.contains("Raise [limits] ports"), "{error}");
+    }
+    Config::parse(&ports(64)).unwrap();
+}

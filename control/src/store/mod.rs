@@ -318,7 +318,7 @@ fn log_left_out(before: &BTreeMap<RuleId, String>, after: &BTreeMap<RuleId, Stri
 }
 
 /// The rules that should be in force.
-fn wanted(applications: &Applications) -> RuleSet {
+pub(crate) fn wanted(applications: &Applications) -> RuleSet {
     let active = applications.values().flat_map(|entry| entry.rules());
     let active = active.filter(|(_, wire, _)| wire.state == Activity::Active);
     active

@@ -33,6 +33,7 @@ use crate::{
     install::Rules,
     memory::{self, Memory},
     netlink,
+    options::possible_cpus,
     ports::{self, View},
     program::{self, Found, Pins},
     rule::{Action, RuleId, RuleSet},
@@ -106,9 +107,8 @@ pub struct Applied {
 impl Dataplane {
     /// Loads the program and attaches it to the ports, or takes over what an earlier process left.
     pub fn open(options: Options) -> Result<Self, Error> {
-        ports::check(&options.ports)?;
+        options.check()?;
         let cpus = possible_cpus()?;
-        options.limits.check(cpus)?;
         let pins = Pins::new(&options.pin_directory);
         let (limits, adopted) = match pins.examine(cpus)? {
             Found::Nothing => (options.limits, false),
@@ -336,10 +336,4 @@ fn grace() {
         // Kernels with CPUs that take no interrupts have no such call. A packet is under way for microseconds.
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-}
-
-fn possible_cpus() -> Result<u32, Error> {
-    let cpus = aya::util::nr_cpus();
-    cpus.map(|cpus| cpus as u32)
-        .map_err(|(file, error)| Error::kernel(format!("cannot read {file}"), &error))
 }
