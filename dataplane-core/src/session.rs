@@ -4,18 +4,23 @@
 //! to four bearers between them. A downlink G-PDU teaches the tunnel to the UE; an uplink G-PDU from
 //! another endpoint of the RAN says that the UE has moved, an End Marker or an Error Indication that a
 //! tunnel has ended. Nothing is sent into a tunnel between that and the next downlink G-PDU to where
-//! the UE is now.
+//! the UE is now. What is said of a session ([`provision`]) outranks what packets teach: they tell
+//! whether its tunnels still lead to the UE, and no others.
+
+mod provision;
 
 use core::cell::Cell;
 
 use crate::{
     flow::{FlowKey, KeyRest, Path, SharedKey},
     parse::Facts,
-    table::{Port, Tables},
+    table::{Port, SessionTable, Tables},
     tunnel::{Tunnel, Way},
     verdict::Reason,
     word::Word,
 };
+
+pub use provision::{Binding, QOS_FLOWS, USER_SPACE, close, provision, unlink};
 
 /// Bearers at most.
 pub const BEARERS: usize = 4;
@@ -163,7 +168,7 @@ pub struct Session {
     pub ue: [Word; 2],
     /// Its zone.
     pub zone: Word,
-    /// The CPU that changes the record, plus 1, or 0.
+    /// The CPU that changes the record, plus 1; [`USER_SPACE`], or 0.
     pub writer: Word,
     /// QFI of the latest uplink packet, as in [`Tunnel::qfi`].
     pub qfi: Word,
@@ -175,7 +180,7 @@ pub struct Session {
 impl Session {
     /// [`Self::live`] of what packets taught.
     pub const LEARNED: u64 = 1;
-    /// [`Self::live`] of what was provisioned, which packets do not change.
+    /// [`Self::live`] of what was provisioned: packets change only whether its tunnels are used.
     pub const PROVISIONED: u64 = 2;
 
     /// Whether answers reach the UE.
@@ -235,11 +240,49 @@ impl Session {
         known.qfi() == tunnel.qfi
             && self.is_between(tunnel)
             && self.bearer(known.bearer()).is_from(tunnel.teid)
+            && (self.status() != Status::Pending || !self.is_provisioned())
+    }
+
+    fn is_provisioned(&self) -> bool {
+        self.live.get() == Self::PROVISIONED
+    }
+
+    /// Makes the record `id`, which nothing leads to, the session of a UE of which nothing else is known.
+    fn begin(&self, id: u32, ue: [u64; 2], zone: u16) -> SessionRef {
+        for words in [&self.ran, &self.core, &self.qos] {
+            set(words, [0; 2]);
+        }
+        set(&self.ue, ue);
+        self.zone.set(zone.into());
+        self.state.set(0);
+        self.path.ue.set(0);
+        for place in 0..BEARERS {
+            self.bearer(place).downlink.set(0);
+            self.bearer(place).uplink.set(0);
+        }
+        self.writer.set(0);
+        self.last_seen.set(0);
+        self.live.set(Self::LEARNED);
+        if self.generation.get() == 0 {
+            // So that no reference is 0, which is none.
+            self.generation.set(1);
+        }
+        SessionRef::new(id, self.generation.get() as u32)
     }
 
     fn set_status(&self, status: Status) {
         let next = (self.state.get() >> 8).wrapping_add(1) << 8;
         self.state.set(next | status as u64);
+    }
+
+    /// What an uplink packet from where the UE is tells of tunnels that were said: as long as it is
+    /// elsewhere, they do not lead to it.
+    fn follow(&self, here: bool) {
+        match self.status() {
+            Status::Pending if here => self.settle(Status::Ended),
+            Status::Uplink | Status::Active if !here => self.set_status(Status::Pending),
+            Status::Uplink | Status::Active | Status::Pending | Status::Ended => {}
+        }
     }
 
     /// Brings the status in line with the tunnels that are left.
@@ -304,7 +347,7 @@ pub(crate) struct Lesson<'a> {
 }
 
 /// The session that `known` means, unless it is gone.
-pub(crate) fn get<T: Tables>(tables: &T, known: SessionRef) -> Option<&Session> {
+pub(crate) fn get<T: SessionTable>(tables: &T, known: SessionRef) -> Option<&Session> {
     let session = tables.session_record(known.id())?;
     (session.generation.get() as u32 == known.generation() && session.live.get() != 0)
         .then_some(session)
@@ -349,7 +392,7 @@ pub(crate) fn uplink<T: Tables>(
 }
 
 /// Takes over what an uplink packet says. Answers the place of its bearer, or `None` when another
-/// endpoint of the core has the UE.
+/// endpoint of the core has the UE, or what was said knows of no such bearer.
 fn learn_uplink<T: Tables>(
     tables: &T,
     key: &SharedKey,
@@ -357,8 +400,12 @@ fn learn_uplink<T: Tables>(
     lesson: &Lesson<'_>,
 ) -> Option<usize> {
     let tunnel = &lesson.facts.tunnel;
+    let (provisioned, place) = (session.is_provisioned(), place_of(session, tunnel.teid));
+    if provisioned && place.is_none() {
+        return None;
+    }
     if !same(&session.core, tunnel.core) {
-        if session.live.get() == Session::PROVISIONED || session.status() == Status::Active {
+        if provisioned || session.status() == Status::Active {
             return None;
         }
         set(&session.core, tunnel.core);
@@ -372,8 +419,9 @@ fn learn_uplink<T: Tables>(
         .set(lesson.facts.link.source << 16 | u64::from(lesson.port.slot));
     session.path.core.set(lesson.facts.link.destination);
     session.path.tags.set(lesson.facts.link.tags);
-    if session.live.get() == Session::PROVISIONED {
-        return Some(place_of(session, tunnel.teid));
+    if provisioned {
+        session.follow(same(&session.ran, tunnel.ran));
+        return place;
     }
     if !same(&session.ran, tunnel.ran) {
         // The UE has moved: the tunnels to where it was are not used any more.
@@ -389,7 +437,7 @@ fn learn_uplink<T: Tables>(
             .uplink
             .set(Bearer::KNOWN | u64::from(tunnel.teid));
     }
-    Some(place_of(session, tunnel.teid))
+    Some(place.unwrap_or(0))
 }
 
 /// Forgets all tunnels to where the UE was.
@@ -411,11 +459,9 @@ fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, place: usiz
     }
 }
 
-/// The place of the bearer with this uplink tunnel; the first when there is none.
-fn place_of(session: &Session, teid: u32) -> usize {
-    (1..BEARERS)
-        .find(|place| session.bearer(*place).is_from(teid))
-        .unwrap_or(0)
+/// The place of the bearer with this uplink tunnel.
+fn place_of(session: &Session, teid: u32) -> Option<usize> {
+    (0..BEARERS).find(|place| session.bearer(*place).is_from(teid))
 }
 
 /// Learns from a downlink G-PDU. Answers the session, and the place of the bearer that it came by.
@@ -440,7 +486,7 @@ pub(crate) fn downlink<T: Tables>(
         session.last_seen.set(tables.now());
         return Some(found.by(place, 0));
     }
-    if session.live.get() == Session::PROVISIONED || !claim(tables, session) {
+    if session.is_provisioned() || !claim(tables, session) {
         return None;
     }
     let place = learn_downlink(tables, key, session, found, lesson);
@@ -510,35 +556,18 @@ fn create<T: Tables>(
     let full = Reason::SessionTableFull;
     let id = tables.allocate_session().ok_or(full)?;
     let session = tables.session_record(id).ok_or(full)?;
-    let tunnel = &lesson.facts.tunnel;
-    set(&session.ran, tunnel.ran);
-    set(&session.core, tunnel.core);
-    set(&session.ue, ue);
-    session.zone.set(lesson.port.zone.into());
-    session.state.set(0);
-    session.path.ue.set(0);
-    for word in &session.qos {
-        word.set(0);
-    }
-    for place in 0..BEARERS {
-        session.bearer(place).downlink.set(0);
-        session.bearer(place).uplink.set(0);
-    }
-    session.writer.set(0);
+    let created = session.begin(id, ue, lesson.port.zone);
+    set(&session.ran, lesson.facts.tunnel.ran);
+    set(&session.core, lesson.facts.tunnel.core);
     session.last_seen.set(tables.now());
-    session.live.set(Session::LEARNED);
-    if session.generation.get() == 0 {
-        // So that no reference is 0, which is none.
-        session.generation.set(1);
-    }
-    let created = SessionRef::new(id, session.generation.get() as u32);
     key.set(&self::key(ue, lesson.port.zone));
-    if tables.set_session(key, created) {
+    if tables.add_session(key, created) {
         return Ok(created);
     }
     session.live.set(0);
     tables.release_session(id);
-    Err(full)
+    // Another CPU may have been faster.
+    tables.session(key).ok_or(full)
 }
 
 /// Ends the downlink tunnel that an End Marker or an Error Indication is about.

@@ -546,8 +546,28 @@ pub enum Inserted {
     Full,
 }
 
+/// The session table, as packets and user space see it.
+pub trait SessionTable {
+    /// What the session table has for `key`.
+    fn session(&self, key: &SharedKey) -> Option<SessionRef>;
+    /// Adds `key` to the session table. `false`: it is there, or there is no room.
+    fn add_session(&self, key: &SharedKey, session: SessionRef) -> bool;
+    /// Sets what the session table has for `key`. `false`: there is no room.
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool;
+    /// Removes `key` from the session table.
+    fn remove_session(&self, key: &SharedKey);
+    /// Takes a free session.
+    fn allocate_session(&self) -> Option<u32>;
+    /// Gives a session back that no key has ever led to.
+    fn release_session(&self, id: u32);
+    /// A session.
+    fn session_record(&self, id: u32) -> Option<&Session>;
+    /// Makes `owner` the value of `cell` if it is 0. Answers the value that it has then.
+    fn claim(&self, cell: &Word, owner: u64) -> u64;
+}
+
 /// The tables, as packets see them.
-pub trait Tables {
+pub trait Tables: SessionTable {
     /// Whether packets are looked for in tunnels.
     const TUNNELS: bool;
 
@@ -591,19 +611,6 @@ pub trait Tables {
 
     /// Which side of N3 or S1-U the endpoints with an address are on.
     fn side(&self, address: &[u64; 2]) -> Side;
-    /// What the session table has for `key`.
-    fn session(&self, key: &SharedKey) -> Option<SessionRef>;
-    /// Sets what the session table has for `key`. `false`: there is no room.
-    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool;
-    /// Removes `key` from the session table.
-    fn remove_session(&self, key: &SharedKey);
-    /// Takes a free session.
-    fn allocate_session(&self) -> Option<u32>;
-    /// Gives a session back that no key has ever led to.
-    fn release_session(&self, id: u32);
-    /// A session.
-    fn session_record(&self, id: u32) -> Option<&Session>;
-
     /// The ports of the datagram that a later fragment belongs to: source in the upper half.
     fn fragment(&self, key: &FragmentKey) -> Option<u32>;
     /// Remembers them.
@@ -622,8 +629,6 @@ pub trait Tables {
     fn add(&self, sum: &Word, value: u64);
     /// Sets bits in a number that several CPUs write.
     fn set_bits(&self, bits: &Word, value: u64);
-    /// Makes `owner` the value of `cell` if it is 0. Answers the value that it has then.
-    fn claim(&self, cell: &Word, owner: u64) -> u64;
 
     /// Now, in jiffies.
     fn now(&self) -> u64;

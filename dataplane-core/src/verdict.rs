@@ -166,7 +166,8 @@ reasons! {
     NoDownlinkTunnel = "no_downlink_tunnel",
     /// The UE's downlink tunnel has ended and the next is not known yet: discarded.
     DownlinkPending = "downlink_pending",
-    /// Two endpoints of the core have a UE of this address in one zone: the packet went its original path.
+    /// Two endpoints of the core have a UE of this address in one zone, or it came by a tunnel that its provisioned
+    /// session does not have: the packet went its original path.
     SessionConflict = "session_conflict",
     /// No room for another session: the packet went its original path.
     SessionTableFull = "session_table_full",

@@ -62,5 +62,13 @@ mod host {
         pub fn add(&self, value: u64) {
             self.0.fetch_add(value, AcqRel);
         }
+
+        /// Makes it `owner` if it is 0. Answers the value that it has then.
+        pub fn claim(&self, owner: u64) -> u64 {
+            match self.0.compare_exchange(0, owner, AcqRel, Acquire) {
+                Ok(_) => owner,
+                Err(found) => found,
+            }
+        }
     }
 }

@@ -17,8 +17,8 @@ use dataplane_core::{
     steer::Scratch,
     table::{
         self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
-        INTERFACES, Image, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, Side, Split,
-        State, Tables, Trace,
+        INTERFACES, Image, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, SessionTable,
+        Side, Split, State, Tables, Trace,
     },
 };
 
@@ -150,6 +150,57 @@ extern "C" fn classify(query: *const Query) -> u64 {
     classify::first_match(&Maps::<true, false>, unsafe { &*query }).into()
 }
 
+impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY, TUNNELS> {
+    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
+        // SAFETY: the value is copied at once; a word is read whole.
+        let word = unsafe { SESSIONS.get(plain(key)) }?;
+        Some((*word).into())
+    }
+
+    fn add_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        let flags = BPF_NOEXIST.into();
+        SESSIONS
+            .insert(plain(key), u64::from(session), flags)
+            .is_ok()
+    }
+
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        SESSIONS.insert(plain(key), u64::from(session), 0).is_ok()
+    }
+
+    fn remove_session(&self, key: &SharedKey) {
+        // It may be gone already.
+        let _: Result<(), i32> = SESSIONS.remove(plain(key));
+    }
+
+    fn allocate_session(&self) -> Option<u32> {
+        FREE_SESSIONS.pop().ok()?
+    }
+
+    fn release_session(&self, id: u32) {
+        // There is room for every session.
+        let _: Result<(), i32> = FREE_SESSIONS.push(id, 0);
+    }
+
+    fn session_record(&self, id: u32) -> Option<&Session> {
+        SESSION_RECORDS.get(id)
+    }
+
+    fn claim(&self, cell: &Word, owner: u64) -> u64 {
+        let mut found: u64 = 0;
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({0} + 0, r0, {1})",
+                in(reg) cell.as_ptr(),
+                in(reg) owner,
+                inout("r0") found,
+            );
+        }
+        if found == 0 { owner } else { found }
+    }
+}
+
 impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNNELS> {
     const TUNNELS: bool = TUNNELS;
 
@@ -239,34 +290,6 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         table::side(endpoints, *address)
     }
 
-    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
-        // SAFETY: the value is copied at once; a word is read whole.
-        let word = unsafe { SESSIONS.get(plain(key)) }?;
-        Some((*word).into())
-    }
-
-    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
-        SESSIONS.insert(plain(key), u64::from(session), 0).is_ok()
-    }
-
-    fn remove_session(&self, key: &SharedKey) {
-        // It may be gone already.
-        let _: Result<(), i32> = SESSIONS.remove(plain(key));
-    }
-
-    fn allocate_session(&self) -> Option<u32> {
-        FREE_SESSIONS.pop().ok()?
-    }
-
-    fn release_session(&self, id: u32) {
-        // There is room for every session.
-        let _: Result<(), i32> = FREE_SESSIONS.push(id, 0);
-    }
-
-    fn session_record(&self, id: u32) -> Option<&Session> {
-        SESSION_RECORDS.get(id)
-    }
-
     fn fragment(&self, key: &FragmentKey) -> Option<u32> {
         // SAFETY: the value is copied at once.
         unsafe { FRAGMENTS.get(key) }.copied()
@@ -313,20 +336,6 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     fn set_bits(&self, bits: &Word, value: u64) {
         // SAFETY: as above.
         unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) bits.as_ptr(), in(reg) value) };
-    }
-
-    fn claim(&self, cell: &Word, owner: u64) -> u64 {
-        let mut found: u64 = 0;
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                "r0 = cmpxchg_64({0} + 0, r0, {1})",
-                in(reg) cell.as_ptr(),
-                in(reg) owner,
-                inout("r0") found,
-            );
-        }
-        if found == 0 { owner } else { found }
     }
 
     fn now(&self) -> u64 {

@@ -6,9 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aya::maps::{HashMap, MapData, Stack};
 use dataplane_core::{
-    flow::{FlowKey, Record},
+    flow::Record,
     session::SessionRef,
     table::{Direction, FlowRef},
     wire::{
@@ -22,8 +21,8 @@ use crate::{
     Timeouts,
     clock::Clock,
     ended::Ended,
+    records::Records,
     rule::{Rule, RuleId},
-    shared::Shared,
 };
 
 /// A flow and what was counted of it.
@@ -79,11 +78,7 @@ pub(crate) struct Entry<T>(pub(crate) T);
 unsafe impl<T: IntoBytes + FromBytes + Copy + 'static> aya::Pod for Entry<T> {}
 
 /// The flow table as user space sees it.
-pub(crate) struct Flows {
-    records: Shared<Record>,
-    keys: HashMap<MapData, Entry<FlowKey>, u64>,
-    free: Stack<MapData, u32>,
-}
+pub(crate) struct Flows(Records<Record>);
 
 /// What flows are described with.
 pub(crate) struct Context<'a> {
@@ -95,31 +90,12 @@ pub(crate) struct Context<'a> {
 }
 
 impl Flows {
-    pub(crate) const fn new(
-        records: Shared<Record>,
-        keys: HashMap<MapData, Entry<FlowKey>, u64>,
-        free: Stack<MapData, u32>,
-    ) -> Self {
-        Self {
-            records,
-            keys,
-            free,
-        }
+    pub(crate) const fn new(records: Records<Record>) -> Self {
+        Self(records)
     }
 
-    /// Makes all records free; for tables that are new.
-    pub(crate) fn fill(&mut self) -> Result<(), aya::maps::MapError> {
-        for id in (0..self.records.len() as u32).rev() {
-            self.free.push(id, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Records in use.
     fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
-        (0..)
-            .zip(self.records.iter())
-            .filter(|(_, record)| record.live.get() != 0)
+        self.0.live()
     }
 
     /// How many there are.
@@ -136,7 +112,7 @@ impl Flows {
 
     /// One flow.
     pub(crate) fn get(&self, flow: FlowRef, context: &Context<'_>) -> Option<Flow> {
-        let record = self.records.get(flow.id() as usize)?;
+        let record = self.0.get(flow.id())?;
         Some(describe(record, context))
     }
 
@@ -165,7 +141,7 @@ impl Flows {
     /// Forgets flows that are over, and tells what was counted of them, to the last packet. Answers how many
     /// there were.
     pub(crate) fn expire(
-        &mut self,
+        &self,
         timeouts: &Timeouts,
         context: &Context<'_>,
         settle: impl FnOnce(),
@@ -192,7 +168,7 @@ impl Flows {
         settle();
         for id in &over {
             if ended.is_heard()
-                && let Some(record) = self.records.get(*id as usize)
+                && let Some(record) = self.0.get(*id)
             {
                 let flow = describe(record, context);
                 // Without a packet it was no flow: another CPU was faster to make it.
@@ -206,40 +182,36 @@ impl Flows {
     }
 
     /// Lets no key lead to a record any more.
-    fn close(&mut self, id: u32) {
+    fn close(&self, id: u32) {
         self.remove_keys(id);
-        if let Some(record) = self.records.get(id as usize) {
+        if let Some(record) = self.0.get(id) {
             record.live.set(2);
             record.generations.add(Record::RENEWED);
         }
     }
 
     /// The reply's key first: a packet that then makes the flow anew finds none in its way.
-    fn remove_keys(&mut self, id: u32) {
-        let Some(record) = self.records.get(id as usize) else {
+    fn remove_keys(&self, id: u32) {
+        let Some(record) = self.0.get(id) else {
             return;
         };
         for key in [record.reply.get(), record.key.get()] {
-            let key = Entry(key);
             let leads_here = |word| FlowRef::from(word).id() == id;
-            if self.keys.get(&key, 0).is_ok_and(leads_here) {
-                // A packet may have removed it first.
-                let _ = self.keys.remove(&key);
+            if self.0.find(key).is_some_and(leads_here) {
+                self.0.remove(key);
             }
         }
     }
 
     /// Makes a record free that no packet can reach.
-    fn release(&mut self, id: u32) {
+    fn release(&self, id: u32) {
         // A packet may have changed the reply's key while the record was closed.
         self.remove_keys(id);
-        let Some(record) = self.records.get(id as usize) else {
+        let Some(record) = self.0.get(id) else {
             return;
         };
         record.clear();
-        record.live.set(0);
-        // There is room for every record; without it, the record would only be lost.
-        let _ = self.free.push(id, 0);
+        self.0.release(id);
     }
 }
 

@@ -40,8 +40,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("FLOWS", limits.flows * 2),
         ("RECORDS", limits.flows),
         ("FREE", limits.flows),
-        // A key for the UE, and mostly not more than two for its tunnels.
-        ("SESSIONS", limits.sessions * 3),
+        ("SESSIONS", session_keys(limits)),
         ("SESSION_RECORDS", limits.sessions),
         ("FREE_SESSIONS", limits.sessions),
         ("FRAGMENTS", limits.fragments),
@@ -55,6 +54,11 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
 /// Counters of rules: a rule that takes the place of another needs its own before the other's is free.
 pub(crate) const fn counters(limits: &Limits) -> u32 {
     limits.rules * 2
+}
+
+/// Keys of sessions: one for the UE, and on average not more than two for its bearers.
+pub(crate) const fn session_keys(limits: &Limits) -> u32 {
+    limits.sessions * 3
 }
 
 impl Memory {

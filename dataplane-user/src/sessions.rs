@@ -1,27 +1,22 @@
-//! Sessions: reading them, and forgetting those that are over.
+//! Sessions: reading them, saying what they are, and forgetting those that are over.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
 
-use aya::maps::{HashMap, MapData, Stack};
 use dataplane_core::{
     Word,
-    flow::FlowKey,
-    session::{self, BEARERS, Bearer, Session as Record, SessionRef},
-    table::{ENDPOINTS, Endpoints, Side},
+    flow::SharedKey,
+    session::{self, BEARERS, Bearer as Place, QOS_FLOWS, Session as Record, SessionRef},
+    table::{ENDPOINTS, Endpoints, SessionTable, Side},
+    tunnel::Tunnel,
 };
 
 pub use dataplane_core::session::Status as SessionStatus;
 
-use crate::{
-    Error, Gtpu,
-    clock::Clock,
-    compile,
-    flows::{Entry, address},
-    shared::Shared,
-};
+use crate::{Error, Gtpu, clock::Clock, compile, flows::address, records::Records};
 
 /// The tunnels of a UE.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +35,12 @@ pub struct Session {
     pub bearers: Vec<Tunnels>,
     /// QFI of the latest uplink packet, where a PDU Session Container told it.
     pub qfi: Option<u8>,
+    /// QoS flows whose 5QI was provisioned.
+    pub qos_flows: Vec<QosFlow>,
     /// Whether it was provisioned, not learned.
     pub provisioned: bool,
-    /// When the last packet came.
-    pub last_seen: SystemTime,
+    /// When the last packet came, if one did.
+    pub last_seen: Option<SystemTime>,
 }
 
 /// The tunnels of a bearer.
@@ -53,6 +50,99 @@ pub struct Tunnels {
     pub uplink: Option<u32>,
     /// TEID towards the UE, while something may be sent by it.
     pub downlink: Option<u32>,
+    /// QCI, where it was provisioned.
+    pub qci: Option<u8>,
+}
+
+/// The tunnels of a UE as somebody says them who knows. They outrank what packets teach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Zone of the UE.
+    pub zone: u16,
+    /// The UE's address.
+    pub ue: IpAddr,
+    /// Endpoint in the RAN: eNB or gNB.
+    pub ran: IpAddr,
+    /// Endpoint in the core: SGW or UPF.
+    pub core: IpAddr,
+    /// At least one and [`Binding::BEARERS`] at most; on N3 there is one.
+    pub bearers: Vec<Bearer>,
+    /// [`Binding::QOS_FLOWS`] at most.
+    pub qos_flows: Vec<QosFlow>,
+}
+
+/// A bearer: a tunnel in each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// TEID towards the core.
+    pub uplink: u32,
+    /// TEID towards the UE.
+    pub downlink: u32,
+    /// QCI, from 1 on.
+    pub qci: Option<u8>,
+}
+
+/// What a QFI means (3GPP TS 23.501, 5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QosFlow {
+    /// QFI, up to 63.
+    pub qfi: u8,
+    /// 5QI, from 1 on.
+    pub five_qi: u8,
+}
+
+/// Sessions of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionCount {
+    /// Whether answers reach the UE.
+    pub status: SessionStatus,
+    /// Whether they were provisioned.
+    pub provisioned: bool,
+    /// How many there are.
+    pub sessions: u64,
+}
+
+impl Binding {
+    /// Bearers at most.
+    pub const BEARERS: usize = BEARERS;
+    /// QoS flows at most.
+    pub const QOS_FLOWS: usize = QOS_FLOWS;
+
+    /// In the words of the tables.
+    ///
+    /// # Errors
+    ///
+    /// It has no bearers, or too many of something.
+    pub fn words(&self) -> Result<session::Binding, Error> {
+        let Self {
+            zone,
+            ue,
+            ran,
+            core,
+            bearers,
+            qos_flows,
+        } = self;
+        if !(1..=BEARERS).contains(&bearers.len()) || qos_flows.len() > QOS_FLOWS {
+            return Err(Error::Options(format!(
+                "the session of {ue} needs 1 to {BEARERS} bearers, and has {QOS_FLOWS} QoS flows at the most"
+            )));
+        }
+        let mut words = session::Binding {
+            ue: compile::words(*ue),
+            zone: *zone,
+            ran: compile::words(*ran),
+            core: compile::words(*core),
+            ..session::Binding::default()
+        };
+        for (place, bearer) in bearers.iter().enumerate() {
+            let qci = bearer.qci.unwrap_or(0);
+            words.set_bearer(place, bearer.uplink, bearer.downlink, qci);
+        }
+        for (place, QosFlow { qfi, five_qi }) in qos_flows.iter().enumerate() {
+            words.set_qos(place, Tunnel::CONTAINER | qfi, *five_qi);
+        }
+        Ok(words)
+    }
 }
 
 /// The list of endpoints that packets are compared with.
@@ -79,122 +169,260 @@ pub(crate) fn endpoints(gtpu: &Gtpu) -> Result<[Endpoints; ENDPOINTS as usize], 
 
 /// The session table as user space sees it.
 pub(crate) struct Sessions {
-    records: Shared<Record>,
-    keys: HashMap<MapData, Entry<FlowKey>, u64>,
-    free: Stack<MapData, u32>,
+    records: Records<Record>,
+    /// The status of each session when it was last looked for changes.
+    seen: Vec<SessionStatus>,
 }
 
 impl Sessions {
-    pub(crate) const fn new(
-        records: Shared<Record>,
-        keys: HashMap<MapData, Entry<FlowKey>, u64>,
-        free: Stack<MapData, u32>,
-    ) -> Self {
+    /// Those in these records, which an earlier process may have been killed in the middle of writing.
+    pub(crate) fn new(records: Records<Record>) -> Self {
+        for (_, record) in records.live() {
+            if record.writer.get() == session::USER_SPACE {
+                record.writer.set(0);
+            }
+        }
         Self {
             records,
-            keys,
-            free,
+            seen: Vec::new(),
         }
-    }
-
-    /// Makes all records free; for tables that are new.
-    pub(crate) fn fill(&mut self) -> Result<(), aya::maps::MapError> {
-        for id in (0..self.records.len() as u32).rev() {
-            self.free.push(id, 0)?;
-        }
-        Ok(())
-    }
-
-    fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
-        (0..)
-            .zip(self.records.iter())
-            .filter(|(_, record)| record.live.get() != 0)
     }
 
     /// All sessions.
     pub(crate) fn snapshot(&self, clock: &Clock) -> Vec<Session> {
-        self.live()
+        self.records
+            .live()
             .map(|(_, record)| describe(record, clock))
             .collect()
+    }
+
+    /// One session.
+    pub(crate) fn get(&self, zone: u16, ue: IpAddr, clock: &Clock) -> Option<Session> {
+        self.find(zone, compile::words(ue))
+            .map(|(_, record)| describe(record, clock))
+    }
+
+    fn find(&self, zone: u16, ue: [u64; 2]) -> Option<(u32, &Record)> {
+        let word = self.records.find(session::key(ue, zone))?;
+        let id = SessionRef::from(word).id();
+        Some((id, self.records.get(id)?))
+    }
+
+    /// How many sessions there are of each kind, and how many keys lead to them.
+    pub(crate) fn count(&self) -> (Vec<SessionCount>, usize) {
+        let mut counts = Vec::new();
+        for provisioned in [false, true] {
+            for status in STATUSES {
+                counts.push(SessionCount {
+                    status,
+                    provisioned,
+                    sessions: 0,
+                });
+            }
+        }
+        let mut keys = 0;
+        for (_, record) in self.records.live() {
+            let provisioned = record.live.get() == Record::PROVISIONED;
+            let place = usize::from(provisioned) * STATUSES.len() + record.status() as usize;
+            counts[place].sessions += 1;
+            keys += 1 + downlinks(record).count();
+        }
+        (counts, keys)
+    }
+
+    /// Sessions to which nothing can be sent any more, since the last call; the first only looks.
+    pub(crate) fn lost(&mut self, clock: &Clock) -> Vec<Session> {
+        let first = self.seen.is_empty();
+        let mut lost = Vec::new();
+        for (id, record) in self.records.live() {
+            let (place, now) = (id as usize, record.status());
+            if self.seen.len() <= place {
+                self.seen.resize(place + 1, SessionStatus::Uplink);
+            }
+            let before = std::mem::replace(&mut self.seen[place], now);
+            let is_lost = matches!(now, SessionStatus::Pending | SessionStatus::Ended);
+            if is_lost && before != now && !first {
+                lost.push(describe(record, clock));
+            }
+        }
+        lost
+    }
+
+    /// Puts what is said in force, all of it or nothing.
+    pub(crate) fn provision(&self, bindings: &[Binding]) -> Result<(), Error> {
+        let words: Vec<_> = bindings
+            .iter()
+            .map(Binding::words)
+            .collect::<Result<_, _>>()?;
+        let mut done = Vec::with_capacity(words.len());
+        for binding in &words {
+            let there = self.find(binding.zone, binding.ue);
+            let before = there.filter(|(_, record)| record.live.get() == Record::PROVISIONED);
+            let before = before.map(|(_, record)| record.binding());
+            if session::provision(self, binding) {
+                done.push((binding, before));
+                continue;
+            }
+            for (binding, before) in done.iter().rev() {
+                match (before, self.find(binding.zone, binding.ue)) {
+                    (Some(before), _) => _ = session::provision(self, before),
+                    (None, Some((id, _))) => session::close(self, id),
+                    (None, None) => {}
+                }
+            }
+            return Err(Error::TooMany {
+                what: "sessions, those learned included,",
+                wanted: self.records.live().count() + words.len() - done.len(),
+                limit: self.records.len(),
+                option: "sessions",
+            });
+        }
+        Ok(())
+    }
+
+    /// Forgets the provisioned sessions of these UEs. Answers how many there were.
+    pub(crate) fn withdraw(&self, ues: &[(u16, IpAddr)], settle: impl FnOnce()) -> usize {
+        let provisioned = ues.iter().filter_map(|(zone, ue)| {
+            let (id, record) = self.find(*zone, compile::words(*ue))?;
+            (record.live.get() == Record::PROVISIONED).then_some(id)
+        });
+        self.free(&provisioned.collect::<Vec<_>>(), settle)
+    }
+
+    /// Makes `wanted` all that is provisioned. What is so already stays as packets left it.
+    pub(crate) fn reprovision(
+        &self,
+        wanted: &[Binding],
+        settle: impl FnOnce(),
+    ) -> Result<(), Error> {
+        let mut missing = HashMap::with_capacity(wanted.len());
+        for binding in wanted {
+            let words = binding.words()?;
+            missing.insert((words.zone, words.ue), (binding, words));
+        }
+        let mut over = Vec::new();
+        let provisioned = self.records.live();
+        let provisioned =
+            provisioned.filter(|(_, record)| record.live.get() == Record::PROVISIONED);
+        for (id, record) in provisioned {
+            let key = (record.zone.get() as u16, words(&record.ue));
+            let is_found = self
+                .find(key.0, key.1)
+                .is_some_and(|(found, _)| found == id);
+            match missing.get(&key) {
+                Some((_, words)) if is_found && record.holds(words) => _ = missing.remove(&key),
+                Some(_) if is_found => {}
+                _ => over.push(id),
+            }
+        }
+        self.free(&over, settle);
+        let missing: Vec<_> = missing.into_values().map(|(it, _)| it.clone()).collect();
+        self.provision(&missing)
     }
 
     /// Forgets sessions that no packet came in for `patience`, and that none of the flows in `used`
     /// needs. Answers how many.
     pub(crate) fn expire(
-        &mut self,
+        &self,
         patience: Duration,
         clock: &Clock,
-        used: impl Fn(SessionRef) -> bool,
+        used: impl Fn(u32) -> bool,
         settle: impl FnOnce(),
     ) -> usize {
         let now = clock.jiffies();
-        let over: Vec<u32> = self
-            .live()
-            .filter(|(id, record)| {
-                let idle = clock.duration(now.saturating_sub(record.last_seen.get()));
-                let known = SessionRef::new(*id, record.generation.get() as u32);
-                record.live.get() == Record::LEARNED && idle >= patience && !used(known)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        if over.is_empty() {
+        let over = self.records.live().filter(|(id, record)| {
+            let idle = clock.duration(now.saturating_sub(record.last_seen.get()));
+            record.live.get() == Record::LEARNED && idle >= patience && !used(*id)
+        });
+        let over: Vec<u32> = over.map(|(id, _)| id).collect();
+        self.free(&over, settle)
+    }
+
+    fn free(&self, ids: &[u32], settle: impl FnOnce()) -> usize {
+        if ids.is_empty() {
             return 0;
         }
-        for id in &over {
-            self.close(*id);
+        for id in ids {
+            session::close(self, *id);
         }
         // After this no packet looks at these records any more.
         settle();
-        for id in &over {
-            if let Some(record) = self.records.get(*id as usize) {
-                record.live.set(0);
-            }
-            // There is room for every record; without it, the record would only be lost.
-            let _ = self.free.push(*id, 0);
+        for id in ids {
+            // A packet may have learned something while the record was closed.
+            session::unlink(self, *id);
+            self.records.release(*id);
         }
-        over.len()
-    }
-
-    /// Lets nothing lead to a record any more.
-    fn close(&mut self, id: u32) {
-        let Some(record) = self.records.get(id as usize) else {
-            return;
-        };
-        let generation = (record.generation.get() as u32).wrapping_add(1).max(1);
-        record.generation.set(generation.into());
-        let zone = record.zone.get() as u16;
-        let mut keys = vec![session::key(words(&record.ue), zone)];
-        for place in 0..BEARERS {
-            let word = record.bearer(place).downlink.get();
-            if word & Bearer::KNOWN != 0 {
-                let (ran, core) = (words(&record.ran), words(&record.core));
-                keys.push(session::tunnel_key(ran, core, word as u32, zone));
-            }
-        }
-        for key in keys.into_iter().map(Entry) {
-            let leads_here = |word| SessionRef::from(word).id() == id;
-            if self.keys.get(&key, 0).is_ok_and(leads_here) {
-                // A packet may have removed it first.
-                let _ = self.keys.remove(&key);
-            }
-        }
+        ids.len()
     }
 }
+
+impl SessionTable for Sessions {
+    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
+        self.records.find(key.get()).map(SessionRef::from)
+    }
+
+    fn add_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        self.records.add(key.get(), session.into())
+    }
+
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        self.records.set(key.get(), session.into())
+    }
+
+    fn remove_session(&self, key: &SharedKey) {
+        self.records.remove(key.get());
+    }
+
+    fn allocate_session(&self) -> Option<u32> {
+        self.records.allocate()
+    }
+
+    fn release_session(&self, id: u32) {
+        self.records.release(id);
+    }
+
+    fn session_record(&self, id: u32) -> Option<&Record> {
+        self.records.get(id)
+    }
+
+    fn claim(&self, cell: &Word, owner: u64) -> u64 {
+        cell.claim(owner)
+    }
+}
+
+const STATUSES: [SessionStatus; 4] = [
+    SessionStatus::Uplink,
+    SessionStatus::Active,
+    SessionStatus::Pending,
+    SessionStatus::Ended,
+];
 
 fn words(words: &[Word; 2]) -> [u64; 2] {
     [words[0].get(), words[1].get()]
 }
 
+/// TEIDs towards the UE that keys are about.
+fn downlinks(record: &Record) -> impl Iterator<Item = u32> {
+    let words = (0..BEARERS).map(|place| record.bearer(place).downlink.get());
+    words
+        .filter(|word| word & Place::KNOWN != 0)
+        .map(|word| word as u32)
+}
+
 fn describe(record: &Record, clock: &Clock) -> Session {
-    let known = |word: u64| (word & Bearer::KNOWN != 0).then_some(word as u32);
+    let known = |word: u64| (word & Place::KNOWN != 0).then_some(word as u32);
     let bearers = (0..BEARERS).map(|place| {
         let bearer = record.bearer(place);
         Tunnels {
             uplink: known(bearer.uplink.get()),
             downlink: bearer.live(),
+            qci: Some((bearer.uplink.get() >> Place::QCI) as u8).filter(|qci| *qci != 0),
         }
     });
+    let pairs =
+        (0..QOS_FLOWS).map(|place| (record.qos[place / 4].get() >> (place % 4 * 16)) as u16);
     let qfi = record.qfi.get() as u8;
+    let last_seen = record.last_seen.get();
     Session {
         zone: record.zone.get() as u16,
         ue: address(words(&record.ue)),
@@ -204,8 +432,15 @@ fn describe(record: &Record, clock: &Clock) -> Session {
         bearers: bearers
             .filter(|it| it.uplink.is_some() || it.downlink.is_some())
             .collect(),
-        qfi: (qfi & 0x40 != 0).then_some(qfi & 0x3f),
+        qfi: (qfi & Tunnel::CONTAINER != 0).then_some(qfi & 0x3f),
+        qos_flows: pairs
+            .filter(|pair| *pair != 0)
+            .map(|pair| QosFlow {
+                qfi: (pair >> 8) as u8 & 0x3f,
+                five_qi: pair as u8,
+            })
+            .collect(),
         provisioned: record.live.get() == Record::PROVISIONED,
-        last_seen: clock.time(record.last_seen.get()),
+        last_seen: (last_seen != 0).then(|| clock.time(last_seen)),
     }
 }

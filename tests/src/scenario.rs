@@ -11,7 +11,10 @@ mod parsing;
 mod run;
 mod two_interfaces;
 
+use std::net::IpAddr;
+
 use dataplane_core::Reason;
+use dataplane_user::Binding;
 
 pub use addressing::{Family, V4, V6};
 pub(crate) use run::compare;
@@ -29,10 +32,21 @@ pub struct Scenario {
     pub name: String,
     /// Rules in text form.
     pub rules: Vec<String>,
+    /// What is said of sessions, each before the step with this index.
+    pub said: Vec<(usize, Said)>,
     /// What arrives, in order.
     pub steps: Vec<Step>,
     /// What the flow table holds at the end.
     pub flows: Vec<FlowCount>,
+}
+
+/// Something that is said of a session.
+#[derive(Debug)]
+pub enum Said {
+    /// These are its tunnels.
+    Provisioned(Binding),
+    /// Nothing any more.
+    Withdrawn(u16, IpAddr),
 }
 
 /// A frame that arrives and what should become of it.
@@ -94,9 +108,22 @@ impl Scenario {
         Self {
             name: format!("{name}, {}", family.name),
             rules: rules.iter().map(|rule| family.fill_in(rule)).collect(),
+            said: Vec::new(),
             steps: Vec::new(),
             flows: Vec::new(),
         }
+    }
+
+    fn provisioned(mut self, binding: &Binding) -> Self {
+        let said = Said::Provisioned(binding.clone());
+        self.said.push((self.steps.len(), said));
+        self
+    }
+
+    fn withdrawn(mut self, binding: &Binding) -> Self {
+        let said = Said::Withdrawn(binding.zone, binding.ue);
+        self.said.push((self.steps.len(), said));
+        self
     }
 
     fn frame(mut self, port: &'static str, frame: Vec<u8>, reason: Reason, then: Then) -> Self {

@@ -6,7 +6,7 @@ use aya::programs::ProgramInfo;
 use dataplane_core::Reason;
 
 use super::Dataplane;
-use crate::{PortStatus, rule::RuleId};
+use crate::{PortStatus, SessionCount, memory, rule::RuleId};
 
 /// The state of the data path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Status {
     pub adopted: bool,
     /// How full each table is.
     pub pressure: Vec<Pressure>,
+    /// UEs behind tunnels, by kind.
+    pub sessions: Vec<SessionCount>,
     /// Flows that ended and that [`Dataplane::ended`] had no room for.
     pub ended_lost: u64,
     /// Instructions that the kernel's verifier looked at.
@@ -82,6 +84,11 @@ impl Dataplane {
             .and_then(|program| program.info().ok());
         let mut pressure: Vec<_> = self.rules.pressure();
         pressure.push(("flows", self.flows.used(), self.limits.flows as usize));
+        let (sessions, keys) = self.sessions.count();
+        let used = sessions.iter().map(|it| it.sessions as usize).sum();
+        pressure.push(("sessions", used, self.limits.sessions as usize));
+        let room = memory::session_keys(&self.limits) as usize;
+        pressure.push(("session keys", keys, room));
         let pressure = pressure.into_iter().map(|(name, used, max)| Pressure {
             name,
             used: used as u64,
@@ -91,6 +98,7 @@ impl Dataplane {
             epoch: self.memory.image().epoch,
             adopted: self.adopted,
             pressure: pressure.collect(),
+            sessions,
             ended_lost: self.ended.lost(),
             verified_instructions: info
                 .as_ref()

@@ -4,6 +4,7 @@ mod attach;
 mod changes;
 mod counters;
 mod explain;
+mod provision;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,8 +37,9 @@ use crate::{
     options::possible_cpus,
     ports::{self, View},
     program::{self, Found, Pins},
+    records::Records,
     rule::{Action, RuleId, RuleSet},
-    sessions::{self, Session, Sessions},
+    sessions::{self, Sessions},
 };
 
 /// The programs on the ports of this host, and the tables they look in.
@@ -154,25 +156,16 @@ impl Dataplane {
             Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
         let devices =
             DevMap::try_from(take(&mut steer, "DEVICES")?).map_err(|error| failed(&error))?;
-        let keys = aya::maps::HashMap::try_from(take(&mut steer, "FLOWS")?)
-            .map_err(|error| failed(&error))?;
-        let free = aya::maps::Stack::try_from(take(&mut steer, "FREE")?)
-            .map_err(|error| failed(&error))?;
-        let records = memory::table(&steer, "RECORDS")?;
-        let mut flows = Flows::new(records, keys, free);
-        let keys = aya::maps::HashMap::try_from(take(&mut steer, "SESSIONS")?)
-            .map_err(|error| failed(&error))?;
-        let free = aya::maps::Stack::try_from(take(&mut steer, "FREE_SESSIONS")?)
-            .map_err(|error| failed(&error))?;
-        let records = memory::table(&steer, "SESSION_RECORDS")?;
-        let mut sessions = Sessions::new(records, keys, free);
+        let flows = Records::take(&mut steer, ["RECORDS", "FLOWS", "FREE"])?;
+        let names_of = ["SESSION_RECORDS", "SESSIONS", "FREE_SESSIONS"];
+        let sessions = Records::take(&mut steer, names_of)?;
         let mut endpoints =
             Array::try_from(take(&mut steer, "ENDPOINTS")?).map_err(|error| failed(&error))?;
         let list = Entry(sessions::endpoints(&options.gtpu)?);
         endpoints.set(0, list, 0).map_err(|error| failed(&error))?;
         if !adopted {
-            flows.fill().map_err(|error| failed(&error))?;
-            sessions.fill().map_err(|error| failed(&error))?;
+            flows.fill()?;
+            sessions.fill()?;
             pins.seal()?;
         }
         let splits = memory::table(&steer, "SPLITS")?;
@@ -193,8 +186,8 @@ impl Dataplane {
             neighbors: Vec::new(),
             memory,
             rules,
-            flows,
-            sessions,
+            flows: Flows::new(flows),
+            sessions: Sessions::new(sessions),
             ended: Ended::default(),
             clock,
             interfaces,
@@ -265,11 +258,6 @@ impl Dataplane {
         self.flows.snapshot(&self.context())
     }
 
-    /// The UEs behind tunnels, as far as packets told.
-    pub fn sessions(&self) -> Vec<Session> {
-        self.sessions.snapshot(&self.clock)
-    }
-
     /// Hands each flow that ends from now on to the receiver, once, with what was counted of it to the last
     /// packet. There is memory for `room` flows that wait; those that find no room are lost, and counted in
     /// [`Status::ended_lost`]. An earlier receiver gets no more.
@@ -296,12 +284,8 @@ impl Dataplane {
             .expire(&self.options.timeouts, &context, grace, ended);
         let used = self.flows.sessions();
         let patience = self.options.timeouts.session;
-        self.sessions.expire(
-            patience,
-            &self.clock,
-            |session| used.contains(&session.id()),
-            grace,
-        );
+        let is_used = |id| used.contains(&id);
+        self.sessions.expire(patience, &self.clock, is_used, grace);
         over
     }
 

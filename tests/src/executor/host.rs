@@ -1,14 +1,17 @@
 //! The core on the host: a packet in memory, and tables in memory.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use dataplane_core::{
     Action,
     packet::Buffer,
+    session,
     steer::{self, Scratch},
     table::{Hop, NO_PORT, Port, port},
 };
 use dataplane_user::{
-    Flow, Role,
+    Binding, Flow, Role,
     rule::{Endpoint, EndpointAddress, RuleSet},
 };
 
@@ -71,6 +74,18 @@ impl Executor for Host {
             "{:?}",
             applied.not_installed
         );
+        Ok(())
+    }
+
+    fn provision(&mut self, binding: &Binding) -> Result<()> {
+        let there = session::provision(&self.memory, &binding.words()?);
+        ensure!(there, "no room for {binding:?}");
+        Ok(())
+    }
+
+    fn withdraw(&mut self, zone: u16, ue: IpAddr) -> Result<()> {
+        let withdrawn = self.memory.withdraw(zone, ue);
+        ensure!(withdrawn, "no session of {ue}");
         Ok(())
     }
 

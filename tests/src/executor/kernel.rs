@@ -1,11 +1,11 @@
 //! The loaded program, run on frames by BPF_PROG_TEST_RUN.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr, slice};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
-use dataplane_user::{Flow, netlink, rule::RuleSet};
+use dataplane_user::{Binding, Flow, netlink, rule::RuleSet};
 
 use super::Rig;
 use crate::scenario::{Executor, Exit, Seen};
@@ -56,6 +56,16 @@ impl Executor for Kernel {
 
     fn change(&mut self, rules: &RuleSet) -> Result<()> {
         self.rig.change(rules)
+    }
+
+    fn provision(&mut self, binding: &Binding) -> Result<()> {
+        Ok(self.rig.dataplane.provision(slice::from_ref(binding))?)
+    }
+
+    fn withdraw(&mut self, zone: u16, ue: IpAddr) -> Result<()> {
+        let withdrawn = self.rig.dataplane.withdraw(&[(zone, ue)]);
+        ensure!(withdrawn == 1, "no session of {ue}");
+        Ok(())
     }
 
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {

@@ -13,10 +13,10 @@ use dataplane_core::{
     classify::{self, Answer, Query},
     flow::{FlowKey, Record, SharedKey},
     parse,
-    session::{Session, SessionRef},
+    session::{self, Session, SessionRef},
     table::{
         self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Image, Inserted,
-        Port, RuleAction, RuleCount, Side, Split, Tables, Trace,
+        Port, RuleAction, RuleCount, SessionTable, Side, Split, Tables, Trace,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
@@ -46,6 +46,7 @@ pub(super) struct Memory {
     sessions: Vec<Session>,
     session_keys: RefCell<HashMap<FlowKey, SessionRef>>,
     free_sessions: RefCell<Vec<u32>>,
+    pub(super) session_updates: Cell<u64>,
     endpoints: Vec<Endpoints>,
     fragments: RefCell<HashMap<FragmentKey, u32>>,
     told: Word,
@@ -66,6 +67,7 @@ impl Memory {
             sessions: (0..LIMITS.sessions).map(|_| Session::default()).collect(),
             session_keys: RefCell::default(),
             free_sessions: RefCell::new((0..LIMITS.sessions).collect()),
+            session_updates: Cell::default(),
             endpoints: endpoints(),
             fragments: RefCell::default(),
             told: Word::default(),
@@ -84,6 +86,20 @@ impl Memory {
             .iter()
             .map(|rule| rule.count.packets.get())
             .collect()
+    }
+
+    /// Forgets the session of a UE.
+    pub(super) fn withdraw(&self, zone: u16, ue: IpAddr) -> bool {
+        let key = session::key(words(ue), zone);
+        let known = self.session_keys.borrow().get(&key).copied();
+        let Some(record) = known.and_then(|known| self.session_record(known.id())) else {
+            return false;
+        };
+        let id = known.map_or(0, SessionRef::id);
+        session::close(self, id);
+        record.live.set(0);
+        self.release_session(id);
+        true
     }
 
     /// What the records hold, as user space would read it.
@@ -124,13 +140,6 @@ fn flow(record: &Record) -> Flow {
 /// The list that user space makes of the endpoints of the world.
 fn endpoints() -> Vec<Endpoints> {
     let gtpu = world::gtpu();
-    let words = |address| match address {
-        IpAddr::V4(address) => parse::mapped(address.into()),
-        IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            [(bits >> 64) as u64, bits as u64]
-        }
-    };
     let side = |ranges: Vec<AddressRange>, side: Side| {
         ranges.into_iter().map(move |range| Endpoints {
             first: words(range.first()),
@@ -143,11 +152,58 @@ fn endpoints() -> Vec<Endpoints> {
         .collect()
 }
 
+fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => parse::mapped(address.into()),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64]
+        }
+    }
+}
+
 fn address([high, low]: [u64; 2]) -> IpAddr {
     let address = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
     address
         .to_ipv4_mapped()
         .map_or(IpAddr::V6(address), IpAddr::V4)
+}
+
+impl SessionTable for Memory {
+    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
+        self.session_keys.borrow().get(&key.get()).copied()
+    }
+
+    fn add_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        let free = !self.session_keys.borrow().contains_key(&key.get());
+        free && self.set_session(key, session)
+    }
+
+    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
+        self.session_updates.set(self.session_updates.get() + 1);
+        self.session_keys.borrow_mut().insert(key.get(), session);
+        true
+    }
+
+    fn remove_session(&self, key: &SharedKey) {
+        self.session_keys.borrow_mut().remove(&key.get());
+    }
+
+    fn allocate_session(&self) -> Option<u32> {
+        self.free_sessions.borrow_mut().pop()
+    }
+
+    fn release_session(&self, id: u32) {
+        self.free_sessions.borrow_mut().push(id);
+    }
+
+    fn session_record(&self, id: u32) -> Option<&Session> {
+        self.sessions.get(id as usize)
+    }
+
+    fn claim(&self, cell: &Word, owner: u64) -> u64 {
+        cell.claim(owner)
+    }
 }
 
 impl Tables for Memory {
@@ -232,31 +288,6 @@ impl Tables for Memory {
         table::side(&self.endpoints, *address)
     }
 
-    fn session(&self, key: &SharedKey) -> Option<SessionRef> {
-        self.session_keys.borrow().get(&key.get()).copied()
-    }
-
-    fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
-        self.session_keys.borrow_mut().insert(key.get(), session);
-        true
-    }
-
-    fn remove_session(&self, key: &SharedKey) {
-        self.session_keys.borrow_mut().remove(&key.get());
-    }
-
-    fn allocate_session(&self) -> Option<u32> {
-        self.free_sessions.borrow_mut().pop()
-    }
-
-    fn release_session(&self, id: u32) {
-        self.free_sessions.borrow_mut().push(id);
-    }
-
-    fn session_record(&self, id: u32) -> Option<&Session> {
-        self.sessions.get(id as usize)
-    }
-
     fn fragment(&self, key: &FragmentKey) -> Option<u32> {
         self.fragments.borrow().get(key).copied()
     }
@@ -289,13 +320,6 @@ impl Tables for Memory {
 
     fn set_bits(&self, bits: &Word, value: u64) {
         bits.atomic().fetch_or(value, Relaxed);
-    }
-
-    fn claim(&self, cell: &Word, owner: u64) -> u64 {
-        match cell.atomic().compare_exchange(0, owner, Relaxed, Relaxed) {
-            Ok(_) => owner,
-            Err(found) => found,
-        }
     }
 
     fn now(&self) -> u64 {

@@ -246,6 +246,7 @@ fn no_patience() -> Timeouts {
 }
 
 fn forget_flows(dataplane: &mut Dataplane) -> Result<()> {
+    dataplane.reprovision(&[])?;
     let deadline = Instant::now() + Duration::from_secs(2);
     while !(dataplane.flows().is_empty() && dataplane.sessions().is_empty()) {
         ensure!(Instant::now() < deadline, "flows do not expire");

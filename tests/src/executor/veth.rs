@@ -1,13 +1,14 @@
 //! Frames sent to real interfaces and caught where they come out.
 
 use std::{
-    thread,
+    net::IpAddr,
+    slice, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
 use dataplane_core::Reason;
-use dataplane_user::{Flow, rule::RuleSet};
+use dataplane_user::{Binding, Flow, rule::RuleSet};
 
 use super::Rig;
 use crate::{
@@ -94,6 +95,16 @@ impl Executor for Veth {
 
     fn change(&mut self, rules: &RuleSet) -> Result<()> {
         self.rig.change(rules)
+    }
+
+    fn provision(&mut self, binding: &Binding) -> Result<()> {
+        Ok(self.rig.dataplane.provision(slice::from_ref(binding))?)
+    }
+
+    fn withdraw(&mut self, zone: u16, ue: IpAddr) -> Result<()> {
+        let withdrawn = self.rig.dataplane.withdraw(&[(zone, ue)]);
+        ensure!(withdrawn == 1, "no session of {ue}");
+        Ok(())
     }
 
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen> {

@@ -2,6 +2,7 @@
 
 mod handover;
 mod messages;
+mod provisioned;
 mod steering;
 
 use super::{Family, Scenario};
@@ -61,6 +62,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     for interface in [Interface::N3, Interface::S1u] {
         steering::scenarios(family, interface, all);
         handover::scenarios(family, interface, all);
+        provisioned::scenarios(family, interface, all);
     }
     steering::in_tunnels(family, all);
     messages::scenarios(family, all);

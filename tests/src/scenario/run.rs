@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_core::Reason;
 use dataplane_user::{
-    Flow,
+    Binding, Flow,
     rule::{RuleId, RuleSet},
 };
 
-use super::{Scenario, Step, Then};
+use super::{Said, Scenario, Step, Then};
 use crate::{
     packet::{Packet, describe, difference},
     world::World,
@@ -21,6 +21,10 @@ pub trait Executor {
     fn prepare(&mut self, rules: &RuleSet) -> Result<()>;
     /// Puts these rules in force, and keeps the flows.
     fn change(&mut self, rules: &RuleSet) -> Result<()>;
+    /// Says what the tunnels of a UE are.
+    fn provision(&mut self, binding: &Binding) -> Result<()>;
+    /// Says nothing of a UE any more.
+    fn withdraw(&mut self, zone: u16, ue: IpAddr) -> Result<()>;
     /// Lets a frame arrive, and tells what became of it.
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen>;
     /// The flow table.
@@ -123,6 +127,12 @@ pub fn run(scenario: &Scenario, executor: &mut impl Executor) -> Result<()> {
         .collect::<Result<_>>()?;
     executor.prepare(&rules)?;
     for (index, step) in scenario.steps.iter().enumerate() {
+        for (_, said) in scenario.said.iter().filter(|(before, _)| *before == index) {
+            match said {
+                Said::Provisioned(binding) => executor.provision(binding)?,
+                Said::Withdrawn(zone, ue) => executor.withdraw(*zone, *ue)?,
+            }
+        }
         let seen = executor.arrive(step.port, &step.frame)?;
         check(&world, step, &seen, executor.copies())
             .with_context(|| format!("step {index}, {}: {}", step.port, describe(&step.frame)))?;

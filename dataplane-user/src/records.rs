@@ -1,0 +1,125 @@
+//! Records that packets make, find by keys, and leave: those of flows and those of sessions alike.
+
+use std::cell::RefCell;
+
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, Stack},
+};
+use dataplane_core::{Word, flow, session};
+use zerocopy::FromBytes;
+
+use crate::{Error, flows::Entry, memory, shared::Shared};
+
+use flow::FlowKey;
+
+/// A record: it says whether it is in use.
+pub(crate) trait Record: FromBytes {
+    /// 0 when it is not.
+    fn live(&self) -> &Word;
+}
+
+impl Record for flow::Record {
+    fn live(&self) -> &Word {
+        &self.live
+    }
+}
+
+impl Record for session::Session {
+    fn live(&self) -> &Word {
+        &self.live
+    }
+}
+
+/// Records, the keys that lead to them, and those that are free.
+pub(crate) struct Records<R> {
+    records: Shared<R>,
+    keys: RefCell<HashMap<MapData, Entry<FlowKey>, u64>>,
+    free: RefCell<Stack<MapData, u32>>,
+}
+
+impl<R: Record> Records<R> {
+    /// Those in the maps with these names: of records, keys, and free records.
+    pub(crate) fn take(ebpf: &mut Ebpf, names: [&'static str; 3]) -> Result<Self, Error> {
+        let [records, keys, free] = names;
+        let records = memory::table(ebpf, records)?;
+        let mut map = |name| {
+            ebpf.take_map(name)
+                .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
+        };
+        let failed = |error| Error::kernel("cannot use the maps", &error);
+        let (keys, free) = (map(keys)?, map(free)?);
+        Ok(Self {
+            records,
+            keys: RefCell::new(HashMap::try_from(keys).map_err(failed)?),
+            free: RefCell::new(Stack::try_from(free).map_err(failed)?),
+        })
+    }
+
+    /// Makes all records free; for tables that are new.
+    pub(crate) fn fill(&self) -> Result<(), Error> {
+        let failed = |error| Error::kernel("cannot use the maps", &error);
+        let mut free = self.free.borrow_mut();
+        for id in (0..self.records.len() as u32).rev() {
+            free.push(id, 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// How many there can be.
+    pub(crate) const fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// A record.
+    pub(crate) fn get(&self, id: u32) -> Option<&R> {
+        self.records.get(id as usize)
+    }
+
+    /// Records in use.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (u32, &R)> {
+        (0..)
+            .zip(self.records.iter())
+            .filter(|(_, record)| record.live().get() != 0)
+    }
+
+    /// What `key` leads to.
+    pub(crate) fn find(&self, key: FlowKey) -> Option<u64> {
+        self.keys.borrow().get(&Entry(key), 0).ok()
+    }
+
+    /// Lets `key` lead somewhere. `false`: there is no room.
+    pub(crate) fn set(&self, key: FlowKey, word: u64) -> bool {
+        self.update(key, word, 0)
+    }
+
+    /// The same, if it leads nowhere.
+    pub(crate) fn add(&self, key: FlowKey, word: u64) -> bool {
+        const BPF_NOEXIST: u64 = 1;
+        self.update(key, word, BPF_NOEXIST)
+    }
+
+    fn update(&self, key: FlowKey, word: u64, flags: u64) -> bool {
+        let mut keys = self.keys.borrow_mut();
+        keys.insert(Entry(key), word, flags).is_ok()
+    }
+
+    pub(crate) fn remove(&self, key: FlowKey) {
+        // A packet may have removed it first.
+        let _ = self.keys.borrow_mut().remove(&Entry(key));
+    }
+
+    /// Takes a free record.
+    pub(crate) fn allocate(&self) -> Option<u32> {
+        self.free.borrow_mut().pop(0).ok()
+    }
+
+    /// Makes a record free that no packet can reach.
+    pub(crate) fn release(&self, id: u32) {
+        if let Some(record) = self.get(id) {
+            record.live().set(0);
+            // There is room for every record; without it, the record would only be lost.
+            let _ = self.free.borrow_mut().push(id, 0);
+        }
+    }
+}
