@@ -67,14 +67,16 @@ pub(crate) fn rule(
         action,
     };
     rule.check().map_err(|contradiction| {
+        let endpoint = |index| {
+            let interfaces = wire.dst_interface.as_ref();
+            interfaces.map_or_else(String::new, |it| it.pointer(index))
+        };
         let pointer = match contradiction.place {
             Place::Filters => "/trafficFilter".to_owned(),
             Place::Filter(index) => format!("/trafficFilter/{index}"),
             Place::Dscp(index) => format!("/trafficFilter/{index}/dSCP"),
-            Place::Endpoint(index) => wire
-                .dst_interface
-                .as_ref()
-                .map_or_else(String::new, |i| i.pointer(index)),
+            Place::Endpoint(index) => endpoint(index),
+            Place::Nat(index) => endpoint(index) + "/x-nat",
         };
         Refusal::new(pointer, contradiction.why)
     })?;

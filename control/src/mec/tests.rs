@@ -199,6 +199,17 @@ fn refusals_point_at_the_member() {
             json!({"interfaceType": "TUNNEL"}),
             "/dstInterface/tunnelInfo",
         ),
+        // It has `x-nat`.
+        (
+            "/action",
+            json!("DUPLICATE_DECAPSULATED"),
+            "/dstInterface/x-nat",
+        ),
+        (
+            "/trafficFilter/0/srcAddress",
+            json!(["2001:db8::/64"]),
+            "/dstInterface/x-nat",
+        ),
     ] {
         assert_eq!(
             converted(with(pointer, value.clone())).unwrap_err().pointer,

@@ -25,6 +25,8 @@ pub enum Place {
     Dscp(usize),
     /// The endpoint of this index.
     Endpoint(usize),
+    /// The address translation to the endpoint of this index.
+    Nat(usize),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,37 +66,41 @@ impl Action {
         let Some(destination) = self.destination() else {
             return Ok(());
         };
-        let inline = matches!(destination, Destination::Inline { .. });
         for (index, endpoint) in destination.endpoints().enumerate() {
-            let refuse = |why| {
-                Err(Contradiction {
-                    place: Place::Endpoint(index),
-                    why,
-                })
-            };
+            let refuse = |place, why| Err(Contradiction { place, why });
             match endpoint.address {
                 EndpointAddress::Mac(mac) if !mac.is_unicast() => {
-                    return refuse("the MAC address of an application is a unicast address");
+                    let why = "the MAC address of an application is a unicast address";
+                    return refuse(Place::Endpoint(index), why);
                 }
                 EndpointAddress::Ip { address, .. } if !is_host(address) => {
-                    return refuse("the IP address of an application is one that a host can have");
+                    let why = "the IP address of an application is one that a host can have";
+                    return refuse(Place::Endpoint(index), why);
                 }
-                EndpointAddress::Ip { nat: true, .. } if inline => {
-                    return refuse(
-                        "an application in line sees packets as they are, without address translation",
-                    );
-                }
-                EndpointAddress::Ip { address, nat: true }
-                    if families.contains(&Some(other(address))) =>
-                {
-                    return refuse(
-                        "a filter is for the other IP version alone, whose addresses cannot be translated to this one",
-                    );
+                EndpointAddress::Ip { address, nat: true } => {
+                    if let Some(why) = self.refuse_nat(address, families) {
+                        return refuse(Place::Nat(index), why);
+                    }
                 }
                 EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => {}
             }
         }
         Ok(())
+    }
+
+    /// Why addresses of packets cannot be translated to `address`.
+    fn refuse_nat(&self, address: IpAddr, families: &[Option<Family>]) -> Option<&'static str> {
+        if matches!(self, Self::Duplicate { .. }) {
+            return Some("a copy is of the packet as it is, without address translation");
+        }
+        if matches!(self.destination(), Some(Destination::Inline { .. })) {
+            return Some(
+                "an application in line sees packets as they are, without address translation",
+            );
+        }
+        families.contains(&Some(other(address))).then_some(
+            "a filter is for the other IP version alone, whose addresses cannot be translated to this one",
+        )
     }
 }
 

@@ -364,6 +364,7 @@ mod tests {
                 "a/b prio 1 flow any forward ip 10.0.0.1 nat and ip 10.0.0.2",
                 "in line",
             ),
+            ("a/b prio 1 flow any duplicate ip 10.0.0.1 nat", "a copy"),
         ] {
             let error = line.parse::<Rule>().unwrap_err();
             assert!(error.reason().contains(word), "{line}: {error}");
