@@ -14,7 +14,14 @@ const NOTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/budget.txt");
 /// inline the same in every directory.
 const TOLERANCE: u64 = 20;
 /// Maps with a part for each CPU, whose size depends on how many there are.
-const PER_CPU: [&str; 5] = ["CACHE", "COUNTS", "RULE_COUNTS", "TOLD", "SCRATCH"];
+const PER_CPU: [&str; 6] = [
+    "CACHE",
+    "COUNTS",
+    "RULE_COUNTS",
+    "TOLD",
+    "SCRATCH",
+    "CHUNKS",
+];
 const LIMITS: Limits = Limits {
     flows: 65_536,
     filters: 16_384,

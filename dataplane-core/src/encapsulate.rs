@@ -5,16 +5,17 @@ use zerocopy::network_endian::{U16, U32, U64};
 use crate::{
     checksum::{fold, halves},
     packet::Packet,
-    parse::{Facts, is_mapped},
+    parse::{Ip, is_mapped},
     rewrite,
     session::Exit,
     tunnel::{Tunnel, Way},
     wire::{
         ethernet,
         gtpu::{Container, Gtpu, Optional, PORT, extension, message},
+        icmp::{ICMP, ICMPV6},
         ipv4::Ipv4,
         ipv6::Ipv6,
-        transport::{UDP, Udp},
+        transport::{TCP, UDP, Udp},
     },
 };
 
@@ -56,38 +57,38 @@ pub(crate) fn gtpu<P: Packet>(
     packet: &mut P,
     strip: usize,
     link: &rewrite::Link,
-    facts: &Facts,
+    ip: &Ip,
     exit: &Exit,
 ) -> bool {
     let link = rewrite::Link {
         ethertype: exit.ethertype(),
         ..*link
     };
-    let length = facts.ip.length as u16;
+    let length = ip.length as u16;
     let at = rewrite::link_len(link.tags);
     if !rewrite::link_and_room(packet, strip, &link, exit.overhead()) {
         return false;
     }
     let udp_length = length + (Udp::LEN + exit.header_len()) as u16;
-    let (at, checksum) = if exit.is_v4() {
-        if !ipv4(packet, at, facts, exit, udp_length) {
+    let at = if exit.is_v4() {
+        if !ipv4(packet, at, ip, exit, udp_length) {
             return false;
         }
-        // No checksum: the packet inside has its own (RFC 768).
-        (at + Ipv4::LEN, 0)
+        at + Ipv4::LEN
     } else {
-        if !ipv6(packet, at, facts, exit, udp_length) {
+        if !ipv6(packet, at, ip, exit, udp_length) {
             return false;
         }
-        (at + Ipv6::LEN, 0)
+        at + Ipv6::LEN
     };
     let Some(udp) = packet.get_mut::<Udp>(at) else {
         return false;
     };
     udp.ports = U32::new((PORT as u32) << 16 | PORT as u32);
     udp.length = U16::new(udp_length);
-    udp.checksum = U16::new(checksum);
-    header(packet, at + Udp::LEN, exit, length)
+    // None over IPv4: the packet inside has its own (RFC 768).
+    udp.checksum = U16::ZERO;
+    header(packet, at + Udp::LEN, exit, length) && (exit.is_v4() || checksum(packet, at, ip, exit))
 }
 
 fn header<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool {
@@ -127,19 +128,19 @@ fn header<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> boo
 }
 
 /// DSCP and ECN field of the outer header: the DSCP of the packet inside.
-const fn class(facts: &Facts) -> u8 {
-    if facts.ip.v6 {
-        facts.ip.tos as u8 & 0xfc
+const fn class(ip: &Ip) -> u8 {
+    if ip.v6 {
+        ip.tos as u8 & 0xfc
     } else {
-        (facts.ip.tos << 2) as u8
+        (ip.tos << 2) as u8
     }
 }
 
-fn ipv4<P: Packet>(packet: &mut P, at: usize, facts: &Facts, exit: &Exit, length: u16) -> bool {
+fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv4>(at) else {
         return false;
     };
-    let tos = class(facts);
+    let tos = class(inner);
     let total = Ipv4::LEN as u16 + length;
     ip.version_ihl = 0x45;
     ip.tos = tos;
@@ -161,15 +162,100 @@ fn ipv4<P: Packet>(packet: &mut P, at: usize, facts: &Facts, exit: &Exit, length
     true
 }
 
-fn ipv6<P: Packet>(packet: &mut P, at: usize, facts: &Facts, exit: &Exit, length: u16) -> bool {
+fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv6>(at) else {
         return false;
     };
-    ip.version_class_label = U32::new(6 << 28 | u32::from(class(facts)) << 20);
+    ip.version_class_label = U32::new(6 << 28 | u32::from(class(inner)) << 20);
     ip.payload_length = U16::new(length);
     ip.next_header = UDP;
     ip.hop_limit = 64;
     ip.source = exit.source.map(U64::new);
     ip.destination = exit.destination.map(U64::new);
     true
+}
+
+/// Sets the checksum of the UDP datagram at `at`, which IPv6 does not do without (RFC 8200, 8.1), with the
+/// packet in `ip` inside.
+fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Exit) -> bool {
+    let inside = at + Udp::LEN + exit.header_len();
+    let mut sum = sum(packet, inside, ip);
+    if sum == UNKNOWN {
+        sum = long_sum(packet, inside, ip.length as usize);
+    }
+    if sum == UNKNOWN {
+        return false;
+    }
+    for [high, low] in [exit.source, exit.destination] {
+        sum += halves(high) + halves(low);
+    }
+    // The headers are 16 octets, or 24.
+    for word in 0..3 {
+        if word * 8 < Udp::LEN + exit.header_len() {
+            let Some(octets) = packet.get::<U64>(at + word * 8) else {
+                return false;
+            };
+            sum += halves(octets.get());
+        }
+    }
+    let Some(udp) = packet.get_mut::<Udp>(at) else {
+        return false;
+    };
+    sum += u32::from(UDP) + u32::from(udp.length.get());
+    // Zero would say that there is none.
+    let checksum = !fold(sum);
+    udp.checksum = U16::new(if checksum == 0 { 0xffff } else { checksum });
+    true
+}
+
+/// No sum in 16 bits. (An option would be returned in two registers, of which one may be undefined.)
+const UNKNOWN: u32 = 1 << 16;
+
+/// The one's complement sum of the IP packet at `at`, from its header alone; [`UNKNOWN`] if that does not
+/// tell.
+///
+/// Where a checksum is right, what it covers adds up to nothing: so does an IPv4 header, and what follows
+/// with its pseudo-header. Where it is wrong, so will be the one made of this, and the packet is discarded
+/// at its end, as it would have been.
+fn sum<P: Packet>(packet: &P, at: usize, ip: &Ip) -> u32 {
+    let header = usize::from(ip.payload - ip.offset);
+    let length = ip.length as u16 - header as u16;
+    let covered = match ip.protocol {
+        _ if ip.is_fragment() => false,
+        TCP => true,
+        UDP => packet
+            .get::<Udp>(at + header)
+            .is_some_and(|udp| udp.checksum.get() != 0 && udp.length.get() == length),
+        ICMP => !ip.v6,
+        ICMPV6 => ip.v6,
+        _ => false,
+    };
+    if !covered || (ip.v6 && header != Ipv6::LEN) {
+        return UNKNOWN;
+    }
+    if ip.v6 {
+        // Addresses and length are in the pseudo-header too.
+        let Some(words) = packet.get::<[U16; 4]>(at) else {
+            return UNKNOWN;
+        };
+        let [version, label, _, hops] = words.map(|word| u32::from(word.get()));
+        return version + label + hops + u32::from(!u16::from(ip.protocol));
+    }
+    if ip.protocol == ICMP {
+        return 0;
+    }
+    let Some(header) = packet.get::<Ipv4>(at) else {
+        return UNKNOWN;
+    };
+    let pseudo = halves(u64::from(header.source.get()))
+        + halves(u64::from(header.destination.get()))
+        + u32::from(ip.protocol)
+        + u32::from(length);
+    u32::from(!fold(pseudo))
+}
+
+/// The same from all of its octets.
+#[inline(never)]
+fn long_sum<P: Packet>(packet: &P, at: usize, length: usize) -> u32 {
+    packet.sum(at, length).map_or(UNKNOWN, u32::from)
 }

@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::checksum::fold;
+
 /// A header that may be viewed in place: any bytes are a valid value, at any alignment.
 pub trait Header: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned {}
 
@@ -33,6 +35,10 @@ pub trait Packet {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The one's complement sum of `len` bytes from `offset` on as 16-bit words, the last filled up
+    /// with zero (RFC 1071). Beyond [`Self::REACH`] too, and slow.
+    fn sum(&self, offset: usize, len: usize) -> Option<u16>;
 
     /// Drops `len` bytes from the front.
     fn trim_front(&mut self, len: usize) -> bool;
@@ -96,6 +102,18 @@ impl Packet for Buffer<'_> {
         self.end - self.start
     }
 
+    fn sum(&self, offset: usize, len: usize) -> Option<u16> {
+        let bytes = self.bytes().get(offset..)?.get(..len)?;
+        let word = |pair: &[u8]| match *pair {
+            [high, low] => u16::from_be_bytes([high, low]),
+            [high] => u16::from_be_bytes([high, 0]),
+            _ => 0,
+        };
+        Some(fold(
+            bytes.chunks(2).map(|pair| u32::from(word(pair))).sum(),
+        ))
+    }
+
     fn trim_front(&mut self, len: usize) -> bool {
         let fits = len <= self.len();
         if fits {
@@ -134,6 +152,8 @@ mod tests {
         assert_eq!(packet.get::<U16>(0).map(|value| value.get()), Some(0x0203));
         assert_eq!(packet.get::<U16>(3), None);
         assert_eq!(packet.get::<U16>(usize::MAX), None);
+        assert_eq!(packet.sum(1, 3), Some(0x0304 + 0x0500));
+        assert_eq!(packet.sum(1, 4), None);
         assert!(packet.grow_front(2));
         assert!(!packet.grow_front(1));
         assert!(packet.truncate(3));

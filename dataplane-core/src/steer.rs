@@ -533,7 +533,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             && (!routed || rewrite::hop(packet, ip))
             && if T::TUNNELS && send.flags & Send::TUNNELLED != 0 {
                 let exit = self.notes.exit.get();
-                encapsulate::gtpu(packet, strip.into(), &new_link, facts, &exit)
+                encapsulate::gtpu(packet, strip.into(), &new_link, &facts.ip, &exit)
             } else {
                 rewrite::link(packet, strip.into(), &new_link)
             };

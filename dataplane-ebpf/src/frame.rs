@@ -1,13 +1,30 @@
 //! The packet in the driver's memory. The only place that touches it.
 
-use core::{arch::asm, hint::assert_unchecked};
+use core::{arch::asm, hint::assert_unchecked, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    helpers::generated::{
+        bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes,
+    },
     programs::XdpContext,
 };
-use dataplane_core::packet::{Header, Packet};
+use dataplane_core::{
+    checksum::fold,
+    packet::{Header, Packet},
+};
+
+use crate::maps;
+
+/// Octets that are copied and summed up at once: as many as the kernel takes.
+const CHUNK: usize = 512;
+
+/// Room for them.
+pub(crate) type Chunk = [u64; CHUNK / 8];
+
+/// Chunks at most: the longest IP packet.
+const CHUNKS: usize = 128;
 
 /// An XDP frame. Headers are in its linear part; the payload may be spread over fragments.
 pub(crate) struct Frame(XdpContext);
@@ -31,6 +48,29 @@ impl Frame {
     fn adjust_head(&mut self, delta: i32) -> bool {
         // SAFETY: the context is the one the program was called with, and no view outlives `&mut self`.
         unsafe { bpf_xdp_adjust_head(self.0.as_ptr().cast(), delta) == 0 }
+    }
+}
+
+impl Frame {
+    /// Copies `len` octets at `offset` to the front of `chunk`, and adds all of that to `sum`: words in this
+    /// host's order.
+    #[inline(always)]
+    fn add_chunk(&self, offset: usize, chunk: &mut Chunk, len: usize, sum: u32) -> Option<u32> {
+        let chunk: *mut Chunk = chunk;
+        // SAFETY: the context is the one the program was called with, and `len` octets fit the chunk.
+        let copied = unsafe {
+            bpf_xdp_load_bytes(
+                self.0.as_ptr().cast(),
+                offset as u32,
+                chunk.cast(),
+                len as u32,
+            )
+        };
+        if copied != 0 {
+            return None;
+        }
+        // SAFETY: nothing is read but the chunk.
+        Some(unsafe { bpf_csum_diff(ptr::null_mut(), 0, chunk.cast(), CHUNK as u32, sum) as u32 })
     }
 }
 
@@ -63,6 +103,24 @@ impl Packet for Frame {
 
     fn holds(&self, len: usize) -> bool {
         len <= self.linear_len() || len <= self.len()
+    }
+
+    fn sum(&self, offset: usize, len: usize) -> Option<u16> {
+        let chunk = maps::chunk()?;
+        let mut last = len.checked_sub(1)?;
+        // SAFETY: changes nothing. Or the compiler finds other bounds than the verifier follows.
+        unsafe { asm!("{0} = {0}", inout(reg) last) };
+        let (full, rest) = (last / CHUNK, last % CHUNK + 1);
+        // The last one first, which is filled up with zeros.
+        chunk.fill(0);
+        let mut sum = self.add_chunk(offset + full * CHUNK, chunk, rest, 0)?;
+        for index in 0..CHUNKS {
+            if index == full {
+                return Some(u16::from_be(fold(sum)));
+            }
+            sum = self.add_chunk(offset + index * CHUNK, chunk, CHUNK, sum)?;
+        }
+        None
     }
 
     fn trim_front(&mut self, len: usize) -> bool {

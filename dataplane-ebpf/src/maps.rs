@@ -22,6 +22,8 @@ use dataplane_core::{
     },
 };
 
+use crate::frame::Chunk;
+
 /// The error of an insertion under a key that is taken.
 const EEXIST: i32 = -17;
 
@@ -109,6 +111,10 @@ static EXPLANATION: Array<Explanation, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static SCRATCH: Array<Scratch, 1> = Array::new();
 
+/// Where each CPU puts pieces of a packet.
+#[btf_map]
+static CHUNKS: Array<Chunk, 1> = Array::new();
+
 /// The maps of this program. With `READ_ONLY`, packets are only asked about: nothing is changed or counted.
 /// With `TUNNELS`, packets are looked for in tunnels.
 pub(crate) struct Maps<const READ_ONLY: bool, const TUNNELS: bool>;
@@ -125,6 +131,13 @@ pub(crate) fn scratch() -> Option<&'static mut Scratch> {
     let scratch = SCRATCH.get_ptr_mut(cpu())?;
     // SAFETY: it is this CPU's alone, which handles one packet at a time; zeros make a `Scratch`.
     Some(unsafe { &mut *scratch })
+}
+
+/// This CPU's room for a piece of a packet.
+pub(crate) fn chunk() -> Option<&'static mut Chunk> {
+    let chunk = CHUNKS.get_ptr_mut(cpu())?;
+    // SAFETY: it is this CPU's alone, which handles one packet at a time.
+    Some(unsafe { &mut *chunk })
 }
 
 /// A key in shared memory, for helpers, which make a copy of it.

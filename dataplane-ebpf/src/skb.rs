@@ -41,6 +41,10 @@ impl Packet for Skb<'_> {
         self.0.len() as usize
     }
 
+    fn sum(&self, _offset: usize, _len: usize) -> Option<u16> {
+        None
+    }
+
     fn trim_front(&mut self, _len: usize) -> bool {
         false
     }

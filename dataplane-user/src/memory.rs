@@ -48,6 +48,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("RULE_COUNTS", cpus * counters(limits)),
         ("TOLD", cpus),
         ("SCRATCH", cpus),
+        ("CHUNKS", cpus),
     ]
 }
 

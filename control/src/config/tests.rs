@@ -119,20 +119,18 @@ fn every_problem_is_said() {
 }
 
 #[test]
-fn tunnels_are_between_ipv4_endpoints() {
+fn tunnels_are_between_endpoints() {
     let text = |core: &str| {
         format!(
             "[gtpu]\nran = ['192.0.2.0/24']\ncore = ['{core}']\n\
              [[port]]\nname = 'n3'\ninterface = 'eth1'\nrole = 'access'\nencapsulation = 'gtpu'\n"
         )
     };
-    let config = Config::parse(&text("198.51.100.1")).unwrap();
-    assert!(config.sees_gtpu(&config.ports[0]));
-    let error = Config::parse(&text("2001:db8::1")).unwrap_err().to_string();
-    assert!(
-        error.contains("[gtpu] 2001:db8::1") && error.contains("IPv4 only"),
-        "{error}"
-    );
+    for core in ["198.51.100.1", "2001:db8:51::/64"] {
+        let config = Config::parse(&text(core)).unwrap();
+        assert!(config.sees_gtpu(&config.ports[0]), "{core}");
+        assert_eq!(config.gtpu.core, [core.parse().unwrap()]);
+    }
     let none = text("198.51.100.1").replace("encapsulation = 'gtpu'", "");
     let error = Config::parse(&none).unwrap_err().to_string();
     assert!(error.contains("no [[port]] has encapsulation"), "{error}");

@@ -46,8 +46,8 @@ impl Steering {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             gtpu: Gtpu {
-                ran: vec!["192.0.2.0/29".parse()?],
-                core: vec!["192.0.2.10".parse()?],
+                ran: vec!["192.0.2.0/29".parse()?, "2001:db8:2::1".parse()?],
+                core: vec!["192.0.2.10".parse()?, "2001:db8:2::2".parse()?],
             },
         };
         let dataplane = host.enter(|| Dataplane::open(options))?;

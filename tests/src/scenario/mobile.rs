@@ -2,10 +2,11 @@
 
 mod handover;
 mod messages;
+mod outer;
 mod provisioned;
 mod steering;
 
-use super::{Family, Scenario};
+use super::{Family, Scenario, addressing::at};
 use crate::packet::{GTPU_PORT, Gtpu, Packet, Session};
 
 const RAN: &str = "192.0.2.1";
@@ -18,10 +19,11 @@ const OTHER_DOWN: u32 = 0x9abc;
 const QFI: u8 = 9;
 const RULE: &str = "a/1 prio 1 flow to SERVICE proto udp forward ip APP0 via app0";
 
-/// Whether the tunnels are those of N3, with PDU Session Containers, or of S1-U.
+/// Whether the tunnels are those of N3, with PDU Session Containers, over IPv4 or IPv6, or of S1-U.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Interface {
     N3,
+    N3Ipv6,
     S1u,
 }
 
@@ -29,43 +31,73 @@ impl Interface {
     fn uplink(self, from: &str, inner: &Packet) -> Packet {
         let pdu = Gtpu::pdu(UP, inner.network_bytes());
         let pdu = match self {
-            Self::N3 => pdu.session(Session::Uplink(QFI)),
+            Self::N3 | Self::N3Ipv6 => pdu.session(Session::Uplink(QFI)),
             // Some stations number their packets.
             Self::S1u => pdu.sequence(7),
         };
-        pdu.over(&gtpu(from), &gtpu(CORE))
+        self.between(&pdu, from, CORE)
     }
 
     fn downlink(self, to: &str, teid: u32, inner: &Packet) -> Packet {
-        let pdu = Gtpu::pdu(teid, inner.network_bytes());
+        self.carrying(to, teid, inner.network_bytes())
+    }
+
+    /// A downlink packet with this inside.
+    fn carrying(self, to: &str, teid: u32, inner: Vec<u8>) -> Packet {
+        let pdu = Gtpu::pdu(teid, inner);
         let pdu = match self {
-            Self::N3 => pdu.session(Session::Downlink(QFI)),
+            Self::N3 | Self::N3Ipv6 => pdu.session(Session::Downlink(QFI)),
             Self::S1u => pdu,
         };
-        pdu.over(&gtpu(CORE), &gtpu(to))
+        self.between(&pdu, CORE, to)
     }
 
     /// What is sent to the UE in answer to `question`.
     fn injected(self, to: &str, teid: u32, inner: &Packet, question: &Packet) -> Packet {
-        let packet = self.downlink(to, teid, inner).dont_fragment();
-        Packet {
+        self.sent(self.downlink(to, teid, inner), question)
+    }
+
+    /// The downlink `packet` as it is sent in answer to `question`.
+    fn sent(self, packet: Packet, question: &Packet) -> Packet {
+        let packet = Packet {
             identification: 0,
             source_mac: question.destination_mac,
             destination_mac: question.source_mac,
-            ..packet
+            ..packet.dont_fragment()
+        };
+        if self == Self::N3Ipv6 {
+            packet
+        } else {
+            packet.without_checksum()
         }
-        .without_checksum()
+    }
+
+    /// The address of an endpoint that is named by its IPv4 address.
+    fn address(self, named: &str) -> String {
+        if self == Self::N3Ipv6 {
+            let address = named.replace("192.0.2.", "2001:db8:2::");
+            address.replace("198.51.100.", "2001:db8:51::")
+        } else {
+            named.to_owned()
+        }
+    }
+
+    /// The message on its way between these endpoints.
+    fn between(self, message: &Gtpu, from: &str, to: &str) -> Packet {
+        let [from, to] = [from, to].map(|named| at(&self.address(named), GTPU_PORT));
+        message.over(&from, &to)
     }
 }
 
 pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
-    for interface in [Interface::N3, Interface::S1u] {
+    for interface in [Interface::N3, Interface::N3Ipv6, Interface::S1u] {
         steering::scenarios(family, interface, all);
         handover::scenarios(family, interface, all);
         provisioned::scenarios(family, interface, all);
     }
     steering::in_tunnels(family, all);
     messages::scenarios(family, all);
+    outer::scenarios(family, all);
 }
 
 /// The port of GTP-U at `address`.

@@ -2,7 +2,7 @@
 
 use dataplane_core::Reason::{self, DownlinkPending, GtpuEndMarker, NoRule, Replied, Steered};
 
-use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, RAN, RULE, gtpu};
+use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, RAN, RULE};
 use crate::{
     packet::{Gtpu, Packet},
     scenario::{Family, Scenario, answer, to_app},
@@ -47,7 +47,7 @@ fn handover(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             .sent("app0", &reply, Replied, "access0", &after)
             .original(
                 "core0",
-                &Gtpu::end_marker(DOWN).over(&gtpu(CORE), &gtpu(RAN)),
+                &interface.between(&Gtpu::end_marker(DOWN), CORE, RAN),
                 GtpuEndMarker,
             )
             .sent("app0", &reply, Replied, "access0", &after),

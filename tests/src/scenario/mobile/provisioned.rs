@@ -6,7 +6,7 @@ use dataplane_core::Reason::{
 };
 use dataplane_user::{Bearer, Binding, QosFlow};
 
-use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, QFI, RAN, RULE, UP, gtpu};
+use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, QFI, RAN, RULE, UP};
 use crate::{
     packet::{Gtpu, Packet},
     scenario::{Family, Scenario, addressing::at, answer, to_app},
@@ -77,16 +77,20 @@ impl<'a> Talk<'a> {
             qfi: QFI,
             five_qi: 9,
         };
+        let address = |named| {
+            let address = self.interface.address(named);
+            address.parse().expect("an address")
+        };
         Binding {
             zone: 0,
             ue: self.inner.source,
-            ran: ran.parse().expect("an address"),
-            core: CORE.parse().expect("an address"),
+            ran: address(ran),
+            core: address(CORE),
             bearers: vec![bearer],
-            qos_flows: if self.interface == Interface::N3 {
-                vec![qos_flow]
-            } else {
+            qos_flows: if self.interface == Interface::S1u {
                 vec![]
+            } else {
+                vec![qos_flow]
             },
         }
     }
@@ -118,8 +122,12 @@ fn against_lessons(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
     } = talk;
     let injected = talk.injected(RAN, DOWN, up);
     let bytes = || talk.inner.network_bytes();
-    let elsewhere = Gtpu::pdu(UP, bytes()).over(&gtpu(RAN), &gtpu("198.51.100.2"));
-    let unheard = Gtpu::pdu(UP + 1, bytes()).over(&gtpu(RAN), &gtpu(CORE));
+    let elsewhere = talk
+        .interface
+        .between(&Gtpu::pdu(UP, bytes()), RAN, "198.51.100.2");
+    let unheard = talk
+        .interface
+        .between(&Gtpu::pdu(UP + 1, bytes()), RAN, CORE);
     all.push(
         talk.scenario("what is said outranks what packets teach")
             .provisioned(&talk.binding(RAN, DOWN))
@@ -142,7 +150,7 @@ fn instead_of_lessons(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
     let Talk {
         up, there, reply, ..
     } = talk;
-    let marker = |teid| Gtpu::end_marker(teid).over(&gtpu(CORE), &gtpu(RAN));
+    let marker = |teid| talk.interface.between(&Gtpu::end_marker(teid), CORE, RAN);
     all.push(
         talk.scenario("what is said takes the place of what was learned")
             .original("core0", &talk.down(RAN, DOWN), NoRule)
@@ -181,7 +189,7 @@ fn handover(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
         up, there, reply, ..
     } = talk;
     let moved = talk.interface.uplink(OTHER_RAN, &talk.inner);
-    let marker = Gtpu::end_marker(DOWN).over(&gtpu(CORE), &gtpu(RAN));
+    let marker = talk.interface.between(&Gtpu::end_marker(DOWN), CORE, RAN);
     let there_now = talk.binding(OTHER_RAN, OTHER_DOWN);
     let before = talk.injected(RAN, DOWN, up);
     let after = talk.injected(OTHER_RAN, OTHER_DOWN, &moved);
@@ -236,8 +244,10 @@ fn ends(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
         up, there, reply, ..
     } = talk;
     let injected = talk.injected(RAN, DOWN, up);
-    let marker = Gtpu::end_marker(DOWN).over(&gtpu(CORE), &gtpu(RAN));
-    let missing = Gtpu::error_indication(DOWN, RAN).over(&gtpu(RAN), &gtpu(CORE));
+    let marker = talk.interface.between(&Gtpu::end_marker(DOWN), CORE, RAN);
+    let missing = talk
+        .interface
+        .between(&Gtpu::error_indication(DOWN, RAN), RAN, CORE);
     for (port, message, reason) in [
         ("core0", &marker, GtpuEndMarker),
         ("access0", &missing, GtpuErrorIndication),
@@ -337,14 +347,18 @@ fn bearers(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
         qci: Some(1),
     });
     let voice = talk.family.udp(444);
-    let voice_up = Gtpu::pdu(dedicated_up, voice.network_bytes()).over(&gtpu(RAN), &gtpu(CORE));
+    let voice_up =
+        talk.interface
+            .between(&Gtpu::pdu(dedicated_up, voice.network_bytes()), RAN, CORE);
     let voice_there = to_app(&World::new(), "app0", &voice).ttl(63);
     let voice_reply = answer(&voice_there);
     let injected = |teid| {
         let reply = voice_reply.clone().ttl(63);
         talk.interface.injected(RAN, teid, &reply, &voice_up)
     };
-    let marker = Gtpu::end_marker(dedicated_down).over(&gtpu(CORE), &gtpu(RAN));
+    let marker = talk
+        .interface
+        .between(&Gtpu::end_marker(dedicated_down), CORE, RAN);
     all.push(
         talk.scenario("answers go by the bearer that their flow came by")
             .provisioned(&binding)

@@ -5,7 +5,7 @@ use dataplane_core::Reason::{
     NoRule, Replied, Steered,
 };
 
-use super::{CORE, DOWN, Interface, RAN, RULE, gtpu};
+use super::{CORE, DOWN, Interface, RAN, RULE};
 use crate::{
     packet::{Gtpu, Packet},
     scenario::{Family, Scenario, answer, to_app},
@@ -30,8 +30,8 @@ fn life(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
         ..reply.clone()
     };
     let injected = interface.injected(RAN, DOWN, &restored, &up);
-    let marker = Gtpu::end_marker(DOWN).over(&gtpu(CORE), &gtpu(RAN));
-    let missing = Gtpu::error_indication(DOWN, RAN).over(&gtpu(RAN), &gtpu(CORE));
+    let marker = interface.between(&Gtpu::end_marker(DOWN), CORE, RAN);
+    let missing = interface.between(&Gtpu::error_indication(DOWN, RAN), RAN, CORE);
     let between = |ends: &Packet, reason: Reason, port: &'static str| {
         Scenario::new("a tunnel is learned, used and given up", family, &[RULE])
             .original("access0", &up, NoDownlinkTunnel)
