@@ -3,12 +3,18 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use dataplane_user::rule::{RuleId, RuleSet};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    session::{QosFlow, Session as Said, SessionId},
+    store::{SessionChanges, Sessions},
+};
 
 /// A question to the data path and where its answer goes.
 #[derive(Debug)]
@@ -16,6 +22,11 @@ pub(crate) enum Request {
     Apply(Box<RuleSet>, oneshot::Sender<Result<Applied, String>>),
     Observe(oneshot::Sender<Observation>),
     Flows(oneshot::Sender<Vec<Flow>>),
+    Sessions(SessionQuery, oneshot::Sender<SessionPage>),
+    /// Says sessions, and takes back others.
+    Provision(Vec<Arc<Said>>, Vec<SessionId>, Answer<()>),
+    /// Says all sessions there are.
+    Reprovision(Sessions, Answer<()>),
     Explain {
         port: String,
         frame: Vec<u8>,
@@ -23,9 +34,11 @@ pub(crate) enum Request {
     },
     /// Links or neighbors may have changed. The answer says what did.
     Refresh(oneshot::Sender<Result<Vec<String>, String>>),
-    /// A second has passed; nobody waits.
-    Expire,
+    /// A second has passed. The answer says which UEs behind tunnels nothing can be sent to any more.
+    Expire(oneshot::Sender<Vec<Session>>),
 }
+
+type Answer<T> = oneshot::Sender<Result<T, String>>;
 
 /// A handle on the thread that owns the data path.
 #[derive(Clone, Debug)]
@@ -57,6 +70,31 @@ impl Dataplane {
         self.ask(Request::Flows).await
     }
 
+    pub(crate) async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, Gone> {
+        self.ask(|answer| Request::Sessions(query, answer)).await
+    }
+
+    /// Puts what is said of sessions in force, whole or not at all.
+    pub(crate) async fn provision(
+        &self,
+        changes: &SessionChanges,
+    ) -> Result<Result<(), String>, Gone> {
+        let said = changes
+            .said
+            .iter()
+            .map(|(_, new)| Arc::clone(new))
+            .collect();
+        let withdrawn = changes.withdrawn.iter().map(|it| it.id()).collect();
+        self.ask(|answer| Request::Provision(said, withdrawn, answer))
+            .await
+    }
+
+    /// Makes these sessions all that are provisioned.
+    pub(crate) async fn reprovision(&self, sessions: Sessions) -> Result<Result<(), String>, Gone> {
+        self.ask(|answer| Request::Reprovision(sessions, answer))
+            .await
+    }
+
     pub(crate) async fn explain(
         &self,
         port: String,
@@ -70,9 +108,9 @@ impl Dataplane {
         .await
     }
 
-    /// Leaves a request that nobody waits for.
-    pub(crate) async fn tell(&self, request: Request) -> Result<(), Gone> {
-        self.0.send(request).await.map_err(|_| Gone)
+    /// Lets what is over be forgotten. Answers which UEs behind tunnels nothing can be sent to any more.
+    pub(crate) async fn expire(&self) -> Result<Vec<Session>, Gone> {
+        self.ask(Request::Expire).await
     }
 
     pub(crate) async fn refresh(&self) -> Result<Result<Vec<String>, String>, Gone> {
@@ -81,7 +119,7 @@ impl Dataplane {
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Gone> {
         let (sender, receiver) = oneshot::channel();
-        self.tell(request(sender)).await?;
+        self.0.send(request(sender)).await.map_err(|_| Gone)?;
         receiver.await.map_err(|_| Gone)
     }
 }
@@ -114,6 +152,7 @@ pub(crate) struct Status {
     pub(crate) epoch: u32,
     pub(crate) adopted: bool,
     pub(crate) pressure: Vec<Pressure>,
+    pub(crate) sessions: Vec<SessionCount>,
     pub(crate) program_instructions: u32,
     pub(crate) program_bytes: u32,
 }
@@ -190,6 +229,90 @@ pub(crate) struct Flow {
     pub(crate) tcp_flags: [u8; 2],
 }
 
+/// Whether answers reach a UE behind a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum SessionState {
+    /// No downlink packet was seen yet.
+    Uplink,
+    Active,
+    /// The UE has moved, and the way to where it is now is not known.
+    Pending,
+    Ended,
+}
+
+impl SessionState {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Uplink => "uplink",
+            Self::Active => "active",
+            Self::Pending => "pending",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Sessions of a kind.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SessionCount {
+    pub(crate) state: SessionState,
+    pub(crate) provisioned: bool,
+    pub(crate) sessions: u64,
+}
+
+/// Which sessions to show.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SessionQuery {
+    pub(crate) ue: Option<IpAddr>,
+    pub(crate) zone: Option<u16>,
+    pub(crate) state: Option<SessionState>,
+    /// Where the page before ended.
+    pub(crate) from: u32,
+    pub(crate) limit: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionPage {
+    pub(crate) sessions: Vec<Session>,
+    /// Where the next page begins.
+    pub(crate) next: Option<u32>,
+}
+
+/// The session of a UE as the data path has it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Session {
+    pub(crate) zone: u16,
+    pub(crate) ue_address: IpAddr,
+    pub(crate) ran_address: IpAddr,
+    pub(crate) core_address: IpAddr,
+    pub(crate) bearers: Vec<Tunnels>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) qos_flows: Vec<QosFlow>,
+    pub(crate) provisioned: bool,
+    pub(crate) state: SessionState,
+    /// Of the latest uplink packet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) qfi: Option<u8>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "maybe_seconds"
+    )]
+    pub(crate) last_seen: Option<SystemTime>,
+}
+
+/// The tunnels of a bearer, as far as they are known and have not ended.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Tunnels {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) uplink_teid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) downlink_teid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) qci: Option<u8>,
+}
+
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Count {
@@ -240,6 +363,13 @@ fn left_out<S: Serializer>(
 
 fn seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(milliseconds(*time))
+}
+
+fn maybe_seconds<S: Serializer>(
+    time: &Option<SystemTime>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(milliseconds).serialize(serializer)
 }
 
 fn hex_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {

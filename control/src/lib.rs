@@ -12,6 +12,7 @@ mod metrics;
 mod notify;
 mod problem;
 mod run;
+mod session;
 mod source;
 mod store;
 mod worker;

@@ -9,6 +9,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use dataplane_core::Reason;
 use prometheus::{
     Registry, TEXT_FORMAT, TextEncoder,
     core::{Collector, Desc},
@@ -132,21 +133,25 @@ impl Collector for Scrape {
             &["map"],
             maps.iter().map(|m| (vec![m.name.clone()], m.max)),
         );
-        let flows = maps
-            .iter()
-            .find(|map| map.name.eq_ignore_ascii_case("flows"));
-        families.gauge(
-            "flow_table_entries",
-            "Flows in the flow table",
-            &[],
-            flows.map(|m| (vec![], m.used)),
-        );
-        families.gauge(
-            "flow_table_max_entries",
-            "Flows that the flow table can have",
-            &[],
-            flows.map(|m| (vec![], m.max)),
-        );
+        for (name, table, what) in [
+            ("flows", "flow", "Flows"),
+            ("sessions", "session", "Sessions"),
+        ] {
+            let map = maps.iter().find(|map| map.name == name);
+            families.gauge(
+                &format!("{table}_table_entries"),
+                &format!("{what} in the {table} table"),
+                &[],
+                map.map(|m| (vec![], m.used)),
+            );
+            families.gauge(
+                &format!("{table}_table_max_entries"),
+                &format!("{what} that the {table} table can have"),
+                &[],
+                map.map(|m| (vec![], m.max)),
+            );
+        }
+        gtpu(&mut families, observation);
         let modes = observation
             .ports
             .iter()
@@ -196,6 +201,50 @@ impl Collector for Scrape {
         );
         families.0
     }
+}
+
+/// Messages of GTP-U by the reason that they end for, and their names.
+const MESSAGES: [(Reason, &str); 5] = [
+    (Reason::GtpuEcho, "echo"),
+    (Reason::GtpuEndMarker, "end_marker"),
+    (Reason::GtpuErrorIndication, "error_indication"),
+    (
+        Reason::GtpuSupportedExtensionHeaders,
+        "supported_extension_headers",
+    ),
+    (Reason::GtpuOther, "other"),
+];
+
+/// UEs behind tunnels.
+fn gtpu(families: &mut Families, observation: &Observation) {
+    let sessions = observation.status.sessions.iter().map(|count| {
+        let origin = if count.provisioned {
+            "provisioned"
+        } else {
+            "learned"
+        };
+        let labels = [count.state.name(), origin].map(str::to_owned);
+        (labels.to_vec(), count.sessions)
+    });
+    families.gauge(
+        "sessions",
+        "UEs behind tunnels by state: nothing is sent to those that are pending or ended",
+        &["state", "origin"],
+        sessions,
+    );
+    let messages = observation.port_counters.iter().filter_map(|counter| {
+        let (_, kind) = MESSAGES.iter().find(|(it, _)| *it == counter.reason)?;
+        Some((
+            vec![counter.port.clone(), (*kind).to_owned()],
+            counter.packets,
+        ))
+    });
+    families.counter(
+        "gtpu_messages_total",
+        "GTP-U messages that carry no packet, by the port that they came by and their type",
+        &["port", "type"],
+        messages,
+    );
 }
 
 /// The flows that move most, and how many were left out.

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     api::{self, Context},
     config::{Config, Mep, MepApplication},
-    dataplane::{Dataplane, Request},
+    dataplane::Dataplane,
     notify, source,
     store::{Source, Store},
     worker,
@@ -69,7 +69,10 @@ async fn daemon(config: &Config) -> Result<()> {
             "the rules of the last run are not in force"
         );
     }
-    let context = Context::new(&config.node.id, Arc::clone(&store), &config.metrics.flows);
+    let context = Context {
+        gtpu: Arc::new(config.gtpu.clone()),
+        ..Context::new(&config.node.id, Arc::clone(&store), &config.metrics.flows)
+    };
     let sources = sources(config, &store, &context).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = api::serve(config, context, stopped).await?;
@@ -187,8 +190,11 @@ async fn upkeep(store: Arc<Store>, mut events: mpsc::Receiver<()>) {
     loop {
         tokio::select! {
             _ = second.tick() => {
-                if store.dataplane().tell(Request::Expire).await.is_err() {
+                let Ok(lost) = store.dataplane().expire().await else {
                     return;
+                };
+                for session in &lost {
+                    store.events.publish("sessions", &json!({"lost": session}));
                 }
                 continue;
             }

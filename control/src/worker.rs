@@ -1,5 +1,7 @@
 //! The thread that owns the data path, and its answers in the terms of the daemon.
 
+mod sessions;
+
 use std::{error::Error, fmt::Write as _, path::Path, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -117,7 +119,20 @@ fn serve(mut dataplane: user::Dataplane, mut requests: mpsc::Receiver<Request>) 
                 answer,
             } => _ = answer.send(explain(&mut dataplane, &port, &frame)),
             Request::Refresh(answer) => _ = answer.send(refresh(&mut dataplane)),
-            Request::Expire => _ = dataplane.expire(),
+            Request::Expire(answer) => {
+                dataplane.expire();
+                let lost = dataplane.lost_sessions().into_iter();
+                _ = answer.send(lost.map(sessions::session).collect());
+            }
+            Request::Sessions(query, answer) => {
+                _ = answer.send(sessions::page(&dataplane, &query));
+            }
+            Request::Provision(said, withdrawn, answer) => {
+                _ = answer.send(sessions::provision(&mut dataplane, &said, &withdrawn));
+            }
+            Request::Reprovision(wanted, answer) => {
+                _ = answer.send(sessions::reprovision(&mut dataplane, &wanted));
+            }
         }
     }
 }
@@ -186,6 +201,7 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
             epoch: status.epoch,
             adopted: status.adopted,
             pressure: pressure.collect(),
+            sessions: status.sessions.into_iter().map(sessions::count).collect(),
             program_instructions: status.verified_instructions,
             program_bytes: status.program_bytes,
         },

@@ -38,4 +38,6 @@ pub use host::{HostTables, rehearse};
 pub use options::{Gtpu, Limits, Options, PortConfig, Role, Timeouts};
 pub use ports::PortStatus;
 pub use program::{Mode, OBJECT};
-pub use sessions::{Bearer, Binding, QosFlow, Session, SessionCount, SessionStatus, Tunnels};
+pub use sessions::{
+    Bearer, Binding, QosFlow, Session, SessionCount, SessionFilter, SessionStatus, Tunnels,
+};

@@ -102,6 +102,26 @@ pub struct SessionCount {
     pub sessions: u64,
 }
 
+/// Which sessions are asked for: those that have all of this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Zone of the UE.
+    pub zone: Option<u16>,
+    /// The UE's address.
+    pub ue: Option<IpAddr>,
+    /// Whether answers reach the UE.
+    pub status: Option<SessionStatus>,
+}
+
+impl SessionFilter {
+    fn matches(&self, record: &Record) -> bool {
+        let Self { zone, ue, status } = self;
+        zone.is_none_or(|zone| u64::from(zone) == record.zone.get())
+            && status.is_none_or(|status| status == record.status())
+            && ue.is_none_or(|ue| compile::words(ue) == words(&record.ue))
+    }
+}
+
 impl Binding {
     /// Bearers at most.
     pub const BEARERS: usize = BEARERS;
@@ -196,10 +216,34 @@ impl Sessions {
             .collect()
     }
 
-    /// One session.
-    pub(crate) fn get(&self, zone: u16, ue: IpAddr, clock: &Clock) -> Option<Session> {
-        self.find(zone, compile::words(ue))
-            .map(|(_, record)| describe(record, clock))
+    /// A part of them, in the order of their records.
+    pub(crate) fn page(
+        &self,
+        filter: &SessionFilter,
+        from: u32,
+        limit: usize,
+        clock: &Clock,
+    ) -> (Vec<Session>, Option<u32>) {
+        let mut found = Vec::new();
+        if let (Some(zone), Some(ue)) = (filter.zone, filter.ue) {
+            let one = self
+                .find(zone, compile::words(ue))
+                .map(|(_, record)| record);
+            let one = one.filter(|record| from == 0 && filter.matches(record));
+            found.extend(one.map(|record| describe(record, clock)));
+            return (found, None);
+        }
+        for id in from..self.records.len() as u32 {
+            let record = self.records.get(id);
+            let Some(record) = record.filter(|it| it.live.get() != 0 && filter.matches(it)) else {
+                continue;
+            };
+            if found.len() == limit {
+                return (found, Some(id));
+            }
+            found.push(describe(record, clock));
+        }
+        (found, None)
     }
 
     fn find(&self, zone: u16, ue: [u64; 2]) -> Option<(u32, &Record)> {

@@ -5,6 +5,7 @@ mod mp2;
 mod node;
 mod representation;
 mod serve;
+mod sessions;
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +17,13 @@ use axum::{
     routing::{get, post},
 };
 
-use crate::{config::FlowMetrics, metrics, problem::Problem, source, store::Store};
+use crate::{
+    config::{FlowMetrics, Gtpu},
+    metrics,
+    problem::Problem,
+    source,
+    store::Store,
+};
 
 pub(crate) use mp2::percent;
 pub(crate) use node::rule_counts;
@@ -27,6 +34,8 @@ pub(crate) use serve::{alone, serve};
 pub(crate) struct Context {
     pub(crate) node: Arc<str>,
     pub(crate) store: Arc<Store>,
+    /// Whose tunnels are looked into.
+    pub(crate) gtpu: Arc<Gtpu>,
     pub(crate) flows: Arc<metrics::Flows>,
     /// The metrics of the sources of rules.
     pub(crate) sources: prometheus::Registry,
@@ -39,6 +48,7 @@ impl Context {
         Self {
             node: node.into(),
             store,
+            gtpu: Arc::default(),
             flows: Arc::new(metrics::Flows::new(flows.top)),
             sources: prometheus::Registry::new(),
             status: Arc::default(),
@@ -69,6 +79,13 @@ pub(crate) fn router(context: Context) -> Router {
             get(mp2::application)
                 .put(mp2::put_application)
                 .delete(mp2::delete_application),
+        )
+        .route("/sessions", get(sessions::sessions))
+        .route(
+            "/sessions/{zone}/{ue}",
+            get(sessions::session)
+                .put(sessions::put_session)
+                .delete(sessions::delete_session),
         )
         .route(
             "/configuration",

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     mec::{Application, Configuration, Refusal, read},
     problem::Problem,
-    store::{Applications, Entry, Source, owned, replacement},
+    store::{Applications, Desired, Entry, Source, owned, replacement, resaid},
 };
 
 /// An application as it is shown: with its source.
@@ -110,17 +110,19 @@ pub(super) async fn delete_application(
 }
 
 /// What was pushed, in the form in which all of it can be replaced.
-fn pushed(applications: &Applications) -> Configuration {
-    let pushed = applications
+fn pushed(desired: &Desired) -> Configuration {
+    let pushed = desired
+        .applications
         .values()
         .filter(|entry| entry.source == Source::Mp2);
     Configuration {
-        applications: pushed.map(|entry| entry.application.clone()).collect(),
+        applications: Some(pushed.map(|entry| entry.application.clone()).collect()),
+        sessions: Some(desired.sessions.iter().map(|it| (**it).clone()).collect()),
     }
 }
 
 pub(super) async fn configuration(State(context): State<Context>, headers: HeaderMap) -> Response {
-    resource(&headers, &pushed(&context.store.snapshot().applications))
+    resource(&headers, &pushed(&context.store.snapshot().desired()))
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,19 +139,29 @@ pub(super) async fn put_configuration(
     body: Result<Document, Problem>,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::of(&headers);
-    precondition.check(Some(&pushed(&context.store.snapshot().applications)))?;
-    let wanted: Configuration = read(body?.0)?;
-    let replace = replacement(Source::Mp2, wanted.applications)?;
-    let edit = move |applications: &mut Applications| {
-        precondition.check(Some(&pushed(applications)))?;
-        replace(applications)
+    precondition.check(Some(&pushed(&context.store.snapshot().desired())))?;
+    let Document(body) = body?;
+    let wanted = Configuration::read(body)?;
+    let Configuration {
+        applications,
+        sessions,
+    } = wanted;
+    let applications = applications.map(|it| replacement(Source::Mp2, it));
+    let applications = applications.transpose()?;
+    let sessions = sessions.map(|it| resaid(it, &context.gtpu)).transpose()?;
+    let edit = move |desired: &mut Desired| {
+        precondition.check(Some(&pushed(desired)))?;
+        if let Some(resay) = sessions {
+            resay(&mut desired.sessions);
+        }
+        applications.map_or(Ok(()), |replace| replace(&mut desired.applications))
     };
     if dry_run {
         return Ok(Json(context.store.outline(edit)?).into_response());
     }
-    let ((), outline) = context.store.change(Source::Mp2, edit).await?;
+    let ((), outline) = context.store.transact(Source::Mp2, edit).await?;
     Ok((
-        tag_of(&pushed(&context.store.snapshot().applications)),
+        tag_of(&pushed(&context.store.snapshot().desired())),
         Json(outline),
     )
         .into_response())

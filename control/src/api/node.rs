@@ -142,21 +142,29 @@ fn key(flow: &Flow) -> String {
     format!("{source}{destination}{zone:04x}{protocol:02x}{source_port:04x}{destination_port:04x}")
 }
 
+/// How much of a list is shown at once.
+pub(super) fn limit(wanted: Option<usize>) -> Result<usize, Problem> {
+    let limit = wanted.unwrap_or(100);
+    let possible = (1..=10_000).contains(&limit);
+    possible
+        .then_some(limit)
+        .ok_or_else(|| Problem::bad_request("limit is a number from 1 to 10000"))
+}
+
+pub(super) fn not_a_cursor() -> Problem {
+    Problem::bad_request("cursor is not the nextCursor of an earlier answer")
+}
+
 pub(super) async fn flows(
     State(context): State<Context>,
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = page.limit.unwrap_or(100);
-    if !(1..=10_000).contains(&limit) {
-        return Err(Problem::bad_request("limit is a number from 1 to 10000"));
-    }
+    let limit = limit(page.limit)?;
     let after = page.cursor.as_deref().unwrap_or_default();
     if !(after.is_empty()
         || after.len() == KEY && after.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
-        return Err(Problem::bad_request(
-            "cursor is not the nextCursor of an earlier answer",
-        ));
+        return Err(not_a_cursor());
     }
     let flows = context.store.dataplane().flows().await?;
     let flows: BTreeMap<_, _> = flows
@@ -228,6 +236,7 @@ pub(super) async fn status(State(context): State<Context>) -> Result<Json<Value>
         "node": &*context.node, "version": env!("CARGO_PKG_VERSION"),
         "revision": {"desired": snapshot.revision, "programmed": snapshot.programmed, "failure": snapshot.failure},
         "applications": snapshot.applications.len(),
+        "sessions": {"desired": snapshot.sessions.len()},
         "rules": {"desired": desired, "programmed": programmed},
         "sources": context.status.get().into_iter().flatten().map(|status| source(status)).collect::<Vec<_>>(),
         "dataPath": status, "nextHops": next_hops,

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     config::Config,
     mec::{self, Application, Configuration, Outcome, Refusal, State},
+    session::Session,
     store::{self, Applications, Entry, Source},
     worker,
 };
@@ -45,12 +46,22 @@ pub(super) fn check(paths: &[PathBuf]) -> bool {
 
 /// What is in a file or directory of rules; every problem if there are any, those of the data path included.
 pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
+    let Configuration {
+        applications,
+        sessions,
+    } = wanted(path)?;
     let mut entries = Applications::new();
-    for application in applications(path)? {
+    for application in applications.into_iter().flatten() {
         let (id, entry) = Entry::new(Source::Mp2, application)?;
         entries.insert(id, Arc::new(entry));
     }
     let place = path.display();
+    for session in sessions.iter().flatten() {
+        if let Some(config) = config {
+            let checked = session.check_endpoints(&config.gtpu);
+            checked.with_context(|| format!("{place}: session {}", session.id()))?;
+        }
+    }
     let wanted = store::wanted(&entries);
     let options = config.map(worker::options);
     let (limits, ports) = options
@@ -70,9 +81,11 @@ pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
         .collect();
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
     let applications = count(entries.len(), "application");
+    let rules = count(rules().count(), "traffic rule");
+    let sessions = sessions.map(|it| format!(", {}", count(it.len(), "session")));
     Ok(format!(
-        "{applications}, {}",
-        count(rules().count(), "traffic rule")
+        "{applications}, {rules}{}",
+        sessions.unwrap_or_default()
     ))
 }
 
@@ -80,11 +93,12 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The applications in a file or in the files of a directory; every problem if there are any.
-pub(super) fn applications(path: &Path) -> Result<Vec<Application>> {
+/// What a file says, or the files of a directory; every problem if there are any.
+pub(super) fn wanted(path: &Path) -> Result<Configuration> {
     let mut problems = Vec::new();
     let mut owners: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut all = Vec::new();
+    let mut all = None;
+    let mut sessions = None;
     for file in files(path)? {
         let documents = documents(&file)?;
         for (index, document) in documents.into_iter().enumerate() {
@@ -99,15 +113,20 @@ pub(super) fn applications(path: &Path) -> Result<Vec<Application>> {
                         .iter()
                         .map(|refusal| format!("{place}: {refusal}")),
                 ),
-                Ok(Configuration { applications }) => all.extend(
-                    applications
-                        .into_iter()
-                        .map(|a| (place.clone(), file.clone(), a)),
-                ),
+                Ok(said) => {
+                    if let Some(said) = said.applications {
+                        let said = said.into_iter().map(|it| (place.clone(), file.clone(), it));
+                        all.get_or_insert_with(Vec::new).extend(said);
+                    }
+                    if let Some(said) = said.sessions {
+                        problems.extend(of_sessions(&said, &place));
+                        sessions.get_or_insert_with(Vec::new).extend(said);
+                    }
+                }
             }
         }
     }
-    for (place, file, application) in &all {
+    for (place, file, application) in all.iter().flatten() {
         if let Err(refusal) = Entry::new(Source::Mp2, application.clone()) {
             let id = &application.app_instance_id;
             problems.extend(
@@ -129,13 +148,26 @@ pub(super) fn applications(path: &Path) -> Result<Vec<Application>> {
         }
     }
     if problems.is_empty() {
-        Ok(all
-            .into_iter()
-            .map(|(_, _, application)| application)
-            .collect())
+        let applications = |all: Vec<(_, _, Application)>| {
+            let applications = all.into_iter().map(|(_, _, application)| application);
+            applications.collect()
+        };
+        Ok(Configuration {
+            applications: all.map(applications),
+            sessions,
+        })
     } else {
         Err(anyhow!(problems.join("\n")))
     }
+}
+
+fn of_sessions(sessions: &[Session], place: &str) -> Vec<String> {
+    let refused = sessions.iter().enumerate().filter_map(|(index, session)| {
+        let refusal = session.check().err()?;
+        let refusal = refusal.below(&format!("/sessions/{index}"));
+        Some(format!("{place}: {refusal}"))
+    });
+    refused.collect()
 }
 
 /// Everything that is wrong with a document, of which `first` is known: the applications and their rules one by one.
@@ -158,6 +190,7 @@ fn every(first: Refusal, document: &Value) -> Vec<Refusal> {
                 })
                 .collect()
         }
+        None if document.get("sessions").is_some() => Vec::new(),
         None => of_application(document),
     };
     if found.is_empty() { vec![first] } else { found }

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
-use serde_json::Value;
+use anyhow::{Error, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
 
 use super::{Kind, Output, client::Client, print, table};
-use crate::api::percent;
+use crate::{api::percent, session::SessionId};
 
 /// Shows what there is of a kind, or of it what has this name.
 pub(super) fn get(client: &Client, kind: Kind, id: Option<&str>, output: Output) -> Result<bool> {
@@ -23,6 +23,7 @@ pub(super) fn get(client: &Client, kind: Kind, id: Option<&str>, output: Output)
         (Kind::Ports, id) => only(client.get("/mp2/v1/ports")?, id, &["name"])?,
         (Kind::Reasons, id) => only(client.get("/mp2/v1/reasons")?, id, &["reason"])?,
         (Kind::Flows, id) => flows(client, id)?,
+        (Kind::Sessions, id) => sessions(client, id)?,
         (Kind::Status, None) => client.get("/mp2/v1/status")?,
         (Kind::Status, Some(id)) => bail!("there is one status; leave `{id}` out"),
     };
@@ -44,17 +45,40 @@ pub(super) fn flows(client: &Client, of: Option<&str>) -> Result<Value> {
         };
         format!("&{member}={}", percent(of))
     });
-    let filter = filter.unwrap_or_default();
-    let mut flows = Vec::new();
+    pages(client, "flows", &filter.unwrap_or_default())
+}
+
+/// All sessions, those of a UE's address, or that of a UE in a zone.
+fn sessions(client: &Client, of: Option<&str>) -> Result<Value> {
+    let Some(of) = of else {
+        return pages(client, "sessions", "");
+    };
+    let filter = if of.contains('/') {
+        let id: SessionId = of.parse().map_err(Error::msg)?;
+        format!("&zone={}&ue={}", id.zone, id.ue_address)
+    } else {
+        let ue: IpAddr = of.parse().map_err(|_| {
+            anyhow!("`{of}` is not a UE: write its address, as 10.45.0.7, or with its zone, as 0/10.45.0.7")
+        })?;
+        format!("&ue={ue}")
+    };
+    let found = pages(client, "sessions", &filter)?;
+    ensure!(found != json!([]), "there is no session of {of}");
+    Ok(found)
+}
+
+/// Everything in a list that comes in pages.
+fn pages(client: &Client, name: &str, filter: &str) -> Result<Value> {
+    let mut all = Vec::new();
     let mut cursor = String::new();
     loop {
-        let mut page = client.get(&format!("/mp2/v1/flows?limit=1000{filter}{cursor}"))?;
-        if let Value::Array(more) = page["flows"].take() {
-            flows.extend(more);
+        let mut page = client.get(&format!("/mp2/v1/{name}?limit=10000{filter}{cursor}"))?;
+        if let Value::Array(more) = page[name].take() {
+            all.extend(more);
         }
         match page["nextCursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(flows.into()),
+            None => return Ok(all.into()),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     api::percent,
     config::{Config, Role, SOCKET},
     doctor, run,
+    session::SessionId,
 };
 
 /// Steers traffic of mobile users to applications at the edge: an XDP data plane for ETSI MEC
@@ -51,9 +52,9 @@ enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Make the pushed rules what files say; shows the difference first
+    /// Make the pushed rules and sessions what files say; shows the difference first
     Apply {
-        /// A file with applications, or a directory of such files
+        /// A file with applications or sessions, or a directory of such files
         #[arg(short, long, value_name = "FILE|DIR")]
         file: PathBuf,
         /// Only show the difference
@@ -63,15 +64,16 @@ enum Command {
     /// Show what there is
     Get {
         kind: Kind,
-        /// Only this one; of flows, those of a UE's address, of an application, or of a rule (application/rule)
+        /// Only this one; of flows, those of a UE's address, of an application, or of a rule (application/rule); of
+        /// sessions, those of a UE's address, or of it in a zone (0/10.45.0.7)
         id: Option<String>,
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
-    /// Remove an application and its rules
+    /// Remove an application and its rules, or what was said of a session
     Delete {
-        #[arg(value_parser = ["application", "applications"])]
-        kind: String,
+        kind: Removable,
+        /// The id of an application, or the zone and the address of a UE (0/10.45.0.7)
         id: String,
     },
     /// Say what would become of a packet, and why, by running the real program on it
@@ -124,9 +126,20 @@ enum Kind {
     Ports,
     #[value(alias = "flow")]
     Flows,
+    #[value(alias = "session")]
+    Sessions,
     #[value(alias = "reason")]
     Reasons,
     Status,
+}
+
+/// What can be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Removable {
+    #[value(alias = "applications")]
+    Application,
+    #[value(alias = "sessions")]
+    Session,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -166,18 +179,7 @@ fn perform(cli: Cli) -> Result<bool> {
         Command::Check { files } => Ok(check::check(&files)),
         Command::Apply { file, dry_run } => apply(&client()?, &file, dry_run),
         Command::Get { kind, id, output } => get(&client()?, kind, id.as_deref(), output),
-        Command::Delete { id, .. } => {
-            let outline = client()?.send(
-                Method::DELETE,
-                &format!("/mp2/v1/applications/{}", percent(&id)),
-                None,
-            )?;
-            print(&table::changes(&outline))?;
-            print(&format!(
-                "application `{id}` is removed, revision {}",
-                outline["revision"]
-            ))
-        }
+        Command::Delete { kind, id } => delete(&client()?, kind, &id),
         Command::Explain(question) => explain(&client()?, &question),
         Command::Doctor { configured, output } => {
             let report = doctor::examine(&plan(&Config::load(&configured.config)?));
@@ -213,7 +215,7 @@ fn print(text: &str) -> Result<bool> {
 }
 
 fn apply(client: &Client, path: &Path, dry_run: bool) -> Result<bool> {
-    let body = json!({"applications": check::applications(path)?});
+    let body = json!(check::wanted(path)?);
     let rehearsed = client.send(
         Method::PUT,
         "/mp2/v1/configuration?dryRun=true",
@@ -225,6 +227,20 @@ fn apply(client: &Client, path: &Path, dry_run: bool) -> Result<bool> {
     }
     let outline = client.send(Method::PUT, "/mp2/v1/configuration", Some(&body))?;
     print(&table::outcome(&outline))
+}
+
+fn delete(client: &Client, kind: Removable, id: &str) -> Result<bool> {
+    let (name, path) = match kind {
+        Removable::Application => ("application", format!("applications/{}", percent(id))),
+        Removable::Session => {
+            let id: SessionId = id.parse().map_err(anyhow::Error::msg)?;
+            ("session", format!("sessions/{id}"))
+        }
+    };
+    let outline = client.send(Method::DELETE, &format!("/mp2/v1/{path}"), None)?;
+    print(&table::changes(&outline))?;
+    let revision = &outline["revision"];
+    print(&format!("{name} `{id}` is removed, revision {revision}"))
 }
 
 fn plan(config: &Config) -> doctor::Plan {

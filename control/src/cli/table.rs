@@ -15,6 +15,7 @@ pub(super) fn render(kind: Kind, value: &Value, wide: bool) -> String {
         Kind::Rules => rules(value, wide),
         Kind::Ports => ports(value, wide),
         Kind::Flows => flows(value, wide),
+        Kind::Sessions => sessions(value, wide),
         Kind::Reasons => reasons(value, wide),
         Kind::Status => status(value),
     }
@@ -35,7 +36,7 @@ pub(super) fn changes(outline: &Value) -> String {
         }
     }
     if out.is_empty() {
-        out += "no rule changes\n";
+        out += "no changes\n";
     }
     out
 }
@@ -248,6 +249,60 @@ fn flows(value: &Value, wide: bool) -> String {
     align(&columns[..if wide { 14 } else { 9 }], rows)
 }
 
+fn sessions(value: &Value, wide: bool) -> String {
+    let rows = items(value).map(|session| {
+        let teids = |member: &str| {
+            let bearers = items(&session["bearers"]).map(|bearer| text(&bearer[member]));
+            bearers.collect::<Vec<_>>().join(",")
+        };
+        let said = match session["provisioned"].as_bool() {
+            Some(true) => "provisioned",
+            _ => "learned",
+        };
+        let mut row = vec![
+            text(&session["zone"]),
+            text(&session["ueAddress"]),
+            text(&session["state"]).to_lowercase(),
+            said.to_owned(),
+            text(&session["ranAddress"]),
+            text(&session["coreAddress"]),
+            teids("uplinkTeid"),
+            teids("downlinkTeid"),
+            text(&session["qfi"]),
+        ];
+        if wide {
+            let flows = items(&session["qosFlows"])
+                .map(|flow| format!("{}={}", text(&flow["qfi"]), text(&flow["5qi"])));
+            let flows = flows.collect::<Vec<_>>().join(",");
+            row.extend([
+                teids("qci"),
+                if flows.is_empty() {
+                    "-".to_owned()
+                } else {
+                    flows
+                },
+                ago(&session["lastSeen"]),
+            ]);
+        }
+        row
+    });
+    let columns = [
+        "ZONE",
+        "UE",
+        "STATE",
+        "FROM",
+        "RAN",
+        "CORE",
+        "UP TEID",
+        "DOWN TEID",
+        "QFI",
+        "QCI",
+        "QFI=5QI",
+        "LAST SEEN",
+    ];
+    align(&columns[..if wide { 12 } else { 9 }], rows)
+}
+
 /// Reasons that occurred, those that occurred most first; all of them when wide, and the one that was asked for.
 fn reasons(value: &Value, wide: bool) -> String {
     let all = wide || items(value).count() == 1;
@@ -322,6 +377,21 @@ fn status(value: &Value) -> String {
         for failure in items(&source["failures"]) {
             let _ = writeln!(out, "{:10} {}", "  problem", text(failure));
         }
+    }
+    let sessions: Vec<_> = items(&data["sessions"])
+        .filter(|count| count["sessions"] != 0)
+        .map(|count| {
+            let state = text(&count["state"]).to_lowercase();
+            let said = if count["provisioned"] == true {
+                ", provisioned"
+            } else {
+                ""
+            };
+            format!("{} {state}{said}", count["sessions"])
+        })
+        .collect();
+    if !sessions.is_empty() {
+        let _ = writeln!(out, "{:10} {}", "sessions", sessions.join("; "));
     }
     for hop in items(&value["nextHops"]) {
         let answer = hop["resolvedMac"].as_str().map_or_else(

@@ -58,9 +58,7 @@ fn every_problem_of_a_file_is_located() {
         "appInstanceId: b\n---\nappInstanceId: c\ntrafficRules:\n- {priority: 555}\n- {trafficRuleId: r, filterType: FLOW, \
          priority: 1, state: ACTIVE, action: DROP, trafficFilter: [{dstPort: [http]}]}\n",
     );
-    let error = check::applications(directory.path())
-        .unwrap_err()
-        .to_string();
+    let error = check::wanted(directory.path()).unwrap_err().to_string();
     for words in [
         "a.json: application `a`: /interface/macAddress",
         "(document 2): /trafficRules/0/priority: invalid value: integer `555`, expected a whole number from 0 to 255",
@@ -71,7 +69,14 @@ fn every_problem_of_a_file_is_located() {
     }
     write("a.json", "[]");
     write("b.yaml", "appInstanceId: b\n");
-    assert_eq!(check::applications(directory.path()).unwrap().len(), 1);
+    assert_eq!(
+        check::wanted(directory.path())
+            .unwrap()
+            .applications
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use dataplane_user::rule::RuleId;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Applications, entry::line};
+use super::{Applications, Desired, entry::line};
 use crate::dataplane::Applied;
 
 /// What a change did, or would do.
@@ -16,14 +16,17 @@ pub(crate) struct Outline {
     pub(crate) applied: Option<Applied>,
 }
 
-/// One rule that a change adds, alters or removes.
+/// One rule or session that a change adds, alters or removes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Change {
     pub(crate) kind: ChangeKind,
-    pub(crate) rule: String,
-    /// The rule on one line, after the change or, if removed, before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) session: Option<String>,
+    /// It on one line, after the change or, if removed, before.
     pub(crate) text: String,
-    /// What a changed rule was.
+    /// What it was, if it was changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) before: Option<String>,
 }
@@ -45,8 +48,32 @@ pub(super) fn same(before: &Applications, after: &Applications) -> bool {
     before.len() == after.len() && pairs.all(|same| same)
 }
 
-/// What is different between two states, rule by rule.
-pub(super) fn changes(before: &Applications, after: &Applications) -> Vec<Change> {
+/// What is different between two states: rule by rule, then session by session.
+pub(super) fn changes(before: &Desired, after: &Desired) -> Vec<Change> {
+    let mut changes = rules(&before.applications, &after.applications);
+    let sessions = after.sessions.changes(&before.sessions);
+    changes.extend(sessions.different().map(|(old, new)| Change {
+        kind: if old.is_some() {
+            ChangeKind::Changed
+        } else {
+            ChangeKind::Added
+        },
+        rule: None,
+        session: Some(new.id().to_string()),
+        text: new.to_string(),
+        before: old.map(ToString::to_string),
+    }));
+    changes.extend(sessions.withdrawn.iter().map(|session| Change {
+        kind: ChangeKind::Removed,
+        rule: None,
+        session: Some(session.id().to_string()),
+        text: session.to_string(),
+        before: None,
+    }));
+    changes
+}
+
+fn rules(before: &Applications, after: &Applications) -> Vec<Change> {
     let index =
         |applications: &Applications, other: &Applications| -> BTreeMap<RuleId, (Value, String)> {
             let touched = applications
@@ -69,7 +96,8 @@ pub(super) fn changes(before: &Applications, after: &Applications) -> Vec<Change
         };
         changes.push(Change {
             kind,
-            rule: id.to_string(),
+            rule: Some(id.to_string()),
+            session: None,
             text: text.clone(),
             before,
         });
@@ -77,7 +105,8 @@ pub(super) fn changes(before: &Applications, after: &Applications) -> Vec<Change
     let removed = old.iter().filter(|(id, _)| !new.contains_key(id));
     changes.extend(removed.map(|(id, (_, text))| Change {
         kind: ChangeKind::Removed,
-        rule: id.to_string(),
+        rule: Some(id.to_string()),
+        session: None,
         text: text.clone(),
         before: None,
     }));

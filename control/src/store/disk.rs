@@ -18,8 +18,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{Applications, Entry, Source};
-use crate::{dataplane::hex, mec::Application};
+use super::{Applications, Desired, Entry, Sessions, Source};
+use crate::{
+    dataplane::hex,
+    mec::Application,
+    session::{Session, SessionId},
+};
 
 /// How much longer than the state the log may be.
 const ROOM: u64 = 1 << 20;
@@ -44,6 +48,8 @@ pub(super) struct Disk {
 struct State<'a> {
     revision: u64,
     applications: Vec<Saved<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sessions: Vec<Cow<'a, Session>>,
 }
 
 /// A line of `state.log`.
@@ -52,6 +58,10 @@ struct Change<'a> {
     revision: u64,
     saved: Vec<Saved<'a>>,
     removed: Vec<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sessions: Vec<Cow<'a, Session>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    withdrawn: Vec<SessionId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,8 +74,8 @@ struct Saved<'a> {
 pub(super) async fn write(
     disk: &Arc<Mutex<Disk>>,
     revision: u64,
-    before: Applications,
-    after: Applications,
+    before: Desired,
+    after: Desired,
 ) -> Result<()> {
     let disk = Arc::clone(disk);
     let (done, written) = oneshot::channel();
@@ -84,15 +94,17 @@ pub(super) async fn write(
 
 impl Disk {
     /// What was written last, with its revision; nothing when there is nothing yet.
-    pub(super) fn open(directory: &Path) -> Result<(Self, u64, Applications)> {
+    pub(super) fn open(directory: &Path) -> Result<(Self, u64, Desired)> {
         let state = directory.join("state.json");
         let text = content(&state)?;
         let mut revision = 0;
-        let mut applications = Applications::new();
+        let mut desired = Desired::default();
         if !text.is_empty() {
             let was: State<'_> = serde_json::from_slice(&text).with_context(|| foreign(&state))?;
             revision = was.revision;
-            restore(&mut applications, was.applications).with_context(|| foreign(&state))?;
+            restore(&mut desired.applications, was.applications)
+                .with_context(|| foreign(&state))?;
+            said(&mut desired.sessions, was.sessions);
         }
         let mut disk = Self {
             whole: text.len() as u64,
@@ -101,12 +113,12 @@ impl Disk {
             length: 0,
             dirty: false,
         };
-        disk.replay(&mut revision, &mut applications)?;
-        Ok((disk, revision, applications))
+        disk.replay(&mut revision, &mut desired)?;
+        Ok((disk, revision, desired))
     }
 
     /// Takes up the changes in the log. A crash can spoil the last one only, since each is synced before the next.
-    fn replay(&mut self, revision: &mut u64, applications: &mut Applications) -> Result<()> {
+    fn replay(&mut self, revision: &mut u64, desired: &mut Desired) -> Result<()> {
         let path = self.state.with_extension("log");
         let log = content(&path)?;
         let mut lines = log.split_inclusive(|byte| *byte == b'\n').enumerate();
@@ -133,16 +145,23 @@ impl Disk {
                 continue;
             }
             *revision = change.revision;
+            let applications = &mut desired.applications;
             applications.retain(|id, _| !change.removed.iter().any(|gone| gone == id.as_ref()));
             restore(applications, change.saved).with_context(|| foreign(&path))?;
+            for id in &change.withdrawn {
+                desired.sessions.remove(id);
+            }
+            said(&mut desired.sessions, change.sessions);
         }
         Ok(())
     }
 
-    fn change(&mut self, revision: u64, before: &Applications, after: &Applications) -> Result<()> {
+    fn change(&mut self, revision: u64, before: &Desired, after: &Desired) -> Result<()> {
         if self.dirty {
             return self.replace(revision, after);
         }
+        let sessions = after.sessions.changes(&before.sessions);
+        let (before, after) = (&before.applications, &after.applications);
         let same = |id, entry: &Arc<Entry>| {
             before
                 .get(id)
@@ -153,6 +172,11 @@ impl Disk {
             revision,
             saved: save(after.iter().filter(|(id, entry)| !same(*id, entry))),
             removed: removed.map(|id| Cow::Borrowed(id.as_ref())).collect(),
+            sessions: sessions
+                .different()
+                .map(|(_, session)| Cow::Borrowed(session))
+                .collect(),
+            withdrawn: sessions.withdrawn.iter().map(|it| it.id()).collect(),
         };
         let mut line = serde_json::to_vec(&change)?;
         line.splice(..0, format!("{} ", checksum(&line)).into_bytes());
@@ -170,10 +194,12 @@ impl Disk {
     }
 
     /// Writes the whole state anew; the log starts again.
-    fn replace(&mut self, revision: u64, applications: &Applications) -> Result<()> {
+    fn replace(&mut self, revision: u64, desired: &Desired) -> Result<()> {
+        let sessions = desired.sessions.iter();
         let text = serde_json::to_vec(&State {
             revision,
-            applications: save(applications.iter()),
+            applications: save(desired.applications.iter()),
+            sessions: sessions.map(|it| Cow::Borrowed(&**it)).collect(),
         })?;
         let log = self.log()?.try_clone()?;
         let fresh = self.state.with_extension("new");
@@ -226,6 +252,12 @@ fn restore(applications: &mut Applications, saved: Vec<Saved<'_>>) -> Result<()>
         applications.insert(id, Arc::new(entry));
     }
     Ok(())
+}
+
+fn said(sessions: &mut Sessions, saved: Vec<Cow<'_, Session>>) {
+    for session in saved {
+        sessions.insert(Arc::new(session.into_owned()));
+    }
 }
 
 fn content(path: &Path) -> Result<Vec<u8>> {

@@ -8,6 +8,7 @@ mod disk;
 mod edit;
 mod entry;
 mod events;
+mod sessions;
 
 use std::{
     collections::BTreeMap,
@@ -27,18 +28,26 @@ use self::{
     disk::Disk,
 };
 use crate::{
-    dataplane::Dataplane,
+    dataplane::{Applied, Dataplane},
     mec::{Application, Outcome, State as Activity},
     problem::Problem,
 };
 
-pub(crate) use difference::Outline;
-pub(crate) use edit::{owned, replacement};
+pub(crate) use difference::{Change, Outline};
+pub(crate) use edit::{owned, replacement, resaid};
 pub(crate) use entry::{Entry, Source};
 pub(crate) use events::{Events, Heard};
+pub(crate) use sessions::{SessionChanges, Sessions};
 
 /// The applications by id; cheap to copy.
 pub(crate) type Applications = BTreeMap<AppInstanceId, Arc<Entry>>;
+
+/// All that is desired; cheap to copy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Desired {
+    pub(crate) applications: Applications,
+    pub(crate) sessions: Sessions,
+}
 
 /// What is desired and what came of it, at one time.
 #[derive(Clone, Debug, Default)]
@@ -48,10 +57,21 @@ pub(crate) struct Snapshot {
     /// The revision that the data path has.
     pub(crate) programmed: u64,
     pub(crate) applications: Applications,
+    /// What a platform says of UEs behind tunnels.
+    pub(crate) sessions: Sessions,
     /// Rules that the data path left out.
     pub(crate) not_installed: BTreeMap<RuleId, String>,
     /// Why the data path does not have this revision.
     pub(crate) failure: Option<String>,
+}
+
+impl Snapshot {
+    pub(crate) fn desired(&self) -> Desired {
+        Desired {
+            applications: self.applications.clone(),
+            sessions: self.sessions.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -69,10 +89,11 @@ pub(crate) struct Store {
 impl Store {
     /// Takes up the state that was persisted in `directory`. The data path gets it with [`Self::reconcile`].
     pub(crate) fn open(directory: &Path, dataplane: Dataplane) -> anyhow::Result<Arc<Self>> {
-        let (disk, revision, applications) = Disk::open(directory)?;
+        let (disk, revision, desired) = Disk::open(directory)?;
         let snapshot = Snapshot {
             revision,
-            applications,
+            applications: desired.applications,
+            sessions: desired.sessions,
             ..Snapshot::default()
         };
         let duration = HistogramOpts::new(
@@ -142,29 +163,40 @@ impl Store {
     /// What a change would do, checked as far as it can be without doing it.
     pub(crate) fn outline(
         &self,
-        edit: impl FnOnce(&mut Applications) -> Result<(), Problem>,
+        edit: impl FnOnce(&mut Desired) -> Result<(), Problem>,
     ) -> Result<Outline, Problem> {
-        let before = self.snapshot();
-        let mut after = before.applications.clone();
+        let now = self.snapshot();
+        let before = now.desired();
+        let mut after = before.clone();
         edit(&mut after)?;
         Ok(Outline {
-            revision: before.revision,
-            changes: changes(&before.applications, &after),
+            revision: now.revision,
+            changes: changes(&before, &after),
             applied: None,
         })
     }
 
-    /// One transaction. It runs to its end even when the caller goes away in the middle.
+    /// One transaction about applications.
     pub(crate) async fn change<T: Send + 'static>(
         self: &Arc<Self>,
         source: Source,
         edit: impl FnOnce(&mut Applications) -> Result<T, Problem> + Send + 'static,
     ) -> Result<(T, Outline), Problem> {
+        self.transact(source, |desired| edit(&mut desired.applications))
+            .await
+    }
+
+    /// One transaction. It runs to its end even when the caller goes away in the middle.
+    pub(crate) async fn transact<T: Send + 'static>(
+        self: &Arc<Self>,
+        source: Source,
+        edit: impl FnOnce(&mut Desired) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<(T, Outline), Problem> {
         let store = Arc::clone(self);
         let transaction = tokio::spawn(async move {
             let _writer = store.writer.lock().await;
             let before = store.snapshot();
-            let mut after = before.applications.clone();
+            let mut after = before.desired();
             let value = edit(&mut after)?;
             Ok((value, store.commit(&before, after, source).await?))
         });
@@ -176,10 +208,14 @@ impl Store {
     async fn commit(
         &self,
         before: &Snapshot,
-        after: Applications,
+        after: Desired,
         source: Source,
     ) -> Result<Outline, Problem> {
-        if same(&before.applications, &after) && before.programmed == before.revision {
+        let known = before.desired();
+        let behind = before.programmed != before.revision;
+        let rules = behind || !same(&known.applications, &after.applications);
+        let sessions = after.sessions.changes(&known.sessions);
+        if !rules && sessions.is_empty() {
             return Ok(Outline {
                 revision: before.revision,
                 ..Outline::default()
@@ -191,29 +227,33 @@ impl Store {
             tracing::warn!(source = source.name(), reason = %problem, "change refused");
             problem
         };
-        let applied = self
-            .dataplane
-            .apply(wanted(&after))
-            .await
-            .map_err(Problem::from)?
-            .map_err(|why| {
-                let detail =
-                    format!("the data path did not take the change, so nothing was changed: {why}");
-                failed(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
-            })?;
+        let applied = self.program(&known, &after, rules, &sessions).await;
+        let applied = applied?.map_err(|why| {
+            let detail =
+                format!("the data path did not take the change, so nothing was changed: {why}");
+            failed(Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail))
+        })?;
+        let changes = changes(&known, &after);
+        if !rules && changes.is_empty() {
+            // Nothing new was said, but it was said again.
+            return Ok(Outline {
+                revision: before.revision,
+                ..Outline::default()
+            });
+        }
         let revision = before.revision + 1;
-        let known = before.applications.clone();
-        if let Err(why) = disk::write(&self.disk, revision, known, after.clone()).await {
+        if let Err(why) = disk::write(&self.disk, revision, known.clone(), after.clone()).await {
             // The data path must not be ahead of what a restart would bring back.
-            let undone = self
-                .dataplane
-                .apply(wanted(&before.applications))
-                .await
-                .is_ok_and(|r| r.is_ok());
+            let back = known.sessions.changes(&after.sessions);
+            let undone = self.program(&after, &known, rules, &back).await;
             let detail = format!(
                 "cannot write the state in {}: {why:#}; the change was {}undone",
                 self.directory.display(),
-                if undone { "" } else { "not " }
+                if undone.is_ok_and(|it| it.is_ok()) {
+                    ""
+                } else {
+                    "not "
+                }
             );
             return Err(failed(Problem::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -221,32 +261,71 @@ impl Store {
             )));
         }
         self.duration.observe(started.elapsed().as_secs_f64());
-        let changes = changes(&before.applications, &after);
-        tracing::info!(
-            source = source.name(),
-            revision,
-            changes = changes.len(),
-            left_out = applied.not_installed.len(),
-            "rules in force"
-        );
-        log_left_out(&before.not_installed, &applied.not_installed);
-        self.events.publish(
-            "rules",
-            &json!({"revision": revision, "source": source.name(), "changes": changes}),
-        );
-        let not_installed = applied.not_installed.clone();
+        self.publish(source, revision, &changes);
+        let not_installed = applied
+            .as_ref()
+            .map_or(&before.not_installed, |applied| &applied.not_installed);
+        log_left_out(&before.not_installed, not_installed);
         self.current.send_replace(Arc::new(Snapshot {
             revision,
             programmed: revision,
-            applications: after,
-            not_installed,
+            applications: after.applications,
+            sessions: after.sessions,
+            not_installed: not_installed.clone(),
             failure: None,
         }));
         Ok(Outline {
             revision,
             changes,
-            applied: Some(applied),
+            applied,
         })
+    }
+
+    /// Has the data path go from one state to another: all of it, or the error says why nothing has changed.
+    async fn program(
+        &self,
+        from: &Desired,
+        to: &Desired,
+        rules: bool,
+        sessions: &SessionChanges,
+    ) -> Result<Result<Option<Applied>, String>, Problem> {
+        let mut applied = None;
+        if rules {
+            match self.dataplane.apply(wanted(&to.applications)).await? {
+                Ok(done) => applied = Some(done),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        if !sessions.is_empty()
+            && let Err(why) = self.dataplane.provision(sessions).await?
+        {
+            if rules && let Err(undo) = self.dataplane.apply(wanted(&from.applications)).await? {
+                tracing::error!(reason = undo, "the rules from before are not in force");
+            }
+            return Ok(Err(why));
+        }
+        Ok(Ok(applied))
+    }
+
+    fn publish(&self, source: Source, revision: u64, changes: &[Change]) {
+        let source = source.name();
+        let (rules, sessions): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| change.session.is_none());
+        tracing::info!(
+            source,
+            revision,
+            rules = rules.len(),
+            sessions = sessions.len(),
+            "changes in force"
+        );
+        if !rules.is_empty() || sessions.is_empty() {
+            let data = json!({"revision": revision, "source": source, "changes": rules.len()});
+            self.events.publish("rules", &data);
+        }
+        if !sessions.is_empty() {
+            let data = json!({"revision": revision, "source": source, "changes": sessions.len()});
+            self.events.publish("sessions", &data);
+        }
     }
 
     /// Gives up what sources said that are not `asked` any more: nobody would ever change it. The data path learns of it with
@@ -254,8 +333,8 @@ impl Store {
     pub(crate) async fn forget(&self, asked: &[Source]) -> anyhow::Result<()> {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();
-        let mut after = before.applications.clone();
-        after.retain(|id, entry| {
+        let mut after = before.desired();
+        after.applications.retain(|id, entry| {
             let stays = asked.contains(&entry.source);
             if !stays {
                 let source = entry.source.name();
@@ -263,23 +342,28 @@ impl Store {
             }
             stays
         });
-        if after.len() == before.applications.len() {
+        if after.applications.len() == before.applications.len() {
             return Ok(());
         }
         let revision = before.revision + 1;
         self.current.send_replace(Arc::new(Snapshot {
             revision,
-            applications: after.clone(),
+            applications: after.applications.clone(),
             ..(*before).clone()
         }));
-        disk::write(&self.disk, revision, before.applications.clone(), after).await
+        disk::write(&self.disk, revision, before.desired(), after).await
     }
 
     /// Gives the data path what is desired now: at the start, and to mend what came undone.
     pub(crate) async fn reconcile(&self) -> Result<(), Problem> {
         let _writer = self.writer.lock().await;
         let now = self.snapshot();
-        let applied = self.dataplane.apply(wanted(&now.applications)).await?;
+        let mut applied = self.dataplane.apply(wanted(&now.applications)).await?;
+        // Nobody changes sessions beside this; without a revision, what an earlier state had may be left.
+        if applied.is_ok() && (now.programmed != now.revision || now.revision == 0) {
+            let sessions = self.dataplane.reprovision(now.sessions.clone()).await?;
+            applied = applied.and_then(|applied| sessions.map(|()| applied));
+        }
         let (after, result) = match applied {
             Ok(applied) => {
                 log_left_out(&now.not_installed, &applied.not_installed);

@@ -15,15 +15,21 @@ use super::*;
 use crate::{
     dataplane::{
         Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
-        Request, RuleCounter, Status,
+        Request, RuleCounter, Session, SessionCount, SessionPage, SessionState, Status, Tunnels,
     },
     mec::read,
+    session::{Session as Said, SessionId},
 };
 
 /// What the answering task saw, and how it should answer.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) applied: Vec<RuleSet>,
+    /// What was said of sessions, and each time how many were said and withdrawn.
+    pub(crate) sessions: BTreeMap<SessionId, Arc<Said>>,
+    pub(crate) provisioned: Vec<(usize, usize)>,
+    /// Why nothing can be said.
+    pub(crate) full: Option<String>,
     pub(crate) fail: Option<String>,
 }
 
@@ -85,8 +91,60 @@ fn answer(request: Request, script: &Lock<Script>) {
             };
             answer.send(Ok(explanation)).unwrap();
         }
+        Request::Sessions(query, answer) => {
+            let learned = session(IpAddr::from([10, 45, 0, 99]), SessionState::Pending, false);
+            let said = script
+                .sessions
+                .keys()
+                .map(|id| session(id.ue_address, SessionState::Active, true));
+            let all = said.chain([learned]).filter(|session| {
+                query.ue.is_none_or(|ue| ue == session.ue_address)
+                    && query.state.is_none_or(|state| state == session.state)
+            });
+            let mut sessions: Vec<_> = all.skip(query.from as usize).collect();
+            let next = (sessions.len() > query.limit).then(|| query.from + query.limit as u32);
+            sessions.truncate(query.limit);
+            answer.send(SessionPage { sessions, next }).unwrap();
+        }
+        Request::Provision(said, withdrawn, answer) => {
+            if let Some(why) = &script.full {
+                return answer.send(Err(why.clone())).unwrap();
+            }
+            script.provisioned.push((said.len(), withdrawn.len()));
+            script
+                .sessions
+                .extend(said.into_iter().map(|it| (it.id(), it)));
+            for id in withdrawn {
+                script.sessions.remove(&id).unwrap();
+            }
+            answer.send(Ok(())).unwrap();
+        }
+        Request::Reprovision(sessions, answer) => {
+            let all = sessions.iter().map(|it| (it.id(), Arc::clone(it)));
+            script.sessions = all.collect();
+            answer.send(Ok(())).unwrap();
+        }
         Request::Refresh(answer) => answer.send(Ok(Vec::new())).unwrap(),
-        Request::Expire => {}
+        Request::Expire(answer) => answer.send(Vec::new()).unwrap(),
+    }
+}
+
+fn session(ue_address: IpAddr, state: SessionState, provisioned: bool) -> Session {
+    Session {
+        zone: 0,
+        ue_address,
+        ran_address: [192, 0, 2, 1].into(),
+        core_address: [198, 51, 100, 1].into(),
+        bearers: vec![Tunnels {
+            uplink_teid: Some(1),
+            downlink_teid: None,
+            qci: None,
+        }],
+        qos_flows: Vec::new(),
+        provisioned,
+        state,
+        qfi: Some(9),
+        last_seen: Some(UNIX_EPOCH),
     }
 }
 
@@ -105,6 +163,11 @@ fn observation() -> Observation {
         packets: 3,
         bytes: 300,
     };
+    let marker = PortCounter {
+        reason: Reason::GtpuEndMarker,
+        packets: 4,
+        ..counter.clone()
+    };
     let hit = UNIX_EPOCH + Duration::from_secs(1);
     let rule = RuleCounter {
         packets: 2,
@@ -113,15 +176,22 @@ fn observation() -> Observation {
     };
     Observation {
         status: Status {
-            pressure: vec![Pressure {
-                name: "flows".into(),
-                used: 5,
-                max: 10,
+            pressure: [("flows", 5), ("sessions", 1)]
+                .map(|(name, used)| Pressure {
+                    name: name.into(),
+                    used,
+                    max: 10,
+                })
+                .to_vec(),
+            sessions: vec![SessionCount {
+                state: SessionState::Pending,
+                provisioned: false,
+                sessions: 1,
             }],
             ..Status::default()
         },
         ports: vec![port],
-        port_counters: vec![counter],
+        port_counters: vec![counter, marker],
         rule_counters: [("video/r1".parse().unwrap(), rule)].into(),
         next_hops: vec![NextHop {
             address: IpAddr::from([192, 0, 2, 10]),
@@ -217,7 +287,7 @@ async fn a_change_that_fails_changes_nothing() {
     assert!(problem.detail.contains("the table of filters is full"));
     assert_eq!(store.snapshot().revision, 1);
     assert_eq!(
-        Disk::open(directory.path()).unwrap().2,
+        Disk::open(directory.path()).unwrap().2.applications,
         store.snapshot().applications
     );
 }

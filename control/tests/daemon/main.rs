@@ -163,7 +163,7 @@ fn a_change_is_shown_before_it_is_made() {
     let said = host.said(&["apply", "-f", &file]);
     assert_eq!(said, format!("+ {line}\nin force, revision 1\n"));
     let said = host.said(&["apply", "-f", &file]);
-    assert_eq!(said, "no rule changes\nin force, revision 1\n");
+    assert_eq!(said, "no changes\nin force, revision 1\n");
 
     wanted["trafficRules"][0]["dstInterface"][0]["x-port"] = json!("nowhere");
     let file = write(&host, "rules.json", &wanted);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Dataplane, grace};
-use crate::{Binding, Error, Session};
+use crate::{Binding, Error, Session, SessionFilter};
 
 impl Dataplane {
     /// The UEs behind tunnels.
@@ -11,9 +11,15 @@ impl Dataplane {
         self.sessions.snapshot(&self.clock)
     }
 
-    /// The session of a UE.
-    pub fn session(&self, zone: u16, ue: IpAddr) -> Option<Session> {
-        self.sessions.get(zone, ue, &self.clock)
+    /// Some of the UEs behind tunnels: `limit` at most of those that `filter` asks for, from the place `from` on,
+    /// which is 0 at first. Answers where there may be more. It takes no more time than what is looked through.
+    pub fn find_sessions(
+        &self,
+        filter: &SessionFilter,
+        from: u32,
+        limit: usize,
+    ) -> (Vec<Session>, Option<u32>) {
+        self.sessions.page(filter, from, limit, &self.clock)
     }
 
     /// Says what the tunnels of UEs are, while packets flow: answers are sent by them from now on, whatever

@@ -1,6 +1,7 @@
 mod node;
 mod resources;
 mod schema;
+mod sessions;
 
 use std::sync::Mutex;
 
@@ -58,7 +59,14 @@ impl Client {
         let directory = tempfile::tempdir().unwrap();
         let (dataplane, script) = scripted();
         let store = Store::open(directory.path(), dataplane).unwrap();
-        let context = Context::new("test", Arc::clone(&store), &FlowMetrics { top: 2 });
+        let ranges = |range: &str| vec![range.parse().unwrap()];
+        let context = Context {
+            gtpu: Arc::new(Gtpu {
+                ran: ranges("192.0.2.0/24"),
+                core: ranges("198.51.100.1"),
+            }),
+            ..Context::new("test", Arc::clone(&store), &FlowMetrics { top: 2 })
+        };
         Self {
             router: router(context),
             store,
@@ -116,6 +124,16 @@ impl Client {
 const APP: &str = "/mp2/v1/applications/video";
 const RULE: &str = "/mec_app_support/v2/applications/video/traffic_rules/r1";
 const DNS: &str = "/mec_app_support/v1/applications/video/dns_rules/d1";
+
+const SESSION: &str = "/mp2/v1/sessions/0/10.45.0.7";
+
+fn session() -> Value {
+    json!({
+        "ranAddress": "192.0.2.1", "coreAddress": "198.51.100.1",
+        "bearers": [{"uplinkTeid": 4660, "downlinkTeid": 22136, "qci": 9}],
+        "qosFlows": [{"qfi": 9, "5qi": 8}]
+    })
+}
 
 fn rule() -> Value {
     json!({

@@ -1,4 +1,8 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -150,17 +154,39 @@ async fn metrics_have_the_right_type_and_the_top_flows_only() {
     let metrics = client.get("/metrics").await;
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4");
     let text = String::from_utf8(metrics.body).unwrap();
+    promtool(&text);
     for line in [
         "edgesteer_rule_packets_total{app=\"video\",rule=\"r1\"} 2",
         "edgesteer_rules_desired 1",
         "edgesteer_flow_table_max_entries 10",
+        "edgesteer_session_table_entries 1",
+        "edgesteer_sessions{origin=\"learned\",state=\"pending\"} 1",
+        "edgesteer_gtpu_messages_total{port=\"ran0\",type=\"end_marker\"} 4",
         "edgesteer_xdp_mode{interface=\"eth1\",mode=\"native\",port=\"ran0\"} 1",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
     let text = String::from_utf8(client.get("/metrics/flows").await.body).unwrap();
+    promtool(&text);
     assert_eq!(text.matches("edgesteer_flow_bytes_total{").count(), 4);
     assert!(text.contains("edgesteer_flows_dropped_from_export_total 3"));
+}
+
+/// Has Prometheus' own tool look at metrics.
+fn promtool(metrics: &str) {
+    let mut tool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cargo xtask setup installs promtool");
+    let mut input = tool.stdin.take().unwrap();
+    input.write_all(metrics.as_bytes()).unwrap();
+    drop(input);
+    let output = tool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
 /// A client of `/mp2/v1/events` on a real connection, which buffers what it buffers.

@@ -45,7 +45,12 @@ pub(super) fn applications(
         let list = value.is_array();
         let configuration =
             Configuration::read(value).map_err(|refusal| invalid(document, refusal))?;
-        for (index, application) in configuration.applications.into_iter().enumerate() {
+        if configuration.sessions.is_some() {
+            let detail = "sessions are no rules: say them over Mp2, or with edgesteer apply";
+            return Err(invalid(document, Refusal::new("/sessions", detail)));
+        }
+        let said = configuration.applications.into_iter().flatten();
+        for (index, application) in said.enumerate() {
             let place = match (single, list) {
                 (true, _) => String::new(),
                 (_, true) => format!("/{index}"),

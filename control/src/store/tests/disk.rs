@@ -132,5 +132,5 @@ fn a_foreign_state_file_is_not_overwritten() {
 }
 
 pub(super) fn reopened(directory: &Path) -> Applications {
-    Disk::open(directory).unwrap().2
+    Disk::open(directory).unwrap().2.applications
 }
