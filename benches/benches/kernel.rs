@@ -1,4 +1,4 @@
-//! What steering costs in the kernel: `cargo bench -p benches --bench kernel [-- --quick|--json]`.
+//! What steering costs in the kernel: `cargo bench -p benches --bench kernel [-- --quick|--json] [PATH...]`.
 #![expect(clippy::print_stdout, reason = "it is what the benchmark is run for")]
 
 use std::{env, time::Duration};
@@ -14,14 +14,19 @@ fn main() -> Result<()> {
         sample(&mut driver)?;
     }
     let rounds = if has("--quick") { 30 } else { 200 };
+    let names: Vec<String> = env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let wanted = |id: &str| names.is_empty() || names.iter().any(|name| id.contains(name.as_str()));
     let mut rows = Vec::new();
-    for path in PATHS {
+    for path in PATHS.iter().filter(|path| wanted(path.id)) {
         for flows in [1, 1 << 10, 1 << 16] {
             driver.prepare(path, flows)?;
             rows.push((path.id, flows, driver.measure(rounds)?, path.target));
         }
     }
-    for miss in MISSES {
+    for miss in MISSES.iter().filter(|miss| wanted(miss.id)) {
         let costs = driver.measure_miss(miss, rounds / 20 + 1)?;
         rows.push((miss.id, 1 << 14, costs, miss.target));
     }

@@ -179,14 +179,17 @@ pub struct Found<'a> {
     pub decided: &'a Word,
 }
 
-/// The flow of packets with `key`; `ports` are those in the key.
+/// What this CPU's flow cache has for a key, in words; `ports` are those in the key.
 #[inline(always)]
-pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<Found<'a>> {
-    let words = key.words();
-    let set = tables.cache(hash(&words, ports))?;
+pub(crate) fn cached<'a, T: Tables>(
+    tables: &'a T,
+    words: &[u64; 5],
+    ports: u32,
+) -> Option<Found<'a>> {
+    let set = tables.cache(hash(words, ports))?;
     let [first, second] = &set.ways;
     for way in [first, second] {
-        if way.holds(&words) {
+        if way.holds(words) {
             let flow = FlowRef::from(way.flow.get());
             let record = tables.record(flow.id())?;
             if record.is_meant_by(flow) {
@@ -198,6 +201,19 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
             }
         }
     }
+    None
+}
+
+/// The flow of packets with `key`; `ports` are those in the key.
+#[inline(always)]
+pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<Found<'a>> {
+    let words = key.words();
+    let found = cached(tables, &words, ports);
+    if found.is_some() {
+        return found;
+    }
+    let set = tables.cache(hash(&words, ports))?;
+    let [first, second] = &set.ways;
     let flow = tables.flow(key)?;
     let record = tables.record(flow.id())?;
     if !record.is_meant_by(flow) {

@@ -11,6 +11,7 @@
 pub mod checksum;
 pub mod classify;
 mod encapsulate;
+mod fast;
 pub mod flow;
 mod icmp;
 mod mobile;

@@ -101,6 +101,11 @@ impl Ip {
     pub(crate) const fn end(&self) -> usize {
         self.offset as usize + self.length as usize
     }
+
+    /// Octets of the payload.
+    const fn room(&self) -> usize {
+        self.end() - self.payload as usize
+    }
 }
 
 /// Everything that steering needs to know of a packet.
@@ -185,6 +190,39 @@ pub fn frame<P: Packet, T: Tables>(
     }
     facts.quotes = facts.icmp_error && quote(packet, port.zone, &facts.ip, &mut facts.quote);
     Ok(())
+}
+
+/// Parses a whole TCP or UDP packet without VLAN tags, options or extension headers, of one IP version. `None`:
+/// it is none of those.
+#[inline(always)]
+pub(crate) fn plain<P: Packet, const V6: bool>(packet: &P, zone: u16) -> Option<Facts> {
+    const AT: u16 = Ethernet::LEN as u16;
+    let mut facts = Facts::default();
+    let Facts { link, ip, key, .. } = &mut facts;
+    link.set(packet.get(0)?);
+    if V6 {
+        ipv6_base(packet, AT, key, ip)?;
+        if !packet.holds(ip.end()) || is_mapped(key.source) || is_mapped(key.destination) {
+            return None;
+        }
+    } else {
+        let header = packet.get::<Ipv4>(AT.into())?;
+        if header.header_len() != Ipv4::LEN {
+            return None;
+        }
+        ipv4_header(header, AT, key, ip)?;
+        ipv4_payload(packet, ip).ok()?;
+    }
+    if ip.is_fragment() {
+        return None;
+    }
+    facts.ports = match ip.protocol {
+        TCP => tcp(packet, &mut facts).ok()?,
+        UDP => udp(packet, &facts.ip).ok()?,
+        _ => return None,
+    };
+    facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
+    Some(facts)
 }
 
 /// Parses the packet at `at` in a tunnel, which has room until `end`, into `facts`.
@@ -504,33 +542,20 @@ fn extension<P: Packet>(packet: &P, ip: &mut Ip) -> Option<()> {
 /// Parses what follows the IP header of a whole packet or a first fragment. Answers the ports.
 #[inline(always)]
 fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
-    let at = usize::from(facts.ip.payload);
-    let room = facts.ip.end() - at;
     match facts.ip.protocol {
-        TCP => {
-            let tcp = fitting::<P, Tcp>(packet, at, room, Tcp::LEN, Reason::MalformedTcp)?;
-            let len = usize::from(tcp.data_offset >> 4) * 4;
-            if len < Tcp::LEN || (len > room && !facts.ip.is_fragment()) {
-                return Err(Reason::MalformedTcp);
-            }
-            facts.tcp_flags = tcp.flags;
-            Ok(tcp.ports.get())
-        }
-        UDP => {
-            let udp = fitting::<P, Udp>(packet, at, room, Udp::LEN, Reason::MalformedUdp)?;
-            let len = usize::from(udp.length.get());
-            if len < Udp::LEN || (len > room && !facts.ip.is_fragment()) {
-                return Err(Reason::MalformedUdp);
-            }
-            Ok(udp.ports.get())
-        }
+        TCP => tcp(packet, facts),
+        UDP => udp(packet, &facts.ip),
         SCTP => {
-            let ports =
-                fitting::<P, Ports>(packet, at, room, transport::SCTP_LEN, Reason::MalformedSctp)?;
+            let ports = fitting::<P, Ports>(
+                packet,
+                &facts.ip,
+                transport::SCTP_LEN,
+                Reason::MalformedSctp,
+            )?;
             Ok(ports.get())
         }
         protocol @ (ICMP | ICMPV6) => {
-            let icmp = fitting::<P, Icmp>(packet, at, room, Icmp::LEN, Reason::MalformedIcmp)?;
+            let icmp = fitting::<P, Icmp>(packet, &facts.ip, Icmp::LEN, Reason::MalformedIcmp)?;
             if icmp.is_of_the_link(protocol) {
                 return Err(Reason::NeighborDiscovery);
             }
@@ -545,17 +570,40 @@ fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
     }
 }
 
-/// The header at `at`, when `len` octets fit the `room` that the IP header leaves. Headers beyond
-/// the reach of steering are no fault of the packet.
+#[inline(always)]
+fn tcp<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
+    let ip = &facts.ip;
+    let tcp = fitting::<P, Tcp>(packet, ip, Tcp::LEN, Reason::MalformedTcp)?;
+    let len = usize::from(tcp.data_offset >> 4) * 4;
+    if len < Tcp::LEN || (len > ip.room() && !ip.is_fragment()) {
+        return Err(Reason::MalformedTcp);
+    }
+    facts.tcp_flags = tcp.flags;
+    Ok(tcp.ports.get())
+}
+
+#[inline(always)]
+fn udp<P: Packet>(packet: &P, ip: &Ip) -> Result<u32, Reason> {
+    let udp = fitting::<P, Udp>(packet, ip, Udp::LEN, Reason::MalformedUdp)?;
+    let len = usize::from(udp.length.get());
+    if len < Udp::LEN || (len > ip.room() && !ip.is_fragment()) {
+        return Err(Reason::MalformedUdp);
+    }
+    Ok(udp.ports.get())
+}
+
+/// The header behind the IP header, when `len` octets fit the room that this leaves. Headers beyond the
+/// reach of steering are no fault of the packet.
 fn fitting<'a, P: Packet, H: crate::packet::Header + 'a>(
     packet: &'a P,
-    at: usize,
-    room: usize,
+    ip: &Ip,
     len: usize,
     malformed: Reason,
 ) -> Result<&'a H, Reason> {
-    if room < len {
+    if ip.room() < len {
         return Err(malformed);
     }
-    packet.get::<H>(at).ok_or(Reason::HeaderChain)
+    packet
+        .get::<H>(ip.payload.into())
+        .ok_or(Reason::HeaderChain)
 }

@@ -126,6 +126,7 @@ fn set_tag<P: Packet>(packet: &mut P, at: usize, tag: u32, ethertype: u16) -> bo
 }
 
 /// Decrements TTL or hop limit, which is above 1.
+#[inline(always)]
 #[must_use]
 pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
     if ip.v6 {
@@ -150,13 +151,13 @@ pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
 // which rounds each frame up to 32 octets.
 #[inline(always)]
 #[must_use]
-pub fn address<P: Packet>(packet: &mut P, facts: &Facts, which: Address, new: [u64; 2]) -> bool {
-    let Some(delta) = replace(packet, &facts.ip, which, new) else {
+pub fn address<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) -> bool {
+    let Some(delta) = replace(packet, ip, which, new) else {
         return false;
     };
-    let at = usize::from(facts.ip.payload);
-    match facts.ip.protocol {
-        _ if facts.ip.is_later_fragment() => true,
+    let at = usize::from(ip.payload);
+    match ip.protocol {
+        _ if ip.is_later_fragment() => true,
         TCP => patch(packet, at + Tcp::CHECKSUM, delta),
         UDP => patch_udp(packet, at + Udp::CHECKSUM, delta),
         // ICMP and SCTP checksums do not cover addresses; that of ICMPv6 does.

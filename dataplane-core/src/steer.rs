@@ -8,7 +8,7 @@ use core::cell::Cell;
 
 use crate::{
     classify::Query,
-    encapsulate,
+    encapsulate, fast,
     flow::{self, Found, Record, SharedKey},
     icmp,
     packet::Packet,
@@ -70,14 +70,23 @@ impl Scratch {
 }
 
 /// Takes a packet that came from the interface `ifindex` to its verdict, and counts it.
-pub fn packet<P: Packet, T: Tables>(
+///
+/// Most packets have no need for the scratch; it is asked for when one has. Without one, the packet is passed.
+#[inline(always)]
+pub fn packet<'a, P: Packet, T: Tables>(
     packet: &mut P,
     ifindex: u32,
     tables: &T,
-    scratch: &mut Scratch,
+    scratch: impl FnOnce() -> Option<&'a mut Scratch>,
 ) -> Verdict {
     tables.explain(Trace::default());
     let Some(port) = tables.port(ifindex) else {
+        return Verdict::pass(Reason::UnknownPort);
+    };
+    if let Some(verdict) = fast::packet(packet, port, tables) {
+        return verdict;
+    }
+    let Some(scratch) = scratch() else {
         return Verdict::pass(Reason::UnknownPort);
     };
     let (verdict, bytes) = match scratch.parse(packet, port, tables) {
@@ -95,7 +104,7 @@ pub fn packet<P: Packet, T: Tables>(
 }
 
 /// The original path: the other end of the wire, or the kernel.
-fn unsteered(port: &Port, reason: Reason) -> Verdict {
+pub(crate) fn unsteered(port: &Port, reason: Reason) -> Verdict {
     match port.pair {
         NO_PORT => Verdict::pass(reason),
         DOWN => Verdict::pass(Reason::PortDown),
@@ -555,7 +564,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         if quoted {
             self.translate_error(packet, which, send.address)
         } else {
-            rewrite::address(packet, self.facts, which, send.address)
+            rewrite::address(packet, &self.facts.ip, which, send.address)
         }
     }
 
@@ -568,7 +577,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             Address::Source => (self.facts.key.source, key.destination, Address::Destination),
             Address::Destination => (self.facts.key.destination, key.source, Address::Source),
         };
-        (own != old || rewrite::address(packet, self.facts, which, new))
+        (own != old || rewrite::address(packet, &self.facts.ip, which, new))
             && rewrite::quoted_address(packet, self.facts, ip, other, new)
     }
 
@@ -623,8 +632,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             return;
         }
         if let Some(rule) = self.tables.rule(action.rule) {
-            rule.count.add(self.facts.ip.length.into());
-            rule.last_hit.set(self.tables.now());
+            rule.add(self.tables, self.facts.ip.length.into());
         }
     }
 

@@ -424,6 +424,14 @@ pub struct RuleCount {
     pub identity: Word,
 }
 
+impl RuleCount {
+    /// Counts a packet of `bytes` bytes on this CPU.
+    pub(crate) fn add<T: Tables>(&self, tables: &T, bytes: u64) {
+        self.count.add(bytes);
+        self.last_hit.set(tables.now());
+    }
+}
+
 /// A flow in the flow table: which record, which direction, and the record's generation, which
 /// changes when the record is freed, so that a stale reference is known as such.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

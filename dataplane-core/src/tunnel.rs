@@ -65,7 +65,12 @@ impl Tunnel {
 /// Whether the packet may be GTP-U.
 #[inline(always)]
 pub(crate) const fn may_be(facts: &Facts) -> bool {
-    facts.ports as u16 == PORT && facts.ip.protocol == UDP
+    is_port(facts.ports) && facts.ip.protocol == UDP
+}
+
+/// Whether the destination among `ports` is that of GTP-U.
+pub(crate) const fn is_port(ports: u32) -> bool {
+    ports as u16 == PORT
 }
 
 /// Parses a datagram to the port of GTP-U, which the facts are about so far. Between endpoints of the

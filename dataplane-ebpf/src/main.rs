@@ -28,24 +28,28 @@ use crate::{frame::Frame, maps::Maps};
 
 /// Steers a packet.
 #[xdp(frags)]
+#[inline(always)]
 pub fn steer(ctx: XdpContext) -> u32 {
     run(ctx, &Maps::<false, false>)
 }
 
 /// Steers a packet where UEs are behind tunnels.
 #[xdp(frags)]
+#[inline(always)]
 pub fn steer_mobile(ctx: XdpContext) -> u32 {
     run(ctx, &Maps::<false, true>)
 }
 
 /// Does to a packet what [`steer`] would do, and notes why. It changes no table but that.
 #[xdp(frags)]
+#[inline(always)]
 pub fn explain(ctx: XdpContext) -> u32 {
     run(ctx, &Maps::<true, false>)
 }
 
 /// The same for [`steer_mobile`].
 #[xdp(frags)]
+#[inline(always)]
 pub fn explain_mobile(ctx: XdpContext) -> u32 {
     run(ctx, &Maps::<true, true>)
 }
@@ -56,10 +60,7 @@ fn run<const READ_ONLY: bool, const TUNNELS: bool>(
     maps: &Maps<READ_ONLY, TUNNELS>,
 ) -> u32 {
     let ifindex = ctx.ingress_ifindex() as u32;
-    let Some(scratch) = maps::scratch() else {
-        return xdp_action::XDP_PASS;
-    };
-    let verdict = steer::packet(&mut Frame::new(ctx), ifindex, maps, scratch);
+    let verdict = steer::packet(&mut Frame::new(ctx), ifindex, maps, maps::scratch);
     match verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Discard => xdp_action::XDP_DROP,

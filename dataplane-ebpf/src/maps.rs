@@ -6,7 +6,6 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, xdp_action},
     btf_maps::{Array, DevMap, HashMap, LruHashMap, Stack},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64},
     macros::btf_map,
 };
 use dataplane_core::{
@@ -146,9 +145,23 @@ const fn plain(key: &SharedKey) -> &FlowKey {
     unsafe { &*ptr::from_ref(key).cast::<FlowKey>() }
 }
 
+/// This CPU. Written out, so that the compiler knows that it does not change and asks once.
 fn cpu() -> u32 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_smp_processor_id() }
+    let cpu: u64;
+    // SAFETY: `bpf_get_smp_processor_id` has no preconditions and changes nothing.
+    unsafe {
+        asm!(
+            "call 8",
+            lateout("r0") cpu,
+            out("r1") _,
+            out("r2") _,
+            out("r3") _,
+            out("r4") _,
+            out("r5") _,
+            options(pure, nomem, nostack),
+        );
+    }
+    cpu as u32
 }
 
 /// Finds the first rule that matches; an [`Answer`] as a word. A function with a symbol of its own is
@@ -352,8 +365,21 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     }
 
     fn now(&self) -> u64 {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_jiffies64() }
+        let now: u64;
+        // SAFETY: `bpf_jiffies64` has no preconditions and changes nothing.
+        unsafe {
+            asm!(
+                "call 118",
+                lateout("r0") now,
+                out("r1") _,
+                out("r2") _,
+                out("r3") _,
+                out("r4") _,
+                out("r5") _,
+                options(pure, nomem, nostack),
+            );
+        }
+        now
     }
 
     fn cpu(&self) -> u32 {

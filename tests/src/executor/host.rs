@@ -97,7 +97,8 @@ impl Executor for Host {
         bytes.extend(frame);
         let mut packet = Buffer::new(&mut bytes, Buffer::HEADROOM);
         let interface = u32::from(slot(&self.world, port)) + 1;
-        let verdict = steer::packet(&mut packet, interface, memory, &mut Scratch::default());
+        let mut scratch = Scratch::default();
+        let verdict = steer::packet(&mut packet, interface, memory, || Some(&mut scratch));
         let frame = packet.bytes().to_vec();
         let out = match verdict.action() {
             Action::Discard => vec![],
