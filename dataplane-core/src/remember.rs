@@ -4,7 +4,7 @@ use crate::{
     classify::{Answer, Query},
     flow::{Decision, FlowKey, Found, KeyRest, Record},
     steer::Steering,
-    table::{Direction, FlowRef, Inserted, NO_PORT, RuleAction, Tables, flag, kind, verb},
+    table::{Direction, FlowRef, Inserted, NO_PORT, PORTS, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
 };
 
@@ -264,11 +264,35 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
     }
 
-    /// Whether the packet, which an application sends, answers the copy of a packet.
+    /// Whether the packet, which an application sends, answers the copy of a packet. The application may
+    /// be in another zone than the UEs.
     #[inline(never)]
     pub(crate) fn answers_copy(&self) -> bool {
-        let key = self.facts.key.reversed();
-        self.ask(&key, self.facts.ip.tos, kind::PACKET, NO_PORT)
+        let ports = (0..PORTS as u16).filter_map(|slot| self.tables.port_in(slot));
+        ports
+            .filter(|port| port.is_upstream())
+            .any(|port| self.answers_copy_in(port.zone))
+    }
+
+    #[inline(never)]
+    fn answers_copy_in(&self, zone: u16) -> bool {
+        let mut key = self.facts.key;
+        key.rest = KeyRest::new(key.rest.ports(), zone, key.rest.protocol());
+        let answered = self
+            .tables
+            .flow(&key)
+            .filter(|flow| flow.direction() == Direction::Downstream)
+            .and_then(|flow| self.tables.record(flow.id()));
+        let answer = match answered {
+            Some(record) => self.ask(
+                &record.key.get(),
+                record.tos.get() as u16,
+                kind::FLOW | kind::PACKET,
+                record.way_back().ue.get() as u16,
+            ),
+            None => self.ask(&key.reversed(), self.facts.ip.tos, kind::PACKET, NO_PORT),
+        };
+        answer
             .action()
             .and_then(|cell| self.tables.action(cell))
             .is_some_and(|action| {

@@ -9,7 +9,7 @@ mod generate;
 mod rules;
 mod run;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use dataplane_core::Reason;
 use dataplane_user::rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, RuleId};
@@ -269,16 +269,32 @@ impl<'a> Oracle<'a> {
         self.apply(port, frame, index)
     }
 
-    /// Whether a copy of what `frame` answers went to the application behind `port`.
-    fn answers_a_copy(&self, port: &Port, frame: &Frame) -> bool {
-        let question = frame.packet.reversed();
-        let zone = port.zone;
-        let rule = self.rules.first_anywhere(zone, &question, |rule| {
-            rule.filter_type == FilterType::Packet
-        });
-        rule.is_some_and(|rule| {
-            matches!(rule.action, Action::Duplicate { .. })
-                && self.rules.leads_to(&rule.action, port)
+    /// Whether a copy of what `frame` answers went to the application behind `port`, from UEs of whatever zone.
+    fn answers_a_copy(&mut self, port: &Port, frame: &Frame) -> bool {
+        let world = self.rules.world;
+        let access = world.ports.iter().filter(|it| it.role == Role::Access);
+        let zones: BTreeSet<u16> = access.map(|it| it.zone).collect();
+        zones.into_iter().any(|zone| {
+            let key = Key::of(zone, &frame.packet);
+            let rule = match self.flows.find(&key) {
+                Some((flow, Direction::Downstream)) => {
+                    let flow = &self.flows.all[flow];
+                    let from = world.port(flow.port);
+                    let rules = &self.rules;
+                    let first = rules.first_match(from, &flow.first, |_, _| true);
+                    first.and_then(|first| rules.at(first))
+                }
+                _ => {
+                    let question = frame.packet.reversed();
+                    self.rules.first_anywhere(zone, &question, |rule| {
+                        rule.filter_type == FilterType::Packet
+                    })
+                }
+            };
+            rule.is_some_and(|rule| {
+                matches!(rule.action, Action::Duplicate { .. })
+                    && self.rules.leads_to(&rule.action, port)
+            })
         })
     }
 

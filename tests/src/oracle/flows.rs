@@ -22,7 +22,7 @@ pub(super) struct Flows {
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) rule: Option<usize>,
-    first: Packet,
+    pub(super) first: Packet,
     pub(super) latest: Packet,
     pub(super) port: &'static str,
 }

@@ -146,6 +146,20 @@ fn copies(world: &World, family: &Family, all: &mut Vec<Scenario>) {
             scenario = scenario.frame("access0", tagged.bytes(), Duplicated, copy(&udp));
         }
         all.push(scenario);
+        let rule =
+            format!("a/1 prio 1 {kind} zone 2 to SERVICE duplicate mac 02:00:00:00:0a:01 via app0");
+        let other = family.udp(80).reversed();
+        all.push(
+            Scenario::new(
+                &format!("answers to copies of another zone, by {kind}"),
+                family,
+                &[&rule],
+            )
+            .frame("access1", udp.bytes(), Duplicated, copy(&udp))
+            .discarded("app0", &from_core, CopyReply)
+            .original("app1", &from_core, NoRule)
+            .original("app0", if kind == "flow" { &other } else { &udp }, NoRule),
+        );
     }
 }
 
