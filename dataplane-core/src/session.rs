@@ -20,7 +20,7 @@ use crate::{
     word::Word,
 };
 
-pub use provision::{Binding, QOS_FLOWS, USER_SPACE, close, provision, unlink};
+pub use provision::{Before, Binding, QOS_FLOWS, USER_SPACE, close, provision, unlink};
 
 /// Bearers at most.
 pub const BEARERS: usize = 4;

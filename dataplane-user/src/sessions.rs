@@ -9,7 +9,7 @@ use std::{
 use dataplane_core::{
     Word,
     flow::SharedKey,
-    session::{self, BEARERS, Bearer as Place, QOS_FLOWS, Session as Record, SessionRef},
+    session::{self, BEARERS, Bearer as Place, Before, QOS_FLOWS, Session as Record, SessionRef},
     table::{ENDPOINTS, Endpoints, SessionTable, Side},
     tunnel::Tunnel,
 };
@@ -293,33 +293,36 @@ impl Sessions {
     }
 
     /// Puts what is said in force, all of it or nothing.
-    pub(crate) fn provision(&self, bindings: &[Binding]) -> Result<(), Error> {
+    pub(crate) fn provision(
+        &self,
+        bindings: &[Binding],
+        settle: impl FnOnce(),
+    ) -> Result<(), Error> {
         let words: Vec<_> = bindings
             .iter()
             .map(Binding::words)
             .collect::<Result<_, _>>()?;
         let mut done = Vec::with_capacity(words.len());
         for binding in &words {
-            let there = self.find(binding.zone, binding.ue);
-            let before = there.filter(|(_, record)| record.live.get() == Record::PROVISIONED);
-            let before = before.map(|(_, record)| record.binding());
-            if session::provision(self, binding) {
+            if let Some(Before(before)) = session::provision(self, binding) {
                 done.push((binding, before));
                 continue;
             }
-            for (binding, before) in done.iter().rev() {
-                match (before, self.find(binding.zone, binding.ue)) {
-                    (Some(before), _) => _ = session::provision(self, before),
-                    (None, Some((id, _))) => session::close(self, id),
-                    (None, None) => {}
-                }
-            }
-            return Err(Error::TooMany {
+            let refused = Error::TooMany {
                 what: "sessions, those learned included,",
                 wanted: self.records.live().count() + words.len() - done.len(),
                 limit: self.records.len(),
                 option: "sessions",
-            });
+            };
+            let mut new = Vec::new();
+            for (binding, before) in done.iter().rev() {
+                match before {
+                    Some(before) => _ = session::provision(self, before),
+                    None => new.extend(self.find(binding.zone, binding.ue).map(|(id, _)| id)),
+                }
+            }
+            self.free(&new, settle);
+            return Err(refused);
         }
         Ok(())
     }
@@ -334,11 +337,7 @@ impl Sessions {
     }
 
     /// Makes `wanted` all that is provisioned. What is so already stays as packets left it.
-    pub(crate) fn reprovision(
-        &self,
-        wanted: &[Binding],
-        settle: impl FnOnce(),
-    ) -> Result<(), Error> {
+    pub(crate) fn reprovision(&self, wanted: &[Binding], settle: impl Fn()) -> Result<(), Error> {
         let mut missing = HashMap::with_capacity(wanted.len());
         for binding in wanted {
             let words = binding.words()?;
@@ -359,9 +358,9 @@ impl Sessions {
                 _ => over.push(id),
             }
         }
-        self.free(&over, settle);
+        self.free(&over, &settle);
         let missing: Vec<_> = missing.into_values().map(|(it, _)| it.clone()).collect();
-        self.provision(&missing)
+        self.provision(&missing, settle)
     }
 
     /// Forgets sessions that no packet came in for `patience`, and that none of the flows in `used`

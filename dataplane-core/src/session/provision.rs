@@ -105,37 +105,36 @@ impl Session {
     }
 }
 
+/// What was said of a session before, if something was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before(pub Option<Binding>);
+
 /// Makes the session of a UE what `binding` says, and active, while packets flow. A session that packets
-/// taught is taken over, with the flows that know it. `false`: there is no room, and nothing has changed.
-pub fn provision<T: SessionTable>(tables: &T, binding: &Binding) -> bool {
+/// taught is taken over, with the flows that know it. Answers what was said before, or `None` when there is
+/// no room, and nothing has changed.
+pub fn provision<T: SessionTable>(tables: &T, binding: &Binding) -> Option<Before> {
     let shared = SharedKey::default();
-    let Some((known, session)) = find(tables, &shared, binding) else {
-        return false;
-    };
-    let new = |key: &FlowKey| {
-        shared.set(key);
-        tables.session(&shared) != Some(known)
-    };
+    let (known, session) = find(tables, &shared, binding)?;
     // The keys first: what does not fit, changes nothing.
-    for key in binding.keys().filter(new) {
+    for key in binding.keys() {
         shared.set(&key);
         if !tables.set_session(&shared, known) {
             remove(tables, &shared, session, binding.keys(), known);
-            return false;
+            return None;
         }
     }
     // A CPU has it for a few instructions; an earlier process may have died with it.
     while tables.claim(&session.writer, USER_SPACE) != USER_SPACE {
         core::hint::spin_loop();
     }
-    let before = session.binding();
+    let (said, before) = (session.is_provisioned(), session.binding());
     // Nothing is sent by tunnels that change meanwhile.
     session.set_status(Status::Pending);
     session.write(binding);
     session.set_status(Status::Active);
     session.writer.set(0);
     remove(tables, &shared, session, before.keys(), known);
-    true
+    Some(Before(said.then_some(before)))
 }
 
 /// Removes those of `keys` that lead to the session and are not of its tunnels.

@@ -25,7 +25,7 @@ impl Dataplane {
     /// Says what the tunnels of UEs are, while packets flow: answers are sent by them from now on, whatever
     /// packets taught. An error means that nothing has changed.
     pub fn provision(&mut self, bindings: &[Binding]) -> Result<(), Error> {
-        self.sessions.provision(bindings)
+        self.sessions.provision(bindings, grace)
     }
 
     /// Forgets what was said of UEs, and sends nothing more by their tunnels; packets may teach them anew.

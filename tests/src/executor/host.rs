@@ -40,6 +40,13 @@ impl Host {
     }
 }
 
+impl Host {
+    /// How often the map of sessions was written to.
+    pub fn session_updates(&self) -> u64 {
+        self.memory.session_updates.get()
+    }
+}
+
 impl Default for Host {
     fn default() -> Self {
         Self::new()
@@ -79,7 +86,7 @@ impl Executor for Host {
 
     fn provision(&mut self, binding: &Binding) -> Result<()> {
         let there = session::provision(&self.memory, &binding.words()?);
-        ensure!(there, "no room for {binding:?}");
+        ensure!(there.is_some(), "no room for {binding:?}");
         Ok(())
     }
 

@@ -49,7 +49,12 @@ impl Rig {
 
     /// The same, where UEs may be behind tunnels.
     pub fn mobile() -> Result<Self> {
-        Self::make(Limits::default(), no_patience(), true)
+        Self::mobile_with(Limits::default())
+    }
+
+    /// The same, with tables of these sizes.
+    pub fn mobile_with(limits: Limits) -> Result<Self> {
+        Self::make(limits, no_patience(), true)
     }
 
     fn make(limits: Limits, timeouts: Timeouts, tunnels: bool) -> Result<Self> {

@@ -1,0 +1,167 @@
+//! As many sessions as the data path is made for, and what learning them costs.
+#![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
+
+use std::{
+    fs,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use dataplane_core::Reason;
+use dataplane_user::{Bearer, Binding, Error, Limits, SessionFilter, SessionStatus};
+use tests::{
+    executor::{Host, Kernel, Rig},
+    packet::{GTPU_PORT, Gtpu, Packet},
+    scenario::Executor as _,
+};
+
+const RULE: &str = "a/1 prio 1 flow to 203.0.113.9 proto udp forward ip 198.18.1.2 via app0";
+const RAN: &str = "192.0.2.1";
+const CORE: &str = "198.51.100.1";
+const MILLION: u32 = 1_000_000;
+
+fn ue(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(Ipv4Addr::new(10, 64, 0, 0).to_bits() + number)
+}
+
+fn binding(number: u32) -> Binding {
+    let bearer = Bearer {
+        uplink: number,
+        downlink: number,
+        qci: None,
+    };
+    Binding {
+        zone: 0,
+        ue: ue(number).into(),
+        ran: RAN.parse().unwrap(),
+        core: CORE.parse().unwrap(),
+        bearers: vec![bearer],
+        qos_flows: Vec::new(),
+    }
+}
+
+/// A packet of a UE's, in its tunnel to the core.
+fn uplink(number: u32) -> Packet {
+    let inner = Packet::udp(&format!("{}:5000", ue(number)), "203.0.113.9:443");
+    over(number, &inner, [RAN, CORE])
+}
+
+/// A packet to a UE, in its tunnel.
+fn downlink(number: u32) -> Packet {
+    let inner = Packet::udp("203.0.113.9:443", &format!("{}:5000", ue(number)));
+    over(number, &inner, [CORE, RAN])
+}
+
+fn over(teid: u32, inner: &Packet, ends: [&str; 2]) -> Packet {
+    let [source, destination] = ends.map(|address| format!("{address}:{GTPU_PORT}"));
+    Gtpu::pdu(teid, inner.network_bytes()).over(&source, &destination)
+}
+
+#[test]
+fn a_million_sessions_are_held() {
+    let limits = Limits {
+        sessions: MILLION,
+        ..Limits::default()
+    };
+    let mut kernel = Kernel::on(Rig::mobile_with(limits).unwrap()).unwrap();
+    let rules = [RULE.parse().unwrap()].into_iter().collect();
+    kernel.rig.change(&rules).unwrap();
+    let dataplane = &mut kernel.rig.dataplane;
+    let all: Vec<_> = (1..MILLION).map(binding).collect();
+    let begun = Instant::now();
+    for some in all.chunks(10_000) {
+        dataplane.provision(some).unwrap();
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(60), "said in {took:?}");
+
+    // What is said of the limit.
+    let (records, keys) = (memory_of(MILLION), memory_of(3 * MILLION));
+    println!("{} bytes a session", (records + keys) / u64::from(MILLION));
+    assert!(records < 210 * u64::from(MILLION), "{records}");
+    assert!(keys < 360 * u64::from(MILLION), "{keys}");
+
+    let begun = Instant::now();
+    let status = dataplane.status();
+    let active = status
+        .sessions
+        .iter()
+        .find(|count| count.provisioned && count.status == SessionStatus::Active);
+    assert_eq!(active.unwrap().sessions, u64::from(MILLION - 1));
+    let filter = SessionFilter::default();
+    let (page, next) = dataplane.find_sessions(&filter, 500_000, 1_000);
+    assert_eq!((page.len(), next), (1_000, Some(501_000)));
+    let one = SessionFilter {
+        zone: Some(0),
+        ue: Some(ue(765_432).into()),
+        ..filter
+    };
+    let (found, _) = dataplane.find_sessions(&one, 0, 1);
+    assert_eq!(found[0].bearers[0].downlink, Some(765_432));
+    let read = begun.elapsed();
+    assert!(read < Duration::from_secs(2), "read in {read:?}");
+    println!("{MILLION} sessions: said in {took:?}, read in {read:?}");
+
+    for number in [1, 500_000, MILLION - 1] {
+        let seen = kernel.arrive("access0", &uplink(number).bytes()).unwrap();
+        assert_eq!(seen.reasons, [Reason::Steered], "{number}");
+    }
+    // One more is learned, and then there is no room.
+    let seen = kernel.arrive("access0", &uplink(MILLION).bytes()).unwrap();
+    assert_eq!(seen.reasons, [Reason::NoDownlinkTunnel]);
+    let seen = kernel.arrive("access0", &uplink(MILLION + 1).bytes());
+    assert_eq!(seen.unwrap().reasons, [Reason::SessionTableFull]);
+    let dataplane = &mut kernel.rig.dataplane;
+    let error = dataplane.provision(&[binding(7), binding(MILLION + 1)]);
+    assert!(matches!(error, Err(Error::TooMany { .. })), "{error:?}");
+    let left = dataplane.withdraw(&[(0, ue(8).into()), (0, ue(MILLION).into())]);
+    assert_eq!(left, 1, "what was learned is not withdrawn");
+    let error = dataplane.provision(&[binding(MILLION + 2), binding(MILLION + 3)]);
+    assert!(matches!(error, Err(Error::TooMany { .. })), "{error:?}");
+    dataplane.provision(&[binding(MILLION + 1)]).unwrap();
+}
+
+/// Bytes of the largest map of this process that has so many entries, as the kernel tells.
+fn memory_of(entries: u32) -> u64 {
+    let number = |text: &str, name: &str| -> Option<u64> {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    };
+    let files = fs::read_dir("/proc/self/fdinfo").unwrap();
+    // Some are closed meanwhile.
+    let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+    let maps = texts.filter(|text| number(text, "max_entries:") == Some(entries.into()));
+    maps.filter_map(|text| number(&text, "memlock:"))
+        .max()
+        .unwrap()
+}
+
+#[test]
+fn learning_takes_one_update_of_a_map_for_each_binding() {
+    let mut host = Host::new();
+    host.prepare(&[RULE.parse().unwrap()].into_iter().collect())
+        .unwrap();
+    let (up, down) = (uplink(1), downlink(1));
+    for (port, packet, reason, updates) in [
+        // The UE is known, and then its tunnel.
+        ("access0", &up, Reason::NoDownlinkTunnel, 1),
+        ("access0", &up, Reason::NoDownlinkTunnel, 0),
+        ("core0", &down, Reason::NoRule, 1),
+        ("core0", &down, Reason::NoRule, 0),
+        ("access0", &up, Reason::Steered, 0),
+        ("access0", &up, Reason::Steered, 0),
+        ("core0", &down, Reason::WrongSide, 0),
+        // One packet may teach both.
+        ("core0", &downlink(2), Reason::NoRule, 2),
+        ("access0", &uplink(2), Reason::Steered, 0),
+    ] {
+        let before = host.session_updates();
+        let seen = host.arrive(port, &packet.bytes()).unwrap();
+        assert_eq!(seen.reasons, [reason]);
+        assert_eq!(
+            host.session_updates() - before,
+            updates,
+            "{port} {reason:?}"
+        );
+    }
+}
