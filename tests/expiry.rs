@@ -70,6 +70,39 @@ fn flows_end_when_they_were_idle_for_long_enough() {
         ),
         Watched::tcp("reset by the UE", 6, &[ACK, RST], &[ACK], closing),
         Watched::tcp("reset by the application", 7, &[ACK], &[RST | ACK], closing),
+        Watched::tcp(
+            "used again",
+            12,
+            &[SYN, ACK, FIN | ACK],
+            &[SYN | ACK, FIN | ACK],
+            established,
+        )
+        .then(&[SYN, ACK], &[SYN | ACK]),
+        Watched::tcp(
+            "used again, and not answered",
+            13,
+            &[SYN, RST],
+            &[SYN | ACK],
+            transitory,
+        )
+        .then(&[SYN, SYN], &[]),
+        Watched::tcp(
+            "used again after a refusal",
+            14,
+            &[SYN],
+            &[RST | ACK],
+            established,
+        )
+        .then(&[SYN], &[SYN | ACK]),
+        Watched::tcp(
+            "used again, and closed again",
+            15,
+            &[SYN, ACK],
+            &[SYN | ACK, FIN],
+            closing,
+        )
+        .then(&[SYN], &[SYN | ACK, FIN])
+        .then(&[FIN | ACK], &[]),
         Watched::new("UDP", 8, udp(8), TIMEOUTS.udp),
         Watched::new("UDP that goes on", 9, udp(9), TIMEOUTS.udp),
         Watched::new(
@@ -122,6 +155,34 @@ fn flows_end_when_they_were_idle_for_long_enough() {
         }
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_connection_with_the_ports_of_one_before_begins_anew() {
+    let mut kernel = Kernel::on(Rig::with(LIMITS, TIMEOUTS).unwrap()).unwrap();
+    kernel
+        .rig
+        .change(&[RULE.parse().unwrap()].into_iter().collect())
+        .unwrap();
+    let mut seen = |up: &[u8], down: &[u8]| {
+        Watched::tcp("connection", 1, up, down, TIMEOUTS.tcp_closing).send(&mut kernel);
+        let [flow] = &kernel.flows()[..] else {
+            panic!("one flow");
+        };
+        (
+            flow.tcp_flags,
+            flow.upstream.packets,
+            flow.downstream.packets,
+        )
+    };
+    let closed = [SYN | ACK | FIN, SYN | ACK | FIN];
+    assert_eq!(seen(&[SYN, ACK, FIN], &[SYN | ACK, FIN]), (closed, 3, 2));
+    assert_eq!(seen(&[ACK], &[ACK]), (closed, 4, 3));
+    assert_eq!(seen(&[SYN], &[]), ([SYN, 0], 5, 3));
+    assert_eq!(seen(&[SYN, ACK], &[SYN | ACK]), ([SYN | ACK; 2], 7, 4));
+    // Nothing has ended it.
+    assert_eq!(seen(&[SYN], &[SYN | ACK]), ([SYN | ACK; 2], 8, 5));
+    assert_eq!(seen(&[], &[RST]), ([SYN | ACK, SYN | ACK | RST], 8, 6));
 }
 
 #[test]
@@ -300,6 +361,13 @@ impl Watched {
             frames: up.chain(down).collect(),
             ..Self::new(name, port, segment(&0), timeout)
         }
+    }
+
+    /// Segments of a connection that come later.
+    fn then(mut self, up: &[u8], down: &[u8]) -> Self {
+        let later = Self::tcp(self.name, self.port, up, down, self.timeout);
+        self.frames.extend(later.frames);
+        self
     }
 
     fn send(&mut self, kernel: &mut Kernel) {

@@ -5,6 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 use crate::{
     parse::Link,
     table::{Direction, FlowRef, Tables},
+    wire::transport::Tcp,
     word::Word,
 };
 
@@ -334,10 +335,22 @@ pub struct Half {
     pub last_seen: Word,
     /// The owner plus 1, or 0.
     pub owner: Word,
-    /// TCP control bits seen.
+    /// TCP control bits seen; see [`Self::tcp_flags`].
     pub tcp_flags: Word,
     /// Fills the line of the cache.
     pub padding: [Word; 2],
+}
+
+impl Half {
+    /// How far to the left SYN is put aside.
+    const ASIDE: u32 = 8;
+
+    /// TCP control bits seen in the latest connection.
+    #[must_use]
+    pub fn tcp_flags(&self) -> u8 {
+        let bits = self.tcp_flags.get();
+        (bits | bits >> Self::ASIDE) as u8
+    }
 }
 
 /// A flow, in lines of the cache: the first and that of its direction are all that most packets touch.
@@ -487,7 +500,33 @@ impl Record {
         }
         let flags = u64::from(tcp_flags);
         if half.tcp_flags.get() & flags != flags {
-            tables.set_bits(&half.tcp_flags, flags);
+            self.note_tcp_flags(tables, direction, flags);
+        }
+    }
+
+    /// Notes TCP control bits that are new. A SYN after the end of a connection begins another with the
+    /// same ports (RFC 9293, 3.6.1), of which nothing was seen yet. So that it is new, and no packet before
+    /// it costs more, the end of a connection puts SYN aside.
+    #[inline(never)]
+    fn note_tcp_flags<T: Tables>(&self, tables: &T, direction: Direction, flags: u64) {
+        const SYN: u64 = Tcp::SYN as u64;
+        const ACK: u64 = Tcp::ACK as u64;
+        const ENDS: u64 = (Tcp::FIN | Tcp::RST) as u64;
+        let half = self.half(direction);
+        let other = self.half(direction.opposite());
+        let ended = (half.tcp_flags.get() | other.tcp_flags.get()) & ENDS != 0;
+        if flags & (SYN | ACK) == SYN && ended {
+            other.last_seen.set(0);
+            other.tcp_flags.set(0);
+            half.tcp_flags.set(0);
+        }
+        tables.set_bits(&half.tcp_flags, flags);
+        if flags & ENDS != 0 {
+            for half in &self.halves {
+                let seen = half.tcp_flags.get();
+                half.tcp_flags
+                    .set(seen & !SYN | (seen & SYN) << Half::ASIDE);
+            }
         }
     }
 

@@ -488,6 +488,17 @@ pub enum Direction {
     Downstream = 1,
 }
 
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Upstream => Self::Downstream,
+            Self::Downstream => Self::Upstream,
+        }
+    }
+}
+
 /// One way of a set of the flow cache.
 #[derive(Debug, Default)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use dataplane_core::{
-    flow::Record,
+    flow::{Half, Record},
     session::SessionRef,
     table::{Direction, FlowRef},
     wire::{
@@ -54,7 +54,7 @@ pub struct Flow {
     pub first_seen: SystemTime,
     /// When the last packet came.
     pub last_seen: SystemTime,
-    /// TCP control bits seen upstream and downstream.
+    /// TCP control bits seen upstream and downstream, in the latest connection.
     pub tcp_flags: [u8; 2],
 }
 
@@ -226,7 +226,7 @@ fn last_seen(record: &Record) -> u64 {
 /// How long to wait for the next packet.
 fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
     let [up, down] = &record.halves;
-    let flags = [up, down].map(|half| half.tcp_flags.get() as u8);
+    let flags = [up, down].map(Half::tcp_flags);
     let either = |flag: u8| flags.iter().any(|flags| flags & flag != 0);
     let both = |flag: u8| flags.iter().all(|flags| flags & flag != 0);
     match record.key.get().rest.protocol() {
@@ -263,7 +263,7 @@ fn describe(record: &Record, context: &Context<'_>) -> Flow {
         downstream: count(record, Direction::Downstream),
         first_seen: context.clock.time(record.first_seen.get()),
         last_seen: context.clock.time(last_seen(record)),
-        tcp_flags: [up, down].map(|half| half.tcp_flags.get() as u8),
+        tcp_flags: [up, down].map(Half::tcp_flags),
     }
 }
 

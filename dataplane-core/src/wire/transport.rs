@@ -51,6 +51,8 @@ impl Tcp {
     pub const SYN: u8 = 0x02;
     /// Control bit: reset the connection.
     pub const RST: u8 = 0x04;
+    /// Control bit: the acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
 }
 
 /// UDP header.
