@@ -8,7 +8,7 @@ use std::{
 };
 
 use dataplane_core::Reason;
-use dataplane_user::{Bearer, Binding, Error, Limits, SessionFilter, SessionStatus};
+use dataplane_user::{Bearer, Binding, Dataplane, Error, Limits, SessionFilter, SessionStatus};
 use tests::{
     executor::{Host, Kernel, Rig},
     packet::{GTPU_PORT, Gtpu, Packet},
@@ -119,6 +119,73 @@ fn a_million_sessions_are_held() {
     let error = dataplane.provision(&[binding(MILLION + 2), binding(MILLION + 3)]);
     assert!(matches!(error, Err(Error::TooMany { .. })), "{error:?}");
     dataplane.provision(&[binding(MILLION + 1)]).unwrap();
+}
+
+#[test]
+fn a_restart_brings_back_what_is_said_but_no_tunnel_that_has_ended() {
+    let mut kernel = Kernel::mobile().unwrap();
+    let rules = [RULE.parse().unwrap()].into_iter().collect();
+    kernel.rig.change(&rules).unwrap();
+    let all = [binding(1), binding(2), binding(3)];
+    kernel.rig.dataplane.provision(&all).unwrap();
+    let marker = Gtpu::end_marker(2).over(
+        &format!("{CORE}:{GTPU_PORT}"),
+        &format!("{RAN}:{GTPU_PORT}"),
+    );
+    let seen = kernel.arrive("core0", &marker.bytes()).unwrap();
+    assert_eq!(seen.reasons, [Reason::GtpuEndMarker]);
+    kernel.rig.dataplane.lost_sessions();
+
+    kernel.rig.restart().unwrap();
+    let mut moved = binding(3);
+    moved.ran = "192.0.2.2".parse().unwrap();
+    let dataplane = &mut kernel.rig.dataplane;
+    dataplane
+        .reprovision(&[binding(2), moved, binding(4)])
+        .unwrap();
+    let status = |dataplane: &Dataplane, number| {
+        let one = SessionFilter {
+            zone: Some(0),
+            ue: Some(ue(number).into()),
+            ..SessionFilter::default()
+        };
+        let (found, _) = dataplane.find_sessions(&one, 0, 1);
+        found.first().map(|it| (it.status, it.ran.to_string()))
+    };
+    let active = |ran: &str| Some((SessionStatus::Active, ran.to_owned()));
+    assert_eq!(status(dataplane, 1), None);
+    let ended = Some((SessionStatus::Ended, RAN.to_owned()));
+    assert_eq!(status(dataplane, 2), ended);
+    assert_eq!(status(dataplane, 3), active("192.0.2.2"));
+    assert_eq!(status(dataplane, 4), active(RAN));
+    dataplane.provision(&[binding(2)]).unwrap();
+    assert_eq!(status(dataplane, 2), active(RAN));
+    // Packets cannot age what is said.
+    dataplane.expire();
+    assert_eq!(dataplane.sessions().len(), 3);
+}
+
+#[test]
+fn it_is_told_once_that_nothing_can_be_sent_to_a_ue() {
+    let mut kernel = Kernel::mobile().unwrap();
+    let rules = [RULE.parse().unwrap()].into_iter().collect();
+    kernel.rig.change(&rules).unwrap();
+    kernel
+        .rig
+        .dataplane
+        .provision(&[binding(1), binding(2)])
+        .unwrap();
+    let lost = |kernel: &mut Kernel| {
+        let lost = kernel.rig.dataplane.lost_sessions().into_iter();
+        lost.map(|it| (it.ue, it.status)).collect::<Vec<_>>()
+    };
+    assert_eq!(lost(&mut kernel), []);
+    let inner = Packet::udp(&format!("{}:5000", ue(2)), "203.0.113.9:443");
+    let moved = over(2, &inner, ["192.0.2.2", CORE]);
+    let seen = kernel.arrive("access0", &moved.bytes()).unwrap();
+    assert_eq!(seen.reasons, [Reason::NoDownlinkTunnel]);
+    assert_eq!(lost(&mut kernel), [(ue(2).into(), SessionStatus::Pending)]);
+    assert_eq!(lost(&mut kernel), []);
 }
 
 /// Bytes of the largest map of this process that has so many entries, as the kernel tells.

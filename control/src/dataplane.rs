@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    frame::Tunnel,
     session::{QosFlow, Session as Said, SessionId},
     store::{SessionChanges, Sessions},
 };
@@ -174,6 +175,8 @@ pub(crate) struct Port {
     /// `native`, `generic` or `down`.
     pub(crate) mode: String,
     pub(crate) pair: Option<String>,
+    /// Whether tunnels of UEs are looked into here.
+    pub(crate) gtpu: bool,
     pub(crate) zone: u16,
     pub(crate) mac: Option<String>,
     pub(crate) mtu: u32,
@@ -331,6 +334,10 @@ pub(crate) struct Explanation {
     pub(crate) flow: Option<Flow>,
     pub(crate) action: String,
     pub(crate) target_port: Option<String>,
+    /// The tunnel that the packet came in, where tunnels are looked into.
+    pub(crate) tunnel_in: Option<Tunnel>,
+    /// The tunnel that it leaves in.
+    pub(crate) tunnel_out: Option<Tunnel>,
     /// The frame as it leaves, in hex.
     #[serde(serialize_with = "hex_text")]
     pub(crate) frame: Vec<u8>,

@@ -1,12 +1,38 @@
 //! Frames out of a line like `udp 10.45.0.7:5000 > 203.0.113.9:443 vlan 7 dscp 46 ttl 3`.
 
+mod tunnel;
+
 use std::net::{IpAddr, SocketAddr};
 
 use dataplane_user::rule::{Mac, protocol_number};
 use etherparse::{
-    IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder, PacketBuilderStep, VlanId,
-    ip_number,
+    IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, PacketBuilder, PacketBuilderStep,
+    SlicedPacket, VlanId, ip_number,
 };
+
+pub(crate) use tunnel::Tunnel;
+
+/// The ends of a flow: whose packets it is about.
+pub(crate) fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    match packet.net? {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header();
+            Some((
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            ))
+        }
+        NetSlice::Ipv6(ip) => {
+            let header = ip.header();
+            Some((
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            ))
+        }
+        NetSlice::Arp(_) => None,
+    }
+}
 
 /// The frame of the first packet of a flow, addressed to `destination` on the link. The error says what to write instead.
 pub(crate) fn build(flow: &str, destination: Option<Mac>) -> Result<Vec<u8>, String> {
@@ -126,8 +152,6 @@ fn endpoint(text: &str) -> Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use etherparse::SlicedPacket;
-
     use super::*;
 
     #[test]

@@ -17,6 +17,7 @@ use crate::{
         Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
         Request, RuleCounter, Status,
     },
+    frame::Tunnel,
 };
 
 /// Opens the data path and serves requests until the last handle is gone. What is returned ends with the thread.
@@ -250,6 +251,7 @@ fn port(status: user::PortStatus, trouble: Option<&str>) -> Port {
         }
         .to_owned(),
         pair: status.config.pair,
+        gtpu: status.config.gtpu,
         zone: status.config.zone,
         mac: status.mac.map(|mac| mac.to_string()),
         mtu: status.mtu,
@@ -296,6 +298,8 @@ fn explain(
         flow: explanation.flow.map(flow),
         action: explanation.action.to_owned(),
         target_port: explanation.target_port,
+        tunnel_in: Tunnel::of(frame),
+        tunnel_out: Tunnel::of(&explanation.frame_out),
         frame: explanation.frame_out,
     })
 }

@@ -21,7 +21,7 @@ use super::{
     representation::{Document, Query},
 };
 use crate::{
-    dataplane::{Flow, Observation, RuleCounter, hex, milliseconds, unhex},
+    dataplane::{Flow, Observation, Port, RuleCounter, SessionQuery, hex, milliseconds, unhex},
     frame,
     mec::{self, Outcome, Refusal, State as Activity},
     problem::Problem,
@@ -286,7 +286,8 @@ pub(super) async fn explain(
     let frame = match (&question.flow, &question.hex) {
         (Some(flow), None) => {
             let mac = port.mac.as_ref().and_then(|mac| mac.parse().ok());
-            frame::build(flow, mac).map_err(|why| Refusal::new("/flow", why))?
+            let built = frame::build(flow, mac).map_err(|why| Refusal::new("/flow", why))?;
+            tunnelled(&context, port, built).await?
         }
         (None, Some(digits)) => unhex(digits)
             .ok_or_else(|| Refusal::new("/hex", "these are not pairs of hex digits"))?,
@@ -296,6 +297,51 @@ pub(super) async fn explain(
     };
     let explanation = dataplane.explain(question.port, frame).await?;
     Ok(Json(explanation.map_err(Problem::bad_request)?).into_response())
+}
+
+/// The frame of a UE's packet as it comes by a port where UEs are behind tunnels: in the tunnel of its session.
+async fn tunnelled(context: &Context, port: &Port, frame: Vec<u8>) -> Result<Vec<u8>, Problem> {
+    let uplink = port.role == "access";
+    let ends = frame::ends(&frame).filter(|_| port.gtpu && (uplink || port.role == "core"));
+    let Some((source, destination)) = ends else {
+        return Ok(frame);
+    };
+    let ue = if uplink { source } else { destination };
+    let query = SessionQuery {
+        ue: Some(ue),
+        zone: Some(port.zone),
+        limit: 1,
+        ..SessionQuery::default()
+    };
+    let found = context.store.dataplane().sessions(query).await?.sessions;
+    let tunnel = found.first().and_then(|session| {
+        let (ran, core) = (session.ran_address, session.core_address);
+        let teids = session.bearers.iter();
+        let mut teids = teids.filter_map(|it| {
+            if uplink {
+                it.uplink_teid
+            } else {
+                it.downlink_teid
+            }
+        });
+        let said = session.qos_flows.first().map(|flow| flow.qfi);
+        Some(frame::Tunnel {
+            source: if uplink { ran } else { core },
+            destination: if uplink { core } else { ran },
+            teid: teids.next()?,
+            qfi: session.qfi.or(said),
+        })
+    });
+    let tunnel = tunnel.ok_or_else(|| {
+        let detail = format!(
+            "no such tunnel of {ue} is known in zone {}, and UEs behind port `{}` are in tunnels: send the frame as `hex`, \
+             or say the session",
+            port.zone, port.name
+        );
+        Refusal::new("/flow", detail)
+    })?;
+    let frame = tunnel.around(&frame, uplink);
+    Ok(frame.map_err(|why| Refusal::new("/flow", why))?)
 }
 
 pub(super) async fn events(State(context): State<Context>) -> impl IntoResponse {

@@ -24,7 +24,8 @@ pub(super) struct Question {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Packet {
-    /// The first packet of a flow, like "udp 10.45.0.7:5000 > 203.0.113.9:443"
+    /// The first packet of a flow, like "udp 10.45.0.7:5000 > 203.0.113.9:443"; where UEs are behind tunnels, in that of
+    /// the UE's session
     #[arg(long)]
     flow: Option<String>,
     /// The frame in hex

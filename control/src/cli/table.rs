@@ -65,6 +65,17 @@ pub(super) fn explanation(question: &Value, answer: &Value) -> String {
     } else {
         text(&question["flow"])
     };
+    let tunnel = |tunnel: &Value| {
+        let qfi = tunnel["qfi"].as_u64().map(|qfi| format!(" qfi {qfi}"));
+        let [source, destination, teid] =
+            ["source", "destination", "teid"].map(|member| text(&tunnel[member]));
+        tunnel.is_object().then(|| {
+            format!(
+                "{source} > {destination} teid {teid}{}",
+                qfi.unwrap_or_default()
+            )
+        })
+    };
     let reason = format!("{} ({})", text(&answer["reason"]), text(&answer["meaning"]));
     for (name, value) in [
         (
@@ -86,6 +97,14 @@ pub(super) fn explanation(question: &Value, answer: &Value) -> String {
         ("frame", text(&answer["frame"])),
     ] {
         let _ = writeln!(out, "{name:10} {value}");
+        let member = match name {
+            "packet" => "tunnelIn",
+            "leaves by" => "tunnelOut",
+            _ => continue,
+        };
+        if let Some(tunnel) = tunnel(&answer[member]) {
+            let _ = writeln!(out, "{:10} {tunnel}", "  tunnel");
+        }
     }
     out
 }

@@ -17,6 +17,7 @@ use crate::{
         Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
         Request, RuleCounter, Session, SessionCount, SessionPage, SessionState, Status, Tunnels,
     },
+    frame::Tunnel,
     mec::read,
     session::{Session as Said, SessionId},
 };
@@ -87,6 +88,8 @@ fn answer(request: Request, script: &Lock<Script>) {
                 flow: None,
                 action: "pass".into(),
                 target_port,
+                tunnel_in: Tunnel::of(&frame),
+                tunnel_out: None,
                 frame,
             };
             answer.send(Ok(explanation)).unwrap();

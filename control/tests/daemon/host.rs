@@ -81,10 +81,20 @@ impl Host {
 
     /// Writes the configuration: the ports, and whatever else.
     pub(crate) fn configure(&self, rest: &str) {
+        self.write_configuration(CONFIGURATION, rest);
+    }
+
+    /// The same, where UEs are behind tunnels.
+    pub(crate) fn configure_gtpu(&self, rest: &str) {
+        let ports = CONFIGURATION.replace("\npair", "\nencapsulation = 'gtpu'\npair");
+        self.write_configuration(&ports, rest);
+    }
+
+    fn write_configuration(&self, ports: &str, rest: &str) {
         let directory = self.directory.path().display();
         let text = format!(
             "[node]\nstate_directory = '{directory}/state'\npin_directory = '{}'\n\
-             [api]\nsocket = '{directory}/api.sock'\n{CONFIGURATION}\n{rest}",
+             [api]\nsocket = '{directory}/api.sock'\n{ports}\n{rest}",
             self.pins.display()
         );
         fs::write(self.path("edgesteer.toml"), text).unwrap();

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
 mod host;
+mod sessions;
 
 use std::{fs, time::Duration};
 
