@@ -8,7 +8,7 @@ const LIMIT: u64 = 350;
 
 #[test]
 fn a_known_flow_costs_no_more_than_some_look_ups() {
-    let mut driver = Driver::new().unwrap();
+    let mut driver = Driver::new(false).unwrap();
     let path = PATHS.iter().find(|path| path.id == "steer-v4-hit").unwrap();
     driver.prepare(path, 1 << 10).unwrap();
     let costs = driver.measure(100).unwrap();

@@ -4,15 +4,11 @@
 use std::{env, time::Duration};
 
 use anyhow::Result;
-use benches::{Costs, Driver, MISSES, PATHS, Target};
+use benches::{Costs, Driver, MISSES, MOBILE_PATHS, PATHS, Path, Target};
 use criterion::Criterion;
 
 fn main() -> Result<()> {
     let has = |option: &str| env::args().any(|argument| argument == option);
-    let mut driver = Driver::new()?;
-    if !has("--json") && !has("--quick") {
-        sample(&mut driver)?;
-    }
     let rounds = if has("--quick") { 30 } else { 200 };
     let names: Vec<String> = env::args()
         .skip(1)
@@ -20,15 +16,22 @@ fn main() -> Result<()> {
         .collect();
     let wanted = |id: &str| names.is_empty() || names.iter().any(|name| id.contains(name.as_str()));
     let mut rows = Vec::new();
-    for path in PATHS.iter().filter(|path| wanted(path.id)) {
-        for flows in [1, 1 << 10, 1 << 16] {
-            driver.prepare(path, flows)?;
-            rows.push((path.id, flows, driver.measure(rounds)?, path.target));
+    for (mobile, paths, misses) in [(false, PATHS, MISSES), (true, MOBILE_PATHS, &[])] {
+        let mut driver = Driver::new(mobile)?;
+        let paths: Vec<&Path> = paths.iter().filter(|path| wanted(path.id)).collect();
+        if !has("--json") && !has("--quick") {
+            sample(&mut driver, &paths)?;
         }
-    }
-    for miss in MISSES.iter().filter(|miss| wanted(miss.id)) {
-        let costs = driver.measure_miss(miss, rounds / 20 + 1)?;
-        rows.push((miss.id, 1 << 14, costs, miss.target));
+        for path in paths {
+            for flows in [1, 1 << 10, 1 << 16] {
+                driver.prepare(path, flows)?;
+                rows.push((path.id, flows, driver.measure(rounds)?, path.target));
+            }
+        }
+        for miss in misses.iter().filter(|miss| wanted(miss.id)) {
+            let costs = driver.measure_miss(miss, rounds / 20 + 1)?;
+            rows.push((miss.id, 1 << 14, costs, miss.target));
+        }
     }
     if has("--json") {
         print_json(&rows);
@@ -41,11 +44,11 @@ fn main() -> Result<()> {
 type Row = (&'static str, u32, Costs, u64);
 
 /// The statistics of criterion for the paths that matter most.
-fn sample(driver: &mut Driver) -> Result<()> {
+fn sample(driver: &mut Driver, paths: &[&Path]) -> Result<()> {
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_secs(1));
-    for path in PATHS {
+    for path in paths {
         driver.prepare(path, 1 << 10)?;
         for (name, target) in [("empty", Target::Empty), (path.id, Target::Steer)] {
             let id = format!("{}/{name}", path.id);

@@ -2,7 +2,7 @@
 
 use std::{io, mem, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, TestRun as _, TestRunOptions,
     maps::{Array, DevMap, HashMap, ProgramArray},
@@ -21,8 +21,10 @@ use crate::{
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/benches-ebpf"));
 
-/// Octets of each frame: the shortest that Ethernet has, checksum aside.
+/// Octets of a frame: the shortest that Ethernet has, checksum aside.
 const FRAME: usize = 64;
+/// Octets of a frame with a tunnel's headers.
+const LONG_FRAME: usize = 128;
 /// Frames there is room for.
 const FRAMES: u32 = 65_536;
 /// Packets in a row. Few, so that some rows pass without an interrupt.
@@ -70,21 +72,26 @@ pub struct Driver {
     ebpf: Ebpf,
     port: &'static str,
     interface: u32,
+    /// Octets of the frames.
+    length: usize,
+    /// Octets that the front of packets moves by.
+    shift: i32,
 }
 
 impl Driver {
     /// Loads everything. From here on this thread stays on its CPU: flows belong to the CPU that sees them.
-    pub fn new() -> Result<Self> {
+    /// On a `mobile` host UEs are behind tunnels.
+    pub fn new(mobile: bool) -> Result<Self> {
         ensure!(
             !OBJECT.is_empty(),
             "this build has no eBPF programs in it: cargo xtask setup"
         );
         stay_on_this_cpu()?;
-        let Host(rig) = Host::new()?;
+        let Host(rig) = if mobile { Host::mobile() } else { Host::new() }?;
         let steer =
             Xdp::from_program_info(rig.program()?, "steer".into(), XdpAttachType::Interface)?;
         let mut ebpf = Ebpf::load(OBJECT)?;
-        for name in ["drive", "empty", "lookup"] {
+        for name in ["drive", "drive_long", "empty", "shift", "lookup"] {
             xdp(&mut ebpf, name)?.load()?;
         }
         let device = rig.link("app0")?.index;
@@ -101,6 +108,8 @@ impl Driver {
             ebpf,
             port: "",
             interface: 0,
+            length: FRAME,
+            shift: 0,
         })
     }
 
@@ -112,7 +121,10 @@ impl Driver {
             .map(|rule| rule.parse())
             .collect::<Result<RuleSet, _>>()?;
         self.rig.prepare(&rules)?;
-        if let Some((port, packet)) = path.first {
+        self.shift = path.shift;
+        let mut shift: Array<_, i32> = map(&mut self.ebpf, "SHIFT")?.try_into()?;
+        shift.set(0, path.shift, 0)?;
+        for (port, packet) in path.first {
             self.load(port, flows, packet)?;
             self.run(Target::Steer, flows)?;
         }
@@ -166,16 +178,17 @@ impl Driver {
     /// Sends `packets` packets, flow after flow. Answers nanoseconds for each.
     pub fn run(&mut self, target: Target, packets: u32) -> Result<u64> {
         self.choose(target)?;
-        let drive: &Xdp = self
-            .ebpf
-            .program("drive")
-            .context("no driver")?
-            .try_into()?;
+        let name = if self.length == FRAME {
+            "drive"
+        } else {
+            "drive_long"
+        };
+        let drive: &Xdp = self.ebpf.program(name).context("no driver")?.try_into()?;
         // `struct xdp_md`: where the data ends, and the interface it came by.
         let mut context = [0u32; 6];
-        context[1] = FRAME as u32;
+        context[1] = self.length as u32;
         context[3] = self.interface;
-        let frame = [0; FRAME];
+        let frame = vec![0; self.length];
         let run = || {
             drive.test_run(TestRunOptions {
                 data_in: Some(&frame),
@@ -191,6 +204,7 @@ impl Driver {
 
     fn choose(&mut self, target: Target) -> Result<()> {
         let fd = match target {
+            Target::Empty if self.shift != 0 => xdp(&mut self.ebpf, "shift")?.fd()?.try_clone()?,
             Target::Empty => xdp(&mut self.ebpf, "empty")?.fd()?.try_clone()?,
             Target::Lookup => xdp(&mut self.ebpf, "lookup")?.fd()?.try_clone()?,
             Target::Steer => self.steer.fd()?.try_clone()?,
@@ -210,13 +224,19 @@ impl Driver {
         self.interface = self.rig.link(port)?.index;
         self.port = port;
         let mut keys = Vec::with_capacity(flows as usize);
-        let mut frames: Array<_, [u64; FRAME / 8]> = map(&mut self.ebpf, "FRAMES")?.try_into()?;
+        let mut frames: Array<_, [u64; LONG_FRAME / 8]> =
+            map(&mut self.ebpf, "FRAMES")?.try_into()?;
         for flow in 0..flows {
             let bytes = packet(flow as u16).bytes();
-            let Ok(frame) = <[u8; FRAME]>::try_from(bytes.as_slice()) else {
-                bail!("a frame of {} octets, not {FRAME}", bytes.len());
-            };
-            let words: [u64; FRAME / 8] = zerocopy::transmute!(frame);
+            ensure!(
+                [FRAME, LONG_FRAME].contains(&bytes.len()),
+                "a frame of {} octets",
+                bytes.len()
+            );
+            self.length = bytes.len();
+            let mut frame = [0; LONG_FRAME];
+            frame[..bytes.len()].copy_from_slice(&bytes);
+            let words: [u64; LONG_FRAME / 8] = zerocopy::transmute!(frame);
             frames.set(flow, words, 0)?;
             keys.push(std::array::from_fn(|at| word(&frame, 26 + 4 * at)));
         }
@@ -249,7 +269,7 @@ impl Driver {
     }
 }
 
-fn word(frame: &[u8; FRAME], at: usize) -> u32 {
+fn word(frame: &[u8; LONG_FRAME], at: usize) -> u32 {
     u32::from_ne_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
 }
 

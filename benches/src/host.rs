@@ -4,6 +4,14 @@ use anyhow::Result;
 use dataplane_user::{Dataplane, Limits};
 use tests::executor::Rig;
 
+const LIMITS: Limits = Limits {
+    flows: 1 << 17,
+    filters: 1 << 17,
+    rules: 1 << 15,
+    fragments: 1 << 12,
+    sessions: 1 << 14,
+};
+
 /// A host in namespaces, with edgesteer attached to its ports and room for many rules and flows.
 #[derive(Debug)]
 pub struct Host(pub(crate) Rig);
@@ -11,13 +19,12 @@ pub struct Host(pub(crate) Rig);
 impl Host {
     /// Makes one.
     pub fn new() -> Result<Self> {
-        Ok(Self(Rig::with_limits(Limits {
-            flows: 1 << 17,
-            filters: 1 << 17,
-            rules: 1 << 15,
-            fragments: 1 << 12,
-            sessions: 1 << 14,
-        })?))
+        Ok(Self(Rig::with_limits(LIMITS)?))
+    }
+
+    /// The same, where UEs may be behind tunnels.
+    pub fn mobile() -> Result<Self> {
+        Ok(Self(Rig::mobile_with(LIMITS)?))
     }
 
     /// Calls `action` with the data plane, inside of the host.

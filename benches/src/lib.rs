@@ -7,4 +7,4 @@ mod path;
 
 pub use driver::{Costs, Driver, Target};
 pub use host::Host;
-pub use path::{MISSES, Miss, PATHS, Path, rules};
+pub use path::{MISSES, MOBILE_PATHS, Miss, PATHS, Path, rules};

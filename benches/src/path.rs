@@ -2,7 +2,7 @@
 
 use dataplane_core::Reason;
 use dataplane_user::rule::RuleSet;
-use tests::packet::Packet;
+use tests::packet::{Gtpu, Packet, Session};
 
 /// Makes the packet of a flow.
 pub(crate) type Maker = fn(u16) -> Packet;
@@ -16,7 +16,9 @@ pub struct Path {
     pub target: u64,
     pub(crate) rules: &'static [&'static str],
     /// What comes first, so that there are flows.
-    pub(crate) first: Option<(&'static str, Maker)>,
+    pub(crate) first: &'static [(&'static str, Maker)],
+    /// Octets that the front of the packets moves by: a tunnel's headers.
+    pub(crate) shift: i32,
     pub(crate) port: &'static str,
     pub(crate) packet: Maker,
     /// How they all end.
@@ -29,7 +31,8 @@ pub const PATHS: &[Path] = &[
         id: "steer-v4-hit",
         target: 45,
         rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 via app0"],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream,
         reason: Reason::Steered,
@@ -38,7 +41,8 @@ pub const PATHS: &[Path] = &[
         id: "steer-v4-mac-hit",
         target: 45,
         rules: &["a/1 prio 1 flow to 203.0.113.9 forward mac 02:00:00:00:0a:01 via app0"],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream,
         reason: Reason::Steered,
@@ -47,7 +51,8 @@ pub const PATHS: &[Path] = &[
         id: "steer-v6-hit",
         target: 50,
         rules: &["a/1 prio 1 flow to 2001:db8:203::9 forward ip 2001:db8:a1::2 via app0"],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream_v6,
         reason: Reason::Steered,
@@ -56,7 +61,8 @@ pub const PATHS: &[Path] = &[
         id: "reply-hit",
         target: 45,
         rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 via app0"],
-        first: Some(("access0", upstream)),
+        first: &[("access0", upstream)],
+        shift: 0,
         port: "app0",
         packet: downstream,
         reason: Reason::Replied,
@@ -65,7 +71,8 @@ pub const PATHS: &[Path] = &[
         id: "nat-hit",
         target: 50,
         rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 nat via app0"],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream,
         reason: Reason::Steered,
@@ -74,7 +81,8 @@ pub const PATHS: &[Path] = &[
         id: "nat-reply-hit",
         target: 50,
         rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 nat via app0"],
-        first: Some(("access0", upstream)),
+        first: &[("access0", upstream)],
+        shift: 0,
         port: "app0",
         packet: translated,
         reason: Reason::Replied,
@@ -83,7 +91,8 @@ pub const PATHS: &[Path] = &[
         id: "passthrough-hit",
         target: 45,
         rules: &["a/1 prio 1 flow to 203.0.113.9 passthrough"],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream,
         reason: Reason::Passthrough,
@@ -92,7 +101,8 @@ pub const PATHS: &[Path] = &[
         id: "not-ours",
         target: 20,
         rules: &["a/1 prio 1 flow to 203.0.113.77 forward ip 198.18.1.2 via app0"],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream,
         reason: Reason::NoRule,
@@ -101,12 +111,40 @@ pub const PATHS: &[Path] = &[
         id: "no-rules",
         target: 20,
         rules: &[],
-        first: None,
+        first: &[],
+        shift: 0,
         port: "access0",
         packet: upstream,
         reason: Reason::NoRule,
     },
 ];
+
+/// Those of UEs behind tunnels: with a PDU Session Container over IPv4.
+pub const MOBILE_PATHS: &[Path] = &[
+    Path {
+        id: "gtpu-ul-hit",
+        target: 28,
+        rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 via app0"],
+        first: &[("core0", downlink)],
+        shift: N3_HEADERS,
+        port: "access0",
+        packet: uplink,
+        reason: Reason::Steered,
+    },
+    Path {
+        id: "gtpu-dl-hit",
+        target: 28,
+        rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 via app0"],
+        first: &[("core0", downlink), ("access0", uplink)],
+        shift: -N3_HEADERS,
+        port: "app0",
+        packet: downstream,
+        reason: Reason::Replied,
+    },
+];
+
+/// Octets in front of a packet on N3: IPv4, UDP, GTP-U and a PDU Session Container.
+const N3_HEADERS: i32 = 20 + 8 + 8 + 4 + 4;
 
 /// Packets that are the first of their flow.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +223,20 @@ fn translated(flow: u16) -> Packet {
 fn upstream_v6(flow: u16) -> Packet {
     let ue = format!("[2001:db8:45::{:x}]:{}", flow >> 4, 5000 + (flow & 15));
     Packet::udp(&ue, "[2001:db8:203::9]:443").payload(2)
+}
+
+fn uplink(flow: u16) -> Packet {
+    let inner = upstream(flow).payload(42);
+    let pdu = Gtpu::pdu(0x1_0000 + u32::from(flow >> 4), inner.network_bytes());
+    pdu.session(Session::Uplink(9))
+        .over("192.0.2.1:2152", "198.51.100.1:2152")
+}
+
+fn downlink(flow: u16) -> Packet {
+    let inner = upstream(flow).payload(42).reversed();
+    let pdu = Gtpu::pdu(0x2_0000 + u32::from(flow >> 4), inner.network_bytes());
+    pdu.session(Session::Downlink(9))
+        .over("198.51.100.1:2152", "192.0.2.1:2152")
 }
 
 /// Sixteen flows for each UE.

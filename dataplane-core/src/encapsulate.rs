@@ -91,6 +91,7 @@ pub(crate) fn gtpu<P: Packet>(
     header(packet, at + Udp::LEN, exit, length) && (exit.is_v4() || checksum(packet, at, ip, exit))
 }
 
+#[inline(always)]
 fn header<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool {
     let contained = exit.qfi & Tunnel::CONTAINER != 0;
     let Some(gtpu) = packet.get_mut::<Gtpu>(at) else {
@@ -136,6 +137,7 @@ const fn class(ip: &Ip) -> u8 {
     }
 }
 
+#[inline(always)]
 fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv4>(at) else {
         return false;

@@ -4,14 +4,17 @@
 //! It decides nothing that [`crate::steer`] would not decide the same, and leaves whatever is unusual to
 //! that, before anything is changed or counted. What it gains is that the facts stay in registers.
 
+mod gpdu;
+
 use crate::{
+    encapsulate,
     flow::{self, Decision, Found, Record},
     packet::Packet,
     parse::{self, Facts},
     rewrite::{self, Address},
-    steer::unsteered,
+    steer::{Notes, Scratch, unsteered},
     table::{Direction, Index, Port, RuleAction, Tables, flag, kind, verb},
-    tunnel,
+    tunnel::{self, Way},
     verdict::{Reason, Verdict},
     wire::ethernet::{self, Ethernet},
 };
@@ -21,6 +24,8 @@ struct Exit<'a> {
     port: &'a Port,
     destination: u64,
     source: u64,
+    /// Octets of the tunnel that it leaves by, which is noted, or 0.
+    overhead: u32,
     reason: Reason,
 }
 
@@ -34,6 +39,7 @@ pub(crate) fn packet<P: Packet, T: Tables>(
     if tables.read_only() {
         return None;
     }
+    // What follows is there once for each version of IP, in which everything has its place.
     match packet.get::<Ethernet>(0)?.ethertype.get() {
         ethernet::IPV4 => plain::<P, T, false>(packet, port, tables),
         ethernet::IPV6 => plain::<P, T, true>(packet, port, tables),
@@ -47,13 +53,33 @@ fn plain<P: Packet, T: Tables, const V6: bool>(
     port: &Port,
     tables: &T,
 ) -> Option<Verdict> {
-    let facts = parse::plain::<P, V6>(packet, port.zone)?;
-    if T::TUNNELS && tunnel::may_be(&facts) && port.sees_gtpu() {
+    let mut facts = Facts::default();
+    parse::plain::<P, V6>(packet, Ethernet::LEN as u16, port.zone, &mut facts)?;
+    known(packet, port, tables, &facts, None)
+}
+
+/// The same where UEs may be behind tunnels. There is more to know, for which there are not the registers.
+#[inline(always)]
+pub(crate) fn mobile<P: Packet, T: Tables>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Option<Verdict> {
+    if tables.read_only() {
         return None;
     }
-    let verdict = known(packet, port, tables, &facts)?;
-    tables.count(port.slot, verdict, facts.wire_len());
-    Some(verdict)
+    let Scratch { facts, notes } = scratch;
+    let at = Ethernet::LEN as u16;
+    match packet.get::<Ethernet>(0)?.ethertype.get() {
+        ethernet::IPV4 => parse::plain::<P, false>(packet, at, port.zone, facts)?,
+        ethernet::IPV6 => parse::plain::<P, true>(packet, at, port.zone, facts)?,
+        _ => return None,
+    }
+    if tunnel::may_be(facts) && port.sees_gtpu() {
+        gpdu::open(packet, port, facts)?;
+    }
+    known(packet, port, tables, facts, Some(notes))
 }
 
 #[inline(always)]
@@ -62,10 +88,14 @@ fn known<P: Packet, T: Tables>(
     port: &Port,
     tables: &T,
     facts: &Facts,
+    notes: Option<&Notes>,
 ) -> Option<Verdict> {
     let image = tables.image();
-    if image.root == Index::END && !(T::TUNNELS && port.is_app()) {
-        return Some(unsteered(port, Reason::NoRule));
+    let inside = T::TUNNELS && facts.tunnel.way != Way::None;
+    if image.root == Index::END && !inside && !(T::TUNNELS && port.is_app()) {
+        let verdict = unsteered(port, Reason::NoRule);
+        tables.count(port.slot, verdict, facts.wire_len());
+        return Some(verdict);
     }
     let found = flow::cached(tables, &facts.key.words(), facts.ports)?;
     let word = found.decided.get();
@@ -73,16 +103,22 @@ fn known<P: Packet, T: Tables>(
         return None;
     }
     let action = tables.action(Decision::from(word).action?)?;
-    if action.kind != kind::FLOW || action.flags & flag::INLINE != 0 {
+    let unusual = flag::INLINE | if inside { flag::ENCAPSULATED } else { 0 };
+    if action.kind != kind::FLOW || action.flags & unusual != 0 {
         return None;
     }
     let upstream = found.flow.direction() == Direction::Upstream;
-    if upstream && !port.is_upstream() {
+    let rightly = if upstream {
+        port.is_upstream()
+    } else {
+        !inside
+    };
+    if !rightly {
         return None;
     }
     let exit = match action.verb {
         verb::FORWARD if upstream => Some(onward(tables, port, action)?),
-        verb::FORWARD if port.is_app() => Some(back(tables, &found)?),
+        verb::FORWARD if port.is_app() => Some(back(tables, &found, notes)?),
         verb::PASSTHROUGH => None,
         _ => return None,
     };
@@ -92,6 +128,9 @@ fn known<P: Packet, T: Tables>(
         return None;
     }
     let Found { record, flow, .. } = found;
+    if inside && !gpdu::is_usual(tables, record, facts) {
+        return None;
+    }
     if upstream {
         record.follow(&facts.link, port.slot);
     }
@@ -106,13 +145,15 @@ fn known<P: Packet, T: Tables>(
     if let Some(rule) = tables.rule(action.rule) {
         rule.add(tables, bytes);
     }
-    Some(match exit {
-        Some(exit) if change(packet, action, record, facts, &exit) => {
+    let verdict = match exit {
+        Some(exit) if change(packet, action, record, facts, &exit, notes) => {
             Verdict::redirect(exit.port.slot, exit.reason)
         }
         Some(_) => Verdict::discard(Reason::NoHeadroom),
         None => unsteered(port, Reason::Passthrough),
-    })
+    };
+    tables.count(port.slot, verdict, facts.wire_len());
+    Some(verdict)
 }
 
 /// To the application.
@@ -124,17 +165,25 @@ fn onward<'a, T: Tables>(tables: &'a T, port: &Port, action: &RuleAction) -> Opt
         port: exit,
         destination: hop.mac,
         source: exit.mac,
+        overhead: 0,
         reason: Reason::Steered,
     })
 }
 
 /// To the UE.
 #[inline(always)]
-fn back<'a, T: Tables>(tables: &'a T, found: &Found<'_>) -> Option<Exit<'a>> {
+fn back<'a, T: Tables>(
+    tables: &'a T,
+    found: &Found<'_>,
+    notes: Option<&Notes>,
+) -> Option<Exit<'a>> {
     let record = found.record;
-    if T::TUNNELS && record.session.get() != 0 {
-        return None;
-    }
+    let session = record.session.get();
+    let overhead = if T::TUNNELS && session != 0 {
+        gpdu::exit(tables, session, notes?)?
+    } else {
+        0
+    };
     let path = record.way_back();
     let ue = path.ue.get();
     let exit = tables.port_in(ue as u16)?;
@@ -142,6 +191,7 @@ fn back<'a, T: Tables>(tables: &'a T, found: &Found<'_>) -> Option<Exit<'a>> {
         port: exit,
         destination: ue >> 16,
         source: path.core.get(),
+        overhead,
         reason: Reason::Replied,
     })
 }
@@ -152,7 +202,7 @@ const fn is_routed(action: &RuleAction) -> bool {
 
 #[inline(always)]
 const fn fits(exit: &Exit<'_>, action: &RuleAction, facts: &Facts) -> bool {
-    facts.ip.length <= exit.port.mtu && (facts.ip.ttl > 1 || !is_routed(action))
+    facts.ip.length + exit.overhead <= exit.port.mtu && (facts.ip.ttl > 1 || !is_routed(action))
 }
 
 #[inline(always)]
@@ -162,6 +212,7 @@ fn change<P: Packet>(
     record: &Record,
     facts: &Facts,
     exit: &Exit<'_>,
+    notes: Option<&Notes>,
 ) -> bool {
     let ip = &facts.ip;
     let translated = if action.flags & flag::NAT == 0 {
@@ -173,9 +224,23 @@ fn change<P: Packet>(
         rewrite::address(packet, ip, Address::Destination, action.nat)
     };
     let routed = !is_routed(action) || rewrite::hop(packet, &facts.ip);
-    let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
-        return false;
+    let link = rewrite::Link {
+        destination: exit.destination,
+        source: exit.source,
+        tags: 0,
+        ethertype: if ip.v6 {
+            ethernet::IPV6
+        } else {
+            ethernet::IPV4
+        },
     };
-    ethernet.set_addresses(exit.destination, exit.source);
-    translated && routed
+    translated
+        && routed
+        && match notes {
+            Some(notes) if exit.overhead != 0 => {
+                encapsulate::gtpu(packet, Ethernet::LEN, &link, ip, &notes.exit.get())
+            }
+            // What is before the packet is its tunnel, if it came by one.
+            _ => rewrite::link(packet, ip.offset.into(), &link),
+        }
 }

@@ -192,37 +192,42 @@ pub fn frame<P: Packet, T: Tables>(
     Ok(())
 }
 
-/// Parses a whole TCP or UDP packet without VLAN tags, options or extension headers, of one IP version. `None`:
-/// it is none of those.
+/// Parses a whole TCP or UDP packet of one IP version, at `at`, without options or extension headers, into `facts`.
+/// `None`: it is none of those.
 #[inline(always)]
-pub(crate) fn plain<P: Packet, const V6: bool>(packet: &P, zone: u16) -> Option<Facts> {
-    const AT: u16 = Ethernet::LEN as u16;
-    let mut facts = Facts::default();
-    let Facts { link, ip, key, .. } = &mut facts;
-    link.set(packet.get(0)?);
+pub(crate) fn plain<P: Packet, const V6: bool>(
+    packet: &P,
+    at: u16,
+    zone: u16,
+    facts: &mut Facts,
+) -> Option<()> {
+    facts.tcp_flags = 0;
+    facts.tunnel.way = Way::None;
+    facts.link.set(packet.get(0)?);
+    let Facts { ip, key, .. } = facts;
     if V6 {
-        ipv6_base(packet, AT, key, ip)?;
+        ipv6_base(packet, at, key, ip)?;
         if !packet.holds(ip.end()) || is_mapped(key.source) || is_mapped(key.destination) {
             return None;
         }
     } else {
-        let header = packet.get::<Ipv4>(AT.into())?;
+        let header = packet.get::<Ipv4>(at.into())?;
         if header.header_len() != Ipv4::LEN {
             return None;
         }
-        ipv4_header(header, AT, key, ip)?;
+        ipv4_header(header, at, key, ip)?;
         ipv4_payload(packet, ip).ok()?;
     }
     if ip.is_fragment() {
         return None;
     }
     facts.ports = match ip.protocol {
-        TCP => tcp(packet, &mut facts).ok()?,
+        TCP => tcp(packet, facts).ok()?,
         UDP => udp(packet, &facts.ip).ok()?,
         _ => return None,
     };
     facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
-    Some(facts)
+    Some(())
 }
 
 /// Parses the packet at `at` in a tunnel, which has room until `end`, into `facts`.

@@ -57,6 +57,7 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
 
 /// Puts a link-layer header, and `room` octets of unspecified value behind it, in the place of the first
 /// `len` octets.
+#[inline(always)]
 #[must_use]
 pub(crate) fn link_and_room<P: Packet>(
     packet: &mut P,

@@ -591,6 +591,7 @@ pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone:
 }
 
 /// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.
+#[inline(always)]
 pub(crate) fn exit<T: Tables>(tables: &T, known: SessionRef, way: Way, exit: &Cell<Exit>) -> bool {
     let Some(session) = get(tables, known) else {
         return false;

@@ -30,8 +30,8 @@ use crate::{
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Scratch {
-    facts: Facts,
-    notes: Notes,
+    pub(crate) facts: Facts,
+    pub(crate) notes: Notes,
 }
 
 /// What functions on the way tell each other.
@@ -83,12 +83,19 @@ pub fn packet<'a, P: Packet, T: Tables>(
     let Some(port) = tables.port(ifindex) else {
         return Verdict::pass(Reason::UnknownPort);
     };
-    if let Some(verdict) = fast::packet(packet, port, tables) {
+    if !T::TUNNELS
+        && let Some(verdict) = fast::packet(packet, port, tables)
+    {
         return verdict;
     }
     let Some(scratch) = scratch() else {
         return Verdict::pass(Reason::UnknownPort);
     };
+    if T::TUNNELS
+        && let Some(verdict) = fast::mobile(packet, port, tables, scratch)
+    {
+        return verdict;
+    }
     let (verdict, bytes) = match scratch.parse(packet, port, tables) {
         Ok(steering) => (steering.packet(packet), steering.facts.wire_len()),
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),

@@ -19,14 +19,16 @@ mod programs {
     use core::ptr;
 
     use aya_ebpf::{
+        EbpfContext as _,
         bindings::xdp_action,
         btf_maps::{Array, DevMap, HashMap, ProgramArray},
+        helpers::generated::bpf_xdp_adjust_head,
         macros::{btf_map, xdp},
         programs::XdpContext,
     };
 
-    /// A frame, in words.
-    type Frame = [u64; 8];
+    /// The longest frame, in words.
+    type Frame = [u64; 16];
 
     /// Which frame is next, and how many there are less 1.
     #[btf_map]
@@ -34,6 +36,9 @@ mod programs {
     /// Frames, as many as a power of two.
     #[btf_map]
     static FRAMES: Array<Frame, 65_536> = Array::new();
+    /// Octets that the front of packets moves by.
+    #[btf_map]
+    static SHIFT: Array<i32, 1> = Array::new();
     /// The program to call.
     #[btf_map]
     static TARGET: ProgramArray<1> = ProgramArray::new();
@@ -45,9 +50,25 @@ mod programs {
     #[btf_map]
     static DEVICES: DevMap<1> = DevMap::new();
 
-    /// Puts the next frame in place and calls the program.
+    /// Puts the next frame of 64 octets in place and calls the program.
     #[xdp(frags)]
     pub fn drive(ctx: XdpContext) -> u32 {
+        run::<8>(&ctx)
+    }
+
+    /// The same with frames of 128 octets.
+    #[xdp(frags)]
+    pub fn drive_long(ctx: XdpContext) -> u32 {
+        run::<16>(&ctx)
+    }
+
+    #[inline(always)]
+    fn run<const WORDS: usize>(ctx: &XdpContext) -> u32 {
+        // Where the program before has moved the front to, it stays.
+        let moved = (ctx.data_end() - ctx.data()) as i32 - WORDS as i32 * 8;
+        if moved != 0 {
+            shift_by(ctx, moved);
+        }
         let Some(state) = STATE.get_ptr_mut(0) else {
             return xdp_action::XDP_ABORTED;
         };
@@ -58,17 +79,17 @@ mod programs {
         let Some(frame) = frame else {
             return xdp_action::XDP_ABORTED;
         };
-        let Some(to) = start(&ctx) else {
+        let Some(to) = start::<WORDS>(ctx) else {
             return xdp_action::XDP_ABORTED;
         };
-        for (at, word) in frame.iter().enumerate() {
+        for (at, word) in frame.iter().take(WORDS).enumerate() {
             // SAFETY: there is room for all words, as was just seen.
             let to = unsafe { to.add(at) };
             // SAFETY: as above.
             unsafe { ptr::write_volatile(to, *word) };
         }
         // SAFETY: nothing here has to be dropped.
-        unsafe { TARGET.tail_call(&ctx, 0) };
+        unsafe { TARGET.tail_call(ctx, 0) };
         xdp_action::XDP_ABORTED
     }
 
@@ -78,12 +99,26 @@ mod programs {
         xdp_action::XDP_DROP
     }
 
+    /// Moves the front of the packet, and does nothing else.
+    #[xdp(frags)]
+    pub fn shift(ctx: XdpContext) -> u32 {
+        if let Some(delta) = SHIFT.get(0) {
+            shift_by(&ctx, *delta);
+        }
+        xdp_action::XDP_DROP
+    }
+
+    fn shift_by(ctx: &XdpContext, delta: i32) {
+        // SAFETY: the context is the one the program was called with, and no pointer into the packet is kept.
+        unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delta) };
+    }
+
     /// The least that steering with a flow table of the kernel's could do: looks a flow up by
     /// addresses and ports, counts, writes addresses, redirects.
     #[xdp(frags)]
     pub fn lookup(ctx: XdpContext) -> u32 {
         const ADDRESSES: usize = 14 + 12;
-        let Some(to) = start(&ctx) else {
+        let Some(to) = start::<8>(&ctx) else {
             return xdp_action::XDP_ABORTED;
         };
         // SAFETY: it is inside of the frame, as was just seen.
@@ -106,10 +141,10 @@ mod programs {
         }
     }
 
-    /// Where the packet begins, if it is as long as a frame.
-    fn start(ctx: &XdpContext) -> Option<*mut u64> {
+    /// Where the packet begins, if it is as long.
+    fn start<const WORDS: usize>(ctx: &XdpContext) -> Option<*mut u64> {
         let start = ctx.data();
-        (start + size_of::<Frame>() <= ctx.data_end()).then_some(start as *mut u64)
+        (start + WORDS * 8 <= ctx.data_end()).then_some(start as *mut u64)
     }
 
     #[panic_handler]
