@@ -26,7 +26,7 @@ use serde_json::json;
 use self::{client::Client, explain::explain, get::get};
 use crate::{
     api::percent,
-    config::{Config, Role, SOCKET},
+    config::{Config, Encapsulation, Role, SOCKET},
     doctor, run,
     session::SessionId,
 };
@@ -248,11 +248,15 @@ fn plan(config: &Config) -> doctor::Plan {
         name: port.name.clone(),
         interface: port.interface.clone(),
         pair: port.pair.clone(),
+        gtpu: port.encapsulation == Encapsulation::Gtpu,
+        access: port.role == Role::Access,
+        app: port.role == Role::App,
         routed: port.pair.is_none() && matches!(port.role, Role::Access | Role::Core),
         allow_generic: port.allow_generic,
     };
     doctor::Plan {
         ports: config.ports.iter().map(port).collect(),
+        gtpu: config.gtpu.clone(),
         pin_directory: config.node.pin_directory.clone(),
     }
 }

@@ -5,6 +5,7 @@
 
 mod ethtool;
 mod far_end;
+mod gtpu;
 mod host;
 mod offload;
 mod pins;
@@ -16,11 +17,15 @@ use std::{fmt, path::PathBuf};
 use dataplane_user::netlink::{self, Link};
 use serde::Serialize;
 
+use crate::config::Gtpu;
+
 /// What is to be examined.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plan {
     /// The ports that are or will be steered.
     pub(crate) ports: Vec<Port>,
+    /// Whose tunnels are looked into.
+    pub(crate) gtpu: Gtpu,
     /// Where the data path is pinned.
     pub(crate) pin_directory: PathBuf,
 }
@@ -34,6 +39,12 @@ pub(crate) struct Port {
     pub(crate) interface: String,
     /// The name of the port at the other end of the wire.
     pub(crate) pair: Option<String>,
+    /// Whether UEs are behind tunnels here.
+    pub(crate) gtpu: bool,
+    /// Whether the RAN is behind it.
+    pub(crate) access: bool,
+    /// Whether an application is.
+    pub(crate) app: bool,
     /// Whether the host routes what is not steered: so on the way of UEs where there is no wire.
     pub(crate) routed: bool,
     /// Whether the slow generic mode is accepted.
@@ -98,6 +109,7 @@ pub(crate) fn examine(plan: &Plan) -> Report {
     match netlink::links() {
         Ok(links) => {
             findings.extend(pins::findings(plan, &links));
+            findings.extend(gtpu::findings(plan, &links));
             for port in &plan.ports {
                 findings.extend(port::findings(port, plan, &links));
             }

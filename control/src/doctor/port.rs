@@ -6,8 +6,8 @@ use dataplane_user::netlink::{Link, Program, Xdp, XdpMode};
 
 use super::{Finding, Plan, Port, Subject, ethtool::Features, offload, veth};
 
-/// The name of our program, as loaded.
-const PROGRAM: &str = "steer";
+/// The names of our programs, as loaded.
+const PROGRAMS: [&str; 2] = ["steer", "steer_mobile"];
 /// Beyond this a frame needs several buffers, which not every driver gives to XDP.
 const ONE_BUFFER: u32 = 3498;
 
@@ -158,7 +158,7 @@ fn program(port: &Subject<'_>) -> Finding {
 }
 
 pub(super) fn is_ours(program: &Program) -> bool {
-    program.name == PROGRAM
+    PROGRAMS.contains(&&*program.name)
 }
 
 const fn mode_name(xdp: Xdp) -> &'static str {

@@ -103,6 +103,38 @@ fn different_mtus() {
 }
 
 #[test]
+fn tunnels_that_end_here_or_do_not_fit() {
+    let mut lab = Lab::prepared();
+    assert_eq!(lab.finding("gtpu-endpoints").check, "none");
+    lab.near("ip link add app0 mtu 1500 type veth peer name application");
+    let access = &mut lab.plan.ports[0];
+    (access.gtpu, access.access) = (true, true);
+    lab.plan.ports.push(Port {
+        name: "app0".to_owned(),
+        interface: "app0".to_owned(),
+        app: true,
+        ..Port::default()
+    });
+    let ranges = |range: &str| vec![range.parse().unwrap()];
+    lab.plan.gtpu.ran = ranges("192.0.2.0/24");
+    lab.plan.gtpu.core = ranges("198.51.100.1");
+    lab.cured("gtpu-mtu", Level::Warning);
+    assert!(lab.finding("gtpu-mtu").what.starts_with("1456 and 44 "));
+    lab.plan.gtpu.ran = ranges("2001:db8:2::/64");
+    lab.cured("gtpu-mtu", Level::Warning);
+    assert!(lab.finding("gtpu-mtu").what.starts_with("1436 and 64 "));
+
+    assert_eq!(lab.finding("gtpu-endpoints").level, Level::Ok);
+    for (address, side) in [("198.51.100.1/32", "core"), ("2001:db8:2::9/64", "ran")] {
+        lab.near(&format!("ip address add {address} dev near nodad"));
+        let finding = lab.finding("gtpu-endpoints");
+        assert_eq!(finding.level, Level::Warning, "{address}");
+        assert!(finding.cure.unwrap().contains(side), "{address}");
+        lab.near(&format!("ip address del {address} dev near"));
+    }
+}
+
+#[test]
 fn an_interface_that_is_missing_or_off() {
     let mut lab = Lab::prepared();
     lab.near("ip link set dev near down");
@@ -186,6 +218,15 @@ fn pins_outside_of_a_bpf_file_system() {
     lab.cured("bpf-file-system", Level::Error);
     lab.near(&format!("umount {directory}"));
     fs::remove_dir(directory).unwrap();
+}
+
+#[test]
+fn the_program_for_tunnels_is_ours_too() {
+    let lab = Lab::prepared();
+    let program = Foreign::load("steer_mobile");
+    let path = program.path();
+    lab.near(&format!("ip link set dev near xdpdrv pinned {path}"));
+    assert_eq!(lab.finding("xdp-program").what, "ours, native");
 }
 
 #[test]

@@ -44,6 +44,7 @@ impl Lab {
                     ..Port::default()
                 }],
                 pin_directory: "/sys/fs/bpf/edgesteer".into(),
+                ..Plan::default()
             },
             near: namespace(),
             far: namespace(),
