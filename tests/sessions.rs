@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
+    slice, thread,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use dataplane_core::Reason;
 use dataplane_user::{Bearer, Binding, Dataplane, Error, Limits, SessionFilter, SessionStatus};
 use tests::{
     executor::{Host, Kernel, Rig},
-    packet::{GTPU_PORT, Gtpu, Packet},
+    packet::{GTPU_PORT, Gtpu, Packet, Tunnel, open},
     scenario::Executor as _,
 };
 
@@ -186,6 +187,52 @@ fn it_is_told_once_that_nothing_can_be_sent_to_a_ue() {
     assert_eq!(seen.reasons, [Reason::NoDownlinkTunnel]);
     assert_eq!(lost(&mut kernel), [(ue(2).into(), SessionStatus::Pending)]);
     assert_eq!(lost(&mut kernel), []);
+}
+
+#[test]
+fn no_packet_sees_half_of_what_is_said() {
+    const OTHER_RAN: &str = "192.0.2.2";
+    let mut rig = Rig::mobile().unwrap();
+    rig.change(&[RULE.parse().unwrap()].into_iter().collect())
+        .unwrap();
+    let here = binding(1);
+    let mut there = binding(2);
+    (there.ue, there.ran) = (here.ue, OTHER_RAN.parse().unwrap());
+    there.bearers[0].uplink = here.bearers[0].uplink;
+    rig.dataplane.provision(slice::from_ref(&here)).unwrap();
+    let [access, app] = ["access0", "app0"].map(|port| rig.bench.socket(port).unwrap());
+    access.send(&uplink(1).bytes()).unwrap();
+    let (from, to) = ([2, 0, 0, 0, 0xa, 1], [2, 0, 0, 0, 0xe, 4]);
+    let reply = Packet::udp("203.0.113.9:443", &format!("{}:5000", ue(1))).macs(from, to);
+    let reply = reply.bytes();
+    while app.drain(Duration::from_millis(10)).unwrap().is_empty() {}
+
+    let begun = Instant::now();
+    let is_over = || begun.elapsed() > Duration::from_secs(3);
+    let mut seen = [0, 0];
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over() {
+                app.send(&reply).unwrap();
+            }
+        });
+        while !is_over() {
+            for binding in [&there, &here] {
+                rig.dataplane.provision(slice::from_ref(binding)).unwrap();
+            }
+            for frame in access.drain(Duration::ZERO).unwrap() {
+                let Ok(opened) = open(&frame) else { continue };
+                let Tunnel::Gtpu(gtpu) = opened.tunnel else {
+                    continue;
+                };
+                let station = opened.destination.to_string();
+                let place = ["", RAN, OTHER_RAN].iter().position(|it| *it == station);
+                assert_eq!(place, Some(gtpu.teid as usize), "{station} {}", gtpu.teid);
+                seen[gtpu.teid as usize - 1] += 1;
+            }
+        }
+    });
+    assert!(seen.iter().all(|seen| *seen > 50), "{seen:?}");
 }
 
 /// Bytes of the largest map of this process that has so many entries, as the kernel tells.
