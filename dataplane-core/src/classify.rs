@@ -6,7 +6,10 @@
 use crate::{
     flow::FlowKey,
     parse::has_ports,
-    table::{Filter, Image, Index, RuleAction, STEPS, Split, Tables, field, flag, kind, verb},
+    table::{
+        Filter, Image, Index, RuleAction, STEPS, Split, Tables, TunnelFilter, field, flag, kind,
+        verb,
+    },
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.
@@ -91,10 +94,69 @@ impl Query {
             && self.zone <= filter.zone[1]
     }
 
-    /// Whether `filter` would treat a packet of the same family differently for its class alone.
+    /// Whether `filter` would treat a packet of the same family differently for its class alone. Out of line
+    /// because the stack is small.
+    #[inline(never)]
     const fn minds_class(&self, filter: &Filter) -> bool {
         let (first, last) = if self.tos < 256 { (0, 63) } else { (256, 511) };
         filter.tos[0] > first || filter.tos[1] < last
+    }
+}
+
+/// The tunnel of the packet that is asked about, where tunnels are looked into.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct InTunnel {
+    /// Source address of the outer header.
+    pub source: [u64; 2],
+    /// Its destination address.
+    pub target: [u64; 2],
+    /// Its UDP source port, or [`NO_PORTS`] in no tunnel.
+    pub source_port: u32,
+    /// Its UDP destination port.
+    pub target_port: u32,
+    /// QCI of the bearer or 5QI of the QoS flow; 0 when none is known.
+    pub qci: u8,
+}
+
+impl Default for InTunnel {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl InTunnel {
+    /// No tunnel: outside of every range.
+    pub const NONE: Self = Self {
+        source: [0; 2],
+        target: [0; 2],
+        source_port: NO_PORTS,
+        target_port: NO_PORTS,
+        qci: 0,
+    };
+
+    /// The tunnel from one address to another with these ports, that of the source in the upper half.
+    #[must_use]
+    pub const fn new(source: [u64; 2], target: [u64; 2], ports: u32, qci: u8) -> Self {
+        Self {
+            source,
+            target,
+            source_port: ports >> 16,
+            target_port: ports & 0xffff,
+            qci,
+        }
+    }
+
+    /// Whether `filter` matches.
+    const fn meets(&self, filter: &TunnelFilter) -> bool {
+        filter.source_port[0] <= self.source_port
+            && self.source_port <= filter.source_port[1]
+            && filter.target_port[0] <= self.target_port
+            && self.target_port <= filter.target_port[1]
+            && filter.qci[0] <= self.qci
+            && self.qci <= filter.qci[1]
+            && within(self.source, &filter.source)
+            && within(self.target, &filter.target)
     }
 }
 
@@ -135,8 +197,8 @@ impl Answer {
         }
     }
 
-    /// Whether a PACKET rule matched, or did not, for the DSCP or traffic class of the packet or for
-    /// the port that it came from.
+    /// Whether a PACKET rule matched, or did not, for the DSCP or traffic class of the packet, for its
+    /// tunnel or for the port that it came from.
     #[must_use]
     pub const fn is_sensitive(self) -> bool {
         self.state & Self::SENSITIVE != 0
@@ -150,7 +212,7 @@ impl Answer {
 }
 
 /// Finds the first rule that matches.
-pub fn first_match<T: Tables>(tables: &T, query: &Query) -> Answer {
+pub fn first_match<T: Tables>(tables: &T, query: &Query, tunnel: &InTunnel) -> Answer {
     let mut answer = Answer {
         action: 0,
         state: 0,
@@ -175,10 +237,14 @@ pub fn first_match<T: Tables>(tables: &T, query: &Query) -> Answer {
             break;
         };
         if query.meets(filter) {
-            if filter.kind == kind::PACKET && query.minds_class(filter) {
+            let minds_tunnel = filter.tunnel != 0;
+            if filter.kind == kind::PACKET && (minds_tunnel || query.minds_class(filter)) {
                 answer.state |= Answer::SENSITIVE;
             }
-            if filter.tos[0] <= query.tos && query.tos <= filter.tos[1] {
+            if filter.tos[0] <= query.tos
+                && query.tos <= filter.tos[1]
+                && (!minds_tunnel || T::TUNNELS && comes_by(tables, tunnel, filter.tunnel - 1))
+            {
                 let Some(action) = tables.action(filter.action) else {
                     break;
                 };
@@ -196,6 +262,14 @@ pub fn first_match<T: Tables>(tables: &T, query: &Query) -> Answer {
     }
     answer.state |= Answer::BROKEN;
     answer
+}
+
+/// Whether the tunnel is one that the filter in `cell` wants. Out of line, as the comparisons of [`Query`].
+#[inline(never)]
+fn comes_by<T: Tables>(tables: &T, tunnel: &InTunnel, cell: u32) -> bool {
+    tables
+        .tunnel_filter(cell)
+        .is_some_and(|filter| tunnel.meets(filter))
 }
 
 /// Whether `action` sends packets out of the port in slot `from`.

@@ -373,7 +373,8 @@ pub struct Record {
     pub halves: [Half; 2],
     /// Another way back.
     pub odd: Path,
-    /// DSCP or traffic class of the packet that made the flow.
+    /// DSCP or traffic class of the packet that made the flow; in the upper half the UDP ports of the tunnel that
+    /// [`Self::session`] was noted with.
     pub tos: Word,
     /// Where the rule it comes under is counted, plus 1, or 0. User space knows rules by that.
     pub rule: Word,

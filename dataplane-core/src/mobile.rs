@@ -1,12 +1,14 @@
 //! Packets of UEs behind tunnels: sessions are learned from them, and answers go back by them.
 
 use crate::{
+    classify::InTunnel,
     flow::{Found, Record},
     session::{self, Lesson, Session, SessionRef, Status},
     steer::{Plan, Send, Steering},
     table::{Direction, RuleAction, Tables, flag, verb},
-    tunnel::Way,
+    tunnel::{Tunnel, Way},
     verdict::{Reason, Verdict},
+    wire::gtpu::PORT,
 };
 
 impl<T: Tables> Steering<'_, T> {
@@ -24,9 +26,11 @@ impl<T: Tables> Steering<'_, T> {
         match self.facts.tunnel.way {
             Way::Uplink if self.port.is_upstream() => {
                 let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
-                let record = upstream.map(|it| it.record);
-                if !record.is_some_and(|record| self.is_usual(record)) {
-                    self.learn_uplink(record);
+                match upstream.map(|it| it.record) {
+                    Some(record) if self.is_usual(record) => {
+                        self.notes.session.set(record.session.get());
+                    }
+                    record => self.learn_uplink(record),
                 }
             }
             Way::Downlink if self.port.is_core() => {
@@ -56,8 +60,20 @@ impl<T: Tables> Steering<'_, T> {
         if let Some(record) = record
             && !self.tables.read_only()
         {
-            record.session.set(session);
+            self.note_tunnel(record);
         }
+    }
+
+    /// Notes with a flow the tunnel that its packet, this one, came by.
+    pub(crate) fn note_tunnel(&self, record: &Record) {
+        let tunnel = &self.facts.tunnel;
+        if tunnel.way != Way::None {
+            let class = record.tos.get() as u16;
+            record
+                .tos
+                .set(u64::from(tunnel.ports) << 32 | u64::from(class));
+        }
+        record.session.set(self.notes.session.get());
     }
 
     #[inline(never)]
@@ -65,6 +81,8 @@ impl<T: Tables> Steering<'_, T> {
         let Some(found) = session::downlink(self.tables, &self.notes.key, &self.lesson()) else {
             return;
         };
+        let qfi = self.facts.tunnel.qfi;
+        self.notes.session.set(found.by(found.bearer(), qfi).into());
         if let Some(record) = record {
             let known = SessionRef::from(record.session.get());
             if known.id() == found.id() && known.generation() == found.generation() {
@@ -72,6 +90,80 @@ impl<T: Tables> Steering<'_, T> {
                 record.session.set(known.by(bearer, known.qfi()).into());
             }
         }
+    }
+
+    /// Notes the session of a packet that something was learned from before.
+    #[inline(never)]
+    pub(crate) fn recognize(&self) {
+        let (notes, tunnel) = (self.notes, &self.facts.tunnel);
+        notes.session.set(0);
+        let ue = match tunnel.way {
+            Way::None => return,
+            Way::Uplink => self.facts.key.source,
+            Way::Downlink => self.facts.key.destination,
+        };
+        notes.key.set(&session::key(ue, self.port.zone));
+        if let Some(known) = self.tables.session(&notes.key)
+            && let Some(session) = session::get(self.tables, known)
+            && let Some(place) = session.place(tunnel.way, tunnel.teid)
+        {
+            notes.session.set(known.by(place, tunnel.qfi).into());
+        }
+    }
+
+    /// Notes what filters see of the packet's tunnel.
+    #[inline(never)]
+    pub(crate) fn see_tunnel(&self) {
+        let Tunnel {
+            ran,
+            core,
+            ports,
+            qfi,
+            way,
+            ..
+        } = self.facts.tunnel;
+        let (source, target) = match way {
+            Way::None => return self.notes.tunnel.set(InTunnel::NONE),
+            Way::Uplink => (ran, core),
+            Way::Downlink => (core, ran),
+        };
+        let known = SessionRef::from(self.notes.session.get());
+        let session = session::get(self.tables, known);
+        let qci = session.map_or(0, |session| session.qci(known.bearer(), qfi));
+        let tunnel = InTunnel::new(source, target, ports, qci);
+        self.notes.tunnel.set(tunnel);
+    }
+
+    /// Notes what filters see of the tunnel by which upstream packets of a flow come, wherever this packet
+    /// is from: endpoints and QCI as they are in the session now.
+    #[inline(never)]
+    pub(crate) fn see_tunnel_of_flow(&self, record: &Record) {
+        let ports = (record.tos.get() >> 32) as u32;
+        self.see_session(record.session.get().into(), ports);
+    }
+
+    /// Notes what filters see of the tunnel by which packets come of the UE in a zone that this one is for.
+    #[inline(never)]
+    pub(crate) fn see_tunnel_of_ue(&self, zone: u16) {
+        self.notes
+            .key
+            .set(&session::key(self.facts.key.destination, zone));
+        let known = self.tables.session(&self.notes.key);
+        let known = known.unwrap_or_else(|| SessionRef::from(0));
+        let qfi = session::get(self.tables, known).map_or(0, |session| session.qfi.get() as u8);
+        let ports = u32::from(PORT) << 16 | u32::from(PORT);
+        self.see_session(known.by(0, qfi), ports);
+    }
+
+    fn see_session(&self, known: SessionRef, ports: u32) {
+        let tunnel = match session::get(self.tables, known) {
+            Some(session) => {
+                let (ran, core) = session.endpoints();
+                InTunnel::new(ran, core, ports, session.qci(known.bearer(), known.qfi()))
+            }
+            None => InTunnel::NONE,
+        };
+        self.notes.tunnel.set(tunnel);
     }
 
     /// Whether what answers the packet, which is of no known flow, finds the UE.

@@ -11,14 +11,18 @@ use crate::{
 impl<'a, T: Tables> Steering<'a, T> {
     /// The first rule of `kinds` that matches the packet.
     pub(crate) fn classify(&self, kinds: u8) -> Answer {
+        if T::TUNNELS {
+            self.see_tunnel();
+        }
         self.ask(&self.facts.key, self.facts.ip.tos, kinds, self.port.slot)
     }
 
+    /// Asks about packets in the tunnel that was noted last.
     fn ask(&self, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Answer {
         self.notes
             .query
             .set(Query::new(self.image, key, tos, kinds, from));
-        self.tables.classify(&self.notes.query)
+        self.tables.classify(&self.notes.query, &self.notes.tunnel)
     }
 
     /// The action for a packet of a flow, or why there is none. An ICMP error is not what the flow's
@@ -107,6 +111,9 @@ impl<'a, T: Tables> Steering<'a, T> {
         let context = Decision::from(record.context.get());
         if context.epoch == self.image.epoch {
             return Ok(context.action);
+        }
+        if T::TUNNELS {
+            self.see_tunnel_of_flow(record);
         }
         let key = record.key.get();
         let tos = record.tos.get() as u16;
@@ -199,11 +206,11 @@ impl<'a, T: Tables> Steering<'a, T> {
         record.tos.set(self.facts.ip.tos.into());
         record.rule.set(u64::from(action.rule) + 1);
         record.first_seen.set(tables.now());
-        record.session.set(if T::TUNNELS {
-            self.notes.session.get()
+        if T::TUNNELS {
+            self.note_tunnel(record);
         } else {
-            0
-        });
+            record.session.set(0);
+        }
         record.follow(&self.facts.link, self.port.slot);
         // The reply's key first: while nothing leads to the record, it can be given back.
         let downstream = record.reference(id, Direction::Downstream);
@@ -284,13 +291,23 @@ impl<'a, T: Tables> Steering<'a, T> {
             .filter(|flow| flow.direction() == Direction::Downstream)
             .and_then(|flow| self.tables.record(flow.id()));
         let answer = match answered {
-            Some(record) => self.ask(
-                &record.key.get(),
-                record.tos.get() as u16,
-                kind::FLOW | kind::PACKET,
-                record.way_back().ue.get() as u16,
-            ),
-            None => self.ask(&key.reversed(), self.facts.ip.tos, kind::PACKET, NO_PORT),
+            Some(record) => {
+                if T::TUNNELS {
+                    self.see_tunnel_of_flow(record);
+                }
+                self.ask(
+                    &record.key.get(),
+                    record.tos.get() as u16,
+                    kind::FLOW | kind::PACKET,
+                    record.way_back().ue.get() as u16,
+                )
+            }
+            None => {
+                if T::TUNNELS {
+                    self.see_tunnel_of_ue(zone);
+                }
+                self.ask(&key.reversed(), self.facts.ip.tos, kind::PACKET, NO_PORT)
+            }
         };
         answer
             .action()

@@ -22,7 +22,7 @@ use crate::{
 
 pub use provision::{Before, Binding, QOS_FLOWS, USER_SPACE, close, provision, unlink};
 
-/// Bearers at most.
+/// Bearers at most; a power of two, so that a verifier knows what remains of a place.
 pub const BEARERS: usize = 4;
 
 /// A session as a flow knows it: which, the generation of its record, and by which bearer and with which
@@ -154,10 +154,8 @@ pub struct Session {
     pub ran: [Word; 2],
     /// Endpoint in the core.
     pub core: [Word; 2],
-    /// The bearer that is not chosen by anything else.
-    pub first: Bearer,
-    /// More of them.
-    pub more: [Bearer; BEARERS - 1],
+    /// The bearers: the first is the one that is not chosen by anything else.
+    pub bearers: [Bearer; BEARERS],
     /// When the last packet came, in jiffies.
     pub last_seen: Word,
     /// Whether the record is in use: 1, or 2 when it was provisioned.
@@ -197,12 +195,7 @@ impl Session {
     /// The bearer in a place.
     #[must_use]
     pub const fn bearer(&self, place: usize) -> &Bearer {
-        match place {
-            1 => &self.more[0],
-            2 => &self.more[1],
-            3 => &self.more[2],
-            _ => &self.first,
-        }
+        &self.bearers[place % BEARERS]
     }
 
     /// The 5QI of packets with this QFI, or the QCI of the bearer in `place`; 0 when neither is known.
@@ -221,14 +214,27 @@ impl Session {
         (self.bearer(place).uplink.get() >> Bearer::QCI) as u8
     }
 
+    /// The endpoints in the RAN and in the core.
+    pub(crate) fn endpoints(&self) -> ([u64; 2], [u64; 2]) {
+        (get_address(&self.ran), get_address(&self.core))
+    }
+
+    /// The place of the bearer with this tunnel.
+    pub(crate) fn place(&self, way: Way, teid: u32) -> Option<usize> {
+        (0..BEARERS).find(|place| match way {
+            Way::None | Way::Uplink => self.bearer(*place).is_from(teid),
+            Way::Downlink => self.bearer(*place).is_to(teid),
+        })
+    }
+
     /// The bearer that leads to the UE now, if one does: that in `place`, or another.
     fn leading(&self, place: usize) -> Option<u32> {
         self.bearer(place)
             .live()
-            .or_else(|| self.first.live())
-            .or_else(|| self.more[0].live())
-            .or_else(|| self.more[1].live())
-            .or_else(|| self.more[2].live())
+            .or_else(|| self.bearers[0].live())
+            .or_else(|| self.bearers[1].live())
+            .or_else(|| self.bearers[2].live())
+            .or_else(|| self.bearers[3].live())
     }
 
     fn is_between(&self, tunnel: &Tunnel) -> bool {
@@ -380,11 +386,14 @@ pub(crate) fn uplink<T: Tables>(
     let Some(session) = get(tables, found) else {
         return Err(Reason::NoDownlinkTunnel);
     };
-    if !claim(tables, session) {
-        return Ok(found.by(0, tunnel.qfi));
-    }
-    let place = learn_uplink(tables, key, session, lesson);
-    session.writer.set(0);
+    let place = if claim(tables, session) {
+        let place = learn_uplink(tables, key, session, lesson);
+        session.writer.set(0);
+        place
+    } else {
+        let place = session.place(Way::Uplink, tunnel.teid);
+        place.or_else(|| (!session.is_provisioned()).then_some(0))
+    };
     match place {
         Some(place) => Ok(found.by(place, tunnel.qfi)),
         None => Err(Reason::SessionConflict),
@@ -400,7 +409,8 @@ fn learn_uplink<T: Tables>(
     lesson: &Lesson<'_>,
 ) -> Option<usize> {
     let tunnel = &lesson.facts.tunnel;
-    let (provisioned, place) = (session.is_provisioned(), place_of(session, tunnel.teid));
+    let provisioned = session.is_provisioned();
+    let place = session.place(Way::Uplink, tunnel.teid);
     if provisioned && place.is_none() {
         return None;
     }
@@ -409,7 +419,7 @@ fn learn_uplink<T: Tables>(
             return None;
         }
         set(&session.core, tunnel.core);
-        session.first.uplink.set(0);
+        session.bearers[0].uplink.set(0);
     }
     session.last_seen.set(tables.now());
     session.qfi.set(tunnel.qfi.into());
@@ -431,9 +441,8 @@ fn learn_uplink<T: Tables>(
         forget_downlinks(tables, key, session);
         set(&session.ran, tunnel.ran);
     }
-    if session.first.uplink.get() == 0 {
-        session
-            .first
+    if session.bearers[0].uplink.get() == 0 {
+        session.bearers[0]
             .uplink
             .set(Bearer::KNOWN | u64::from(tunnel.teid));
     }
@@ -459,11 +468,6 @@ fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, place: usiz
     }
 }
 
-/// The place of the bearer with this uplink tunnel.
-fn place_of(session: &Session, teid: u32) -> Option<usize> {
-    (0..BEARERS).find(|place| session.bearer(*place).is_from(teid))
-}
-
 /// Learns from a downlink G-PDU. Answers the session, and the place of the bearer that it came by.
 #[inline(always)]
 pub(crate) fn downlink<T: Tables>(
@@ -479,8 +483,7 @@ pub(crate) fn downlink<T: Tables>(
         None => create(tables, key, lesson, ue).ok()?,
     };
     let session = get(tables, found)?;
-    let place = (0..BEARERS).find(|place| session.bearer(*place).is_to(tunnel.teid));
-    if let Some(place) = place
+    if let Some(place) = session.place(Way::Downlink, tunnel.teid)
         && session.is_between(tunnel)
     {
         session.last_seen.set(tables.now());

@@ -7,7 +7,7 @@
 use core::cell::Cell;
 
 use crate::{
-    classify::Query,
+    classify::{InTunnel, Query},
     encapsulate, fast,
     flow::{self, Found, Record, SharedKey},
     icmp,
@@ -39,10 +39,12 @@ pub struct Scratch {
 #[repr(C)]
 pub(crate) struct Notes {
     pub(crate) query: Cell<Query>,
+    /// The tunnel that goes with the query.
+    pub(crate) tunnel: Cell<InTunnel>,
     send: Cell<Send>,
     /// The tunnel to leave by.
     pub(crate) exit: Cell<Exit>,
-    /// The session of a packet of no known flow, or 0.
+    /// The session of the packet, by the bearer and with the QFI that it came by; or 0.
     pub(crate) session: Cell<u64>,
     /// Room for a key, and for the one before.
     pub(crate) key: SharedKey,
@@ -190,6 +192,9 @@ pub fn duplicate<P: Packet, T: Tables>(
     let port = tables.port(ifindex)?;
     let steering = scratch.parse(packet, port, tables).ok()?;
     let (found, quoted) = steering.find();
+    if T::TUNNELS {
+        steering.recognize();
+    }
     let (cell, direction) = match found {
         Some(found) => {
             let cell = steering.decision(&found, quoted).ok()?;

@@ -9,7 +9,7 @@ use core::cell::Cell;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    classify::{Answer, Query, within},
+    classify::{Answer, InTunnel, Query, within},
     flow::{FlowKey, Record, SharedKey},
     session::{Session, SessionRef},
     verdict::{Action, Reason, Verdict},
@@ -275,8 +275,26 @@ pub struct Filter {
     pub action: u32,
     /// Where to go on with one that does not.
     pub next: Index,
+    /// The [`TunnelFilter`] that has to match as well, plus 1; 0 when there is none.
+    pub tunnel: u32,
+}
+
+/// Ranges for the tunnel that a packet is in, all inclusive. A packet that is in none does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct TunnelFilter {
+    /// Source addresses of the outer header.
+    pub source: [[u64; 2]; 2],
+    /// Its destination addresses.
+    pub target: [[u64; 2]; 2],
+    /// Its UDP source ports.
+    pub source_port: [u32; 2],
+    /// Its UDP destination ports.
+    pub target_port: [u32; 2],
+    /// QCI of the bearer or 5QI of the QoS flow; 0 is that of packets of which none is known.
+    pub qci: [u8; 2],
     /// Keeps the size a multiple of the alignment.
-    pub padding2: u32,
+    pub padding: [u8; 6],
 }
 
 /// Which filters a classification looks at; see `filterType` in ETSI GS MEC 011, 7.1.2.2.
@@ -605,9 +623,11 @@ pub trait Tables: SessionTable {
     /// A cell of it.
     fn filter(&self, cell: u32) -> Option<&Filter>;
     /// A cell of it.
+    fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter>;
+    /// A cell of it.
     fn action(&self, cell: u32) -> Option<&RuleAction>;
     /// The first rule that matches. (In the kernel a function that is verified on its own.)
-    fn classify(&self, query: &Cell<Query>) -> Answer;
+    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer;
     /// A next hop, if it is resolved.
     fn hop(&self, index: u32) -> Option<Hop>;
 

@@ -10,14 +10,14 @@ use aya_ebpf::{
 };
 use dataplane_core::{
     Action, Verdict, Word,
-    classify::{self, Answer, Query},
+    classify::{self, Answer, InTunnel, Query},
     flow::{FlowKey, Record, SharedKey},
     session::{Session, SessionRef},
     steer::Scratch,
     table::{
         self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
         INTERFACES, Image, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, SessionTable,
-        Side, Split, State, Tables, Trace,
+        Side, Split, State, Tables, Trace, TunnelFilter,
     },
 };
 
@@ -57,6 +57,9 @@ static SPLITS: Array<Split, 1, MMAPABLE> = Array::new();
 /// Cells of the rule set.
 #[btf_map]
 static FILTERS: Array<Filter, 1, MMAPABLE> = Array::new();
+/// Cells of the rule set.
+#[btf_map]
+static TUNNEL_FILTERS: Array<TunnelFilter, 1, MMAPABLE> = Array::new();
 /// Cells of the rule set.
 #[btf_map]
 static ACTIONS: Array<RuleAction, 1, MMAPABLE> = Array::new();
@@ -173,7 +176,22 @@ extern "C" fn classify(query: *const Query) -> u64 {
         return 0;
     }
     // SAFETY: it is not null, so the verifier holds every caller to it being a whole `Query`.
-    classify::first_match(&Maps::<true, false>, unsafe { &*query }).into()
+    let query = unsafe { &*query };
+    classify::first_match(&Maps::<true, false>, query, &InTunnel::NONE).into()
+}
+
+/// The same where packets may be in tunnels.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn classify_mobile(query: *const Query, tunnel: *const InTunnel) -> u64 {
+    if query.is_null() || tunnel.is_null() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let query = unsafe { &*query };
+    // SAFETY: as above.
+    let tunnel = unsafe { &*tunnel };
+    classify::first_match(&Maps::<true, true>, query, tunnel).into()
 }
 
 impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY, TUNNELS> {
@@ -256,12 +274,20 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         FILTERS.get(cell)
     }
 
+    fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter> {
+        TUNNEL_FILTERS.get(cell)
+    }
+
     fn action(&self, cell: u32) -> Option<&RuleAction> {
         ACTIONS.get(cell)
     }
 
-    fn classify(&self, query: &Cell<Query>) -> Answer {
-        classify(query.as_ptr()).into()
+    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer {
+        if TUNNELS {
+            classify_mobile(query.as_ptr(), tunnel.as_ptr()).into()
+        } else {
+            classify(query.as_ptr()).into()
+        }
     }
 
     fn hop(&self, index: u32) -> Option<Hop> {

@@ -1,11 +1,14 @@
 //! From a rule to the ranges that the data path compares packets with.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    ops::Range,
+};
 
 use dataplane_core::{
     classify::NO_PORTS,
     parse::mapped,
-    table::{Filter, Index, kind},
+    table::{Filter, Index, TunnelFilter, kind},
 };
 
 use crate::rule::{self, AddressRange, FilterType, PortRange, Rule};
@@ -13,99 +16,156 @@ use crate::rule::{self, AddressRange, FilterType, PortRange, Rule};
 /// Filters that one rule may become at most.
 pub const FILTERS_PER_RULE: usize = 4096;
 
-type Range<T> = [T; 2];
+/// First and last.
+type Ends<T> = [T; 2];
 
-const ALL_ADDRESSES: Range<[u64; 2]> = [[0; 2], [u64::MAX; 2]];
+const ALL_ADDRESSES: Ends<[u64; 2]> = [[0; 2], [u64::MAX; 2]];
 /// IPv4-mapped addresses (RFC 4291, 2.5.5.2), which stand for IPv4 in the tables.
-const MAPPED: Range<[u64; 2]> = [mapped(0), mapped(u32::MAX)];
+const MAPPED: Ends<[u64; 2]> = [mapped(0), mapped(u32::MAX)];
 
-/// The filters of a rule: whatever any of them matches, the rule matches. Lists in an attribute multiply. A rule
-/// that translates addresses matches packets of the IP version that it translates to.
+/// What a rule is compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// Whatever any of them matches, the rule matches. [`Filter::tunnel`] is a place in [`Self::tunnels`] plus 1.
+    pub filters: Vec<Filter>,
+    /// What they want of tunnels.
+    pub tunnels: Vec<TunnelFilter>,
+}
+
+/// The filters of a rule. Lists in an attribute multiply. A rule that translates addresses matches packets of the IP
+/// version that it translates to.
 ///
 /// # Errors
 ///
 /// When there would be more than [`FILTERS_PER_RULE`].
-pub fn compile(rule: &Rule) -> Result<Vec<Filter>, String> {
+pub fn compile(rule: &Rule) -> Result<Compiled, String> {
     let kind = match rule.filter_type {
         FilterType::Flow => kind::FLOW,
         FilterType::Packet => kind::PACKET,
     };
     let version = rule.action.translates_to().map(|to| to.is_ipv4());
-    let mut filters = Vec::new();
+    let mut compiled = Compiled::default();
     for filter in &rule.filters {
-        expand(filter, kind, version, &mut filters)?;
+        compiled.add(filter, kind, version)?;
     }
-    Ok(filters)
+    Ok(compiled)
 }
 
-/// `v4` is the only IP version that is meant, if there is one: whether it is IPv4.
-fn expand(
-    filter: &rule::Filter,
-    kind: u8,
-    v4: Option<bool>,
-    filters: &mut Vec<Filter>,
-) -> Result<(), String> {
-    let sources = addresses(&filter.src, v4);
-    let destinations = addresses(&filter.dst, v4);
-    let source_ports = ports(&filter.src_port);
-    let destination_ports = ports(&filter.dst_port);
-    let protocols = protocols(&filter.protocol);
-    let classes = classes(filter.dscp, filter.traffic_class, v4);
-    let factors = [
-        sources.len(),
-        destinations.len(),
-        source_ports.len(),
-        destination_ports.len(),
-        protocols.len(),
-        classes.len(),
-    ];
+impl Compiled {
+    /// `v4` is the only IP version that is meant, if there is one: whether it is IPv4.
+    fn add(&mut self, filter: &rule::Filter, kind: u8, v4: Option<bool>) -> Result<(), String> {
+        let sources = addresses(&filter.src, v4);
+        let destinations = addresses(&filter.dst, v4);
+        let source_ports = ports(&filter.src_port, NO_PORTS);
+        let destination_ports = ports(&filter.dst_port, NO_PORTS);
+        let protocols = protocols(&filter.protocol);
+        let classes = classes(filter.dscp, filter.traffic_class, v4);
+        let room = FILTERS_PER_RULE - self.filters.len();
+        let tunnels = self.tunnels(filter, room)?;
+        let factors = [
+            sources.len(),
+            destinations.len(),
+            source_ports.len(),
+            destination_ports.len(),
+            protocols.len(),
+            classes.len(),
+            tunnels.len(),
+        ];
+        within(room, &factors)?;
+        let zone = filter.zone.map_or([0, u16::MAX], |zone| [zone, zone]);
+        let pairs = pairs(&sources, &destinations);
+        for (source, destination) in pairs {
+            for source_port in &source_ports {
+                for destination_port in &destination_ports {
+                    for protocol in &protocols {
+                        for tos in &classes {
+                            self.filters.extend(tunnels.clone().map(|tunnel| Filter {
+                                source,
+                                destination,
+                                source_port: *source_port,
+                                destination_port: *destination_port,
+                                tos: *tos,
+                                zone,
+                                protocol: *protocol,
+                                kind,
+                                padding: 0,
+                                action: 0,
+                                next: Index::END,
+                                tunnel,
+                            }));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what a filter wants of tunnels. Answers the values of [`Filter::tunnel`] for it.
+    fn tunnels(&mut self, filter: &rule::Filter, room: usize) -> Result<Range<u32>, String> {
+        if !filter.wants_tunnel() {
+            return Ok(0..1);
+        }
+        let sources = addresses(&filter.tunnel_src, None);
+        let targets = addresses(&filter.tunnel_dst, None);
+        // Every tunnel has ports.
+        let source_ports = ports(&filter.tunnel_src_port, NO_PORTS - 1);
+        let target_ports = ports(&filter.tunnel_dst_port, NO_PORTS - 1);
+        let factors = [&sources, &targets].map(Vec::len);
+        let factors_of_ports = [&source_ports, &target_ports].map(Vec::len);
+        within(room, &[factors, factors_of_ports].concat())?;
+        let first = self.tunnels.len() as u32 + 1;
+        for (source, target) in pairs(&sources, &targets) {
+            for source_port in &source_ports {
+                self.tunnels
+                    .extend(target_ports.iter().map(|target_port| TunnelFilter {
+                        source,
+                        target,
+                        source_port: *source_port,
+                        target_port: *target_port,
+                        qci: filter.qci.map_or([0, u8::MAX], |qci| [qci, qci]),
+                        padding: [0; 6],
+                    }));
+            }
+        }
+        Ok(first..self.tunnels.len() as u32 + 1)
+    }
+}
+
+/// Whether so many combinations fit.
+fn within(room: usize, factors: &[usize]) -> Result<(), String> {
     let product = factors
         .iter()
         .try_fold(1, |product: usize, len| product.checked_mul(*len));
-    if product.is_none_or(|product| filters.len() + product > FILTERS_PER_RULE) {
+    if product.is_none_or(|product| product > room) {
         return Err(format!(
             "its lists of addresses, ports and protocols multiply to more than {FILTERS_PER_RULE} combinations: \
              write ranges or prefixes, or split the rule"
         ));
     }
-    let zone = filter.zone.map_or([0, u16::MAX], |zone| [zone, zone]);
-    for source in &sources {
-        for destination in destinations
-            .iter()
-            .filter(|other| same_family(source, other))
-        {
-            for source_port in &source_ports {
-                for destination_port in &destination_ports {
-                    for protocol in &protocols {
-                        filters.extend(classes.iter().map(|tos| Filter {
-                            source: *source,
-                            destination: *destination,
-                            source_port: *source_port,
-                            destination_port: *destination_port,
-                            tos: *tos,
-                            zone,
-                            protocol: *protocol,
-                            kind,
-                            padding: 0,
-                            action: 0,
-                            next: Index::END,
-                            padding2: 0,
-                        }));
-                    }
-                }
-            }
-        }
-    }
     Ok(())
 }
 
+type Addresses = Ends<[u64; 2]>;
+
+/// The sources, each with every destination that a packet can have as well.
+fn pairs(sources: &[Addresses], destinations: &[Addresses]) -> Vec<(Addresses, Addresses)> {
+    let pairs = sources.iter().flat_map(|source| {
+        let others = destinations
+            .iter()
+            .filter(|other| same_family(source, other));
+        others.map(|destination| (*source, *destination))
+    });
+    pairs.collect()
+}
+
 /// Whether a packet can have both addresses.
-fn same_family(one: &Range<[u64; 2]>, other: &Range<[u64; 2]>) -> bool {
-    let is_v4 = |range: &Range<[u64; 2]>| MAPPED[0] <= range[0] && range[1] <= MAPPED[1];
+fn same_family(one: &Ends<[u64; 2]>, other: &Ends<[u64; 2]>) -> bool {
+    let is_v4 = |range: &Ends<[u64; 2]>| MAPPED[0] <= range[0] && range[1] <= MAPPED[1];
     *one == ALL_ADDRESSES || *other == ALL_ADDRESSES || is_v4(one) == is_v4(other)
 }
 
-fn addresses(ranges: &[AddressRange], v4: Option<bool>) -> Vec<Range<[u64; 2]>> {
+fn addresses(ranges: &[AddressRange], v4: Option<bool>) -> Vec<Ends<[u64; 2]>> {
     if ranges.is_empty() {
         return vec![ALL_ADDRESSES];
     }
@@ -152,9 +212,10 @@ fn before(value: [u64; 2]) -> [u64; 2] {
     [(bits >> 64) as u64, bits as u64]
 }
 
-fn ports(ranges: &[PortRange]) -> Vec<Range<u32>> {
+/// `last` is the highest port of packets that are not asked for theirs.
+fn ports(ranges: &[PortRange], last: u32) -> Vec<Ends<u32>> {
     if ranges.is_empty() {
-        return vec![[0, NO_PORTS]];
+        return vec![[0, last]];
     }
     let ranges = ranges
         .iter()
@@ -162,7 +223,7 @@ fn ports(ranges: &[PortRange]) -> Vec<Range<u32>> {
     merge(ranges.collect(), |port| port + 1)
 }
 
-fn protocols(protocols: &[u8]) -> Vec<Range<u8>> {
+fn protocols(protocols: &[u8]) -> Vec<Ends<u8>> {
     if protocols.is_empty() {
         return vec![[0, u8::MAX]];
     }
@@ -172,9 +233,9 @@ fn protocols(protocols: &[u8]) -> Vec<Range<u8>> {
 
 /// Every class of IPv4, and of IPv6: DSCP is a matter of one, traffic class of the other; they are apart in
 /// one number.
-const CLASSES: [Range<u16>; 2] = [[0, 255], [256, 511]];
+const CLASSES: [Ends<u16>; 2] = [[0, 255], [256, 511]];
 
-fn classes(dscp: Option<u8>, traffic_class: Option<u8>, v4: Option<bool>) -> Vec<Range<u16>> {
+fn classes(dscp: Option<u8>, traffic_class: Option<u8>, v4: Option<bool>) -> Vec<Ends<u16>> {
     let dscp = dscp.map(u16::from);
     let traffic_class = traffic_class.map(|class| CLASSES[1][0] + u16::from(class));
     let any = dscp.is_none() && traffic_class.is_none();
@@ -190,9 +251,9 @@ fn classes(dscp: Option<u8>, traffic_class: Option<u8>, v4: Option<bool>) -> Vec
 }
 
 /// Ranges in order, those that touch made one.
-fn merge<T: Copy + Ord>(mut ranges: Vec<Range<T>>, after: impl Fn(T) -> T) -> Vec<Range<T>> {
+fn merge<T: Copy + Ord>(mut ranges: Vec<Ends<T>>, after: impl Fn(T) -> T) -> Vec<Ends<T>> {
     ranges.sort_unstable();
-    let mut merged: Vec<Range<T>> = Vec::with_capacity(ranges.len());
+    let mut merged: Vec<Ends<T>> = Vec::with_capacity(ranges.len());
     for range in ranges {
         match merged.last_mut() {
             Some(last) if range[0] <= after(last[1]) => last[1] = last[1].max(range[1]),
@@ -207,6 +268,10 @@ mod tests {
     use super::*;
 
     fn filters(text: &str) -> Vec<Filter> {
+        compiled(text).filters
+    }
+
+    fn compiled(text: &str) -> Compiled {
         compile(&format!("a/r prio 1 packet {text} drop").parse().unwrap()).unwrap()
     }
 
@@ -244,6 +309,7 @@ mod tests {
                     .unwrap(),
             )
             .unwrap()
+            .filters
         };
         let (v4, v6) = ("198.18.1.2", "2001:db8:a1::2");
         let classes = |filters: &[Filter]| filters.iter().map(|it| it.tos).collect::<Vec<_>>();
@@ -259,16 +325,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wanted_of_tunnels_is_kept_once() {
+        let Compiled { filters, tunnels } = compiled(
+            "dport 1,3 tunnel-from 192.0.2.1,192.0.2.3,2001:db8::1 tunnel-to 198.51.100.1 qci 5 or any or qci 7",
+        );
+        let [one, other, of_qci] = &tunnels[..] else {
+            panic!("{tunnels:?}")
+        };
+        assert_eq!(one.source, [mapped(0xc000_0201); 2]);
+        assert_eq!(other.source, [mapped(0xc000_0203); 2]);
+        assert_eq!(one.target, [mapped(0xc633_6401); 2]);
+        assert_eq!((one.qci, of_qci.qci), ([5, 5], [7, 7]));
+        assert_eq!(of_qci.source, ALL_ADDRESSES);
+        assert_eq!(of_qci.source_port, [0, NO_PORTS - 1], "a tunnel has ports");
+        let wanted: Vec<u32> = filters.iter().map(|filter| filter.tunnel).collect();
+        assert_eq!(wanted, [1, 2, 1, 2, 0, 3]);
+    }
+
+    #[test]
     fn too_many_combinations_are_refused() {
         let list = (0..70)
             .map(|n| format!("10.0.{n}.1"))
             .collect::<Vec<_>>()
             .join(",");
-        let text = format!("a/r prio 1 packet from {list} to {list} drop");
-        assert!(
-            compile(&text.parse().unwrap())
-                .unwrap_err()
-                .contains("4096")
-        );
+        for filter in [
+            format!("from {list} to {list}"),
+            format!("tunnel-from {list} tunnel-to {list}"),
+            format!("from {list} tunnel-to {list}"),
+        ] {
+            let rule = format!("a/r prio 1 packet {filter} drop").parse();
+            assert!(compile(&rule.unwrap()).unwrap_err().contains("4096"));
+        }
     }
 }

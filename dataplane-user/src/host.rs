@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dataplane_core::table::{Filter, Hop, Image, RuleAction, Split};
+use dataplane_core::table::{Filter, Hop, Image, RuleAction, Split, TunnelFilter};
 
 use crate::{
     Applied, Error, Limits, PortConfig,
@@ -99,6 +99,11 @@ impl HostTables {
     }
 
     /// A cell of it.
+    pub fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter> {
+        self.memory.tunnel_filters.get(cell as usize)
+    }
+
+    /// A cell of it.
     pub fn action(&self, cell: u32) -> Option<&RuleAction> {
         self.memory.actions.get(cell as usize)
     }
@@ -132,6 +137,49 @@ mod tests {
             at = filter.next;
         }
         order
+    }
+
+    /// The last octets of the tunnels' first source addresses that packets are compared with, in order.
+    fn tunnels(tables: &HostTables) -> Vec<u8> {
+        let mut found = Vec::new();
+        let mut at = tables.image().root;
+        while at != Index::END {
+            assert!(at.is_filter(), "nothing can be split here");
+            let filter = tables.filter(at.cell()).unwrap();
+            let tunnel = tables.tunnel_filter(filter.tunnel - 1).unwrap();
+            found.push(tunnel.source[0][1] as u8);
+            at = filter.next;
+        }
+        found
+    }
+
+    #[test]
+    fn what_is_wanted_of_tunnels_changes_with_its_rule() {
+        let mut tables = HostTables::new(Limits {
+            flows: 1,
+            filters: 1000,
+            rules: 4,
+            sessions: 1,
+            fragments: 1,
+        });
+        let rule = |id: &str, first: u8, count: u8| {
+            let list = (0..count).map(|n| format!("192.0.2.{}", first + 2 * n));
+            let list = list.collect::<Vec<_>>().join(",");
+            let rule = format!("x/{id} prio 1 packet tunnel-from {list} drop");
+            rule.parse::<Rule>().unwrap()
+        };
+        // More often than there are cells.
+        for round in 0..20 {
+            let wanted = [rule("a", round, 3), rule("b", 100, 1)]
+                .into_iter()
+                .collect();
+            tables.apply(&wanted, &|_, _| None).unwrap();
+            assert_eq!(tunnels(&tables), [round, round + 2, round + 4, 100]);
+        }
+        let many = [rule("a", 0, 3), rule("b", 100, 2)].into_iter().collect();
+        let error = tables.apply(&many, &|_, _| None).unwrap_err();
+        assert!(error.to_string().contains("5 needed, 4 allowed"), "{error}");
+        assert_eq!(tunnels(&tables), [19, 21, 23, 100]);
     }
 
     #[test]

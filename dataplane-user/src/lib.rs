@@ -25,9 +25,10 @@ mod records;
 pub mod rule;
 mod sessions;
 mod shared;
+mod tunnels;
 mod zones;
 
-pub use compile::{FILTERS_PER_RULE, compile};
+pub use compile::{Compiled, FILTERS_PER_RULE, compile};
 pub use dataplane::{
     Applied, Change, Dataplane, Explanation, NextHop, PortCounter, Pressure, RuleCounter,
     SentCounter, Status,

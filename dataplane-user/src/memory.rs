@@ -6,7 +6,10 @@ use aya::{
 };
 use dataplane_core::{
     Word,
-    table::{Count, Explanation, Filter, Image, PortCounts, RuleAction, RuleCount, Split, State},
+    table::{
+        Count, Explanation, Filter, Image, PortCounts, RuleAction, RuleCount, Split, State,
+        TunnelFilter,
+    },
 };
 use std::{collections::BTreeMap, os::fd::AsFd as _};
 use zerocopy::FromBytes;
@@ -20,6 +23,7 @@ pub(crate) const CACHE_SETS: u32 = 4096;
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) state: Shared<State>,
+    pub(crate) tunnel_filters: Shared<TunnelFilter>,
     pub(crate) actions: Shared<RuleAction>,
     pub(crate) hops: Shared<Word>,
     pub(crate) counts: Shared<PortCounts>,
@@ -34,6 +38,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
     vec![
         ("SPLITS", limits.filters + 2),
         ("FILTERS", limits.filters * 2 + 1),
+        ("TUNNEL_FILTERS", actions),
         ("ACTIONS", actions),
         ("HOPS", limits.rules * 4 + 1),
         ("CACHE", CACHE_SETS * cpus),
@@ -69,6 +74,7 @@ impl Memory {
         let len = |name| sizes.get(name).map_or(0, |size| *size as usize);
         let memory = Self {
             state: Shared::heap(1),
+            tunnel_filters: Shared::heap(len("TUNNEL_FILTERS")),
             actions: Shared::heap(len("ACTIONS")),
             hops: Shared::heap(len("HOPS")),
             counts: Shared::heap(0),
@@ -85,6 +91,7 @@ impl Memory {
     pub(crate) fn map(ebpf: &Ebpf) -> Result<Self, Error> {
         Ok(Self {
             state: table(ebpf, "STATE")?,
+            tunnel_filters: table(ebpf, "TUNNEL_FILTERS")?,
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
             counts: table(ebpf, "COUNTS")?,

@@ -73,7 +73,7 @@ pub struct Limits {
     pub flows: u32,
     /// Filters after compilation, 104 bytes each.
     pub filters: u32,
-    /// Rules, 40 bytes each and 32 for every CPU.
+    /// Rules, 40 bytes each and 32 for every CPU; and combinations of tunnel attributes, 88 bytes each.
     pub rules: u32,
     /// Fragmented datagrams on their way at a time.
     pub fragments: u32,

@@ -9,7 +9,7 @@ use crate::{
     install::{HopAddress, HopKey, Surroundings},
     netlink::{self, Link},
     rule::{Mac, Rule},
-    zones,
+    tunnels, zones,
 };
 
 /// A port as it is now.
@@ -205,7 +205,9 @@ impl View<'_> {
 impl Surroundings for View<'_> {
     fn refuse(&self, rule: &Rule, hops: &[HopKey]) -> Option<String> {
         let unreachable = hops.iter().find_map(|hop| self.refuse_hop(hop));
-        unreachable.or_else(|| zones::refuse(rule, self.ports))
+        unreachable
+            .or_else(|| zones::refuse(rule, self.ports))
+            .or_else(|| tunnels::refuse(rule, self.ports))
     }
 
     fn resolve(&self, hop: &HopKey) -> Option<Hop> {

@@ -13,7 +13,7 @@ use dataplane_core::{
     session::Session,
     table::{
         ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, PortCounts,
-        RuleAction, RuleCount, Split, State,
+        RuleAction, RuleCount, Split, State, TunnelFilter,
     },
 };
 
@@ -50,13 +50,14 @@ pub(crate) fn names(options: &Options) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 20] = [
+const PINNED: [(&str, usize, usize); 21] = [
     ("STATE", 4, size_of::<State>()),
     ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
     ("DEVICES", 4, 8),
     ("SPLITS", 4, size_of::<Split>()),
     ("FILTERS", 4, size_of::<Filter>()),
+    ("TUNNEL_FILTERS", 4, size_of::<TunnelFilter>()),
     ("ACTIONS", 4, size_of::<RuleAction>()),
     ("HOPS", 4, 8),
     ("FLOWS", size_of::<FlowKey>(), 8),

@@ -150,9 +150,11 @@ impl<'a> Oracle<'a> {
     ) -> Option<Outcome> {
         self.flows.settle(flow);
         let own = self.flows.all.get(flow)?.rule;
-        let before = self.rules.first_match(port, &frame.packet, |at, rule| {
-            own.is_none_or(|own| at < own) && rule.filter_type == FilterType::Packet
-        });
+        let before = self
+            .rules
+            .first_match(port, &frame.packet, None, |at, rule| {
+                own.is_none_or(|own| at < own) && rule.filter_type == FilterType::Packet
+            });
         if let Some(index) = before {
             return self.apply(port, frame, index);
         }
@@ -251,9 +253,11 @@ impl<'a> Oracle<'a> {
             return Some(copy_reply());
         }
         let upstream = port.role == Role::Access;
-        let found = self.rules.first_match(port, &frame.packet, |_, rule| {
-            upstream || rule.filter_type == FilterType::Packet
-        });
+        let found = self
+            .rules
+            .first_match(port, &frame.packet, None, |_, rule| {
+                upstream || rule.filter_type == FilterType::Packet
+            });
         let Some(index) = found else {
             return Some(original(Reason::NoRule));
         };
@@ -281,12 +285,12 @@ impl<'a> Oracle<'a> {
                     let flow = &self.flows.all[flow];
                     let from = world.port(flow.port);
                     let rules = &self.rules;
-                    let first = rules.first_match(from, &flow.first, |_, _| true);
+                    let first = rules.first_match(from, &flow.first, None, |_, _| true);
                     first.and_then(|first| rules.at(first))
                 }
                 _ => {
                     let question = frame.packet.reversed();
-                    self.rules.first_anywhere(zone, &question, |rule| {
+                    self.rules.first_anywhere(zone, &question, None, |rule| {
                         rule.filter_type == FilterType::Packet
                     })
                 }

@@ -32,7 +32,7 @@ pub struct Scenario {
     pub name: String,
     /// Rules in text form.
     pub rules: Vec<String>,
-    /// What is said of sessions, each before the step with this index.
+    /// What is said meanwhile, each before the step with this index.
     pub said: Vec<(usize, Said)>,
     /// What arrives, in order.
     pub steps: Vec<Step>,
@@ -40,13 +40,15 @@ pub struct Scenario {
     pub flows: Vec<FlowCount>,
 }
 
-/// Something that is said of a session.
+/// Something that is said of a session, or of the rules.
 #[derive(Debug)]
 pub enum Said {
     /// These are its tunnels.
     Provisioned(Binding),
     /// Nothing any more.
     Withdrawn(u16, IpAddr),
+    /// These, in text form, are in force from now on.
+    Rules(Vec<String>),
 }
 
 /// A frame that arrives and what should become of it.
@@ -117,6 +119,12 @@ impl Scenario {
     fn provisioned(mut self, binding: &Binding) -> Self {
         let said = Said::Provisioned(binding.clone());
         self.said.push((self.steps.len(), said));
+        self
+    }
+
+    fn rules(mut self, family: &Family, rules: &[&str]) -> Self {
+        let rules = rules.iter().map(|rule| family.fill_in(rule)).collect();
+        self.said.push((self.steps.len(), Said::Rules(rules)));
         self
     }
 
@@ -201,7 +209,11 @@ mod tests {
     #[test]
     fn rules_of_scenarios_are_valid() {
         for scenario in plain().into_iter().chain(mobile()) {
-            for rule in &scenario.rules {
+            let said = scenario.said.iter().filter_map(|(_, said)| match said {
+                Said::Rules(rules) => Some(rules),
+                Said::Provisioned(_) | Said::Withdrawn(..) => None,
+            });
+            for rule in said.flatten().chain(&scenario.rules) {
                 let parsed: dataplane_user::rule::Rule = rule.parse().unwrap();
                 parsed.check().unwrap();
             }

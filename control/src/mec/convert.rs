@@ -75,6 +75,7 @@ pub(crate) fn rule(
             Place::Filters => "/trafficFilter".to_owned(),
             Place::Filter(index) => format!("/trafficFilter/{index}"),
             Place::Dscp(index) => format!("/trafficFilter/{index}/dSCP"),
+            Place::Qci(index) => format!("/trafficFilter/{index}/qCI"),
             Place::Endpoint(index) => endpoint(index),
             Place::Nat(index) => endpoint(index) + "/x-nat",
         };
@@ -85,24 +86,10 @@ pub(crate) fn rule(
 
 fn filter(wire: &TrafficFilter, obstacles: &mut Vec<&'static str>) -> Result<Filter, Refusal> {
     let given = |list: &List| list.as_ref().is_some_and(|list| !list.is_empty());
-    let tunnel_lists = [
-        &wire.src_tunnel_address,
-        &wire.tgt_tunnel_address,
-        &wire.src_tunnel_port,
-        &wire.dst_tunnel_port,
-    ];
     for (present, obstacle) in [
-        (
-            wire.qci.is_some(),
-            "qCI is not in the packets that this release can read",
-        ),
         (
             given(&wire.token) || given(&wire.tag),
             "a token or tag has to be translated to addresses of UEs first",
-        ),
-        (
-            tunnel_lists.into_iter().any(given),
-            "this release does not look into tunnels",
         ),
         (given(&wire.uri), "a URI is not in the headers of a packet"),
         (
@@ -121,6 +108,11 @@ fn filter(wire: &TrafficFilter, obstacles: &mut Vec<&'static str>) -> Result<Fil
         dscp: wire.dscp,
         traffic_class: wire.tc,
         zone: wire.zone,
+        tunnel_src: list("/srcTunnelAddress", &wire.src_tunnel_address)?,
+        tunnel_dst: list("/tgtTunnelAddress", &wire.tgt_tunnel_address)?,
+        tunnel_src_port: list("/srcTunnelPort", &wire.src_tunnel_port)?,
+        tunnel_dst_port: list("/dstTunnelPort", &wire.dst_tunnel_port)?,
+        qci: wire.qci,
     })
 }
 

@@ -202,7 +202,7 @@ pub(crate) struct TrafficFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dst_tunnel_port: List,
     #[serde(rename = "qCI", skip_serializing_if = "Option::is_none")]
-    pub(crate) qci: Option<i64>,
+    pub(crate) qci: Option<u8>,
     #[serde(rename = "dSCP", skip_serializing_if = "Option::is_none")]
     pub(crate) dscp: Option<u8>,
     #[serde(rename = "tC", skip_serializing_if = "Option::is_none")]

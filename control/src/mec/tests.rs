@@ -166,6 +166,34 @@ fn refusals_point_at_the_member() {
             "/trafficFilter/0/protocol/0",
         ),
         ("/trafficFilter/0/dSCP", json!(64), "/trafficFilter/0/dSCP"),
+        ("/trafficFilter/0/qCI", json!(0), "/trafficFilter/0/qCI"),
+        ("/trafficFilter/0/qCI", json!(256), "/trafficFilter/0/qCI"),
+        ("/trafficFilter/0/qCI", json!("5"), "/trafficFilter/0/qCI"),
+        (
+            "/trafficFilter/0/srcTunnelAddress",
+            json!(["192.0.2.1", "gnb"]),
+            "/trafficFilter/0/srcTunnelAddress/1",
+        ),
+        (
+            "/trafficFilter/0/tgtTunnelAddress",
+            json!(["198.51.100.1-198.51.100.0"]),
+            "/trafficFilter/0/tgtTunnelAddress/0",
+        ),
+        (
+            "/trafficFilter/0/srcTunnelPort",
+            json!(["65536"]),
+            "/trafficFilter/0/srcTunnelPort/0",
+        ),
+        (
+            "/trafficFilter/0/dstTunnelPort",
+            json!("gtpu"),
+            "/trafficFilter/0/dstTunnelPort/0",
+        ),
+        (
+            "/trafficFilter",
+            json!([{"srcTunnelAddress": ["192.0.2.1"], "tgtTunnelAddress": ["2001:db8::1"]}]),
+            "/trafficFilter/0",
+        ),
         ("/trafficRuleId", json!(""), "/trafficRuleId"),
         ("/dstInterface", json!(null), "/dstInterface"),
         ("/dstInterface", json!([]), "/dstInterface"),
@@ -228,17 +256,32 @@ fn refusals_point_at_the_member() {
 }
 
 #[test]
+fn attributes_of_tunnels() {
+    let filter = json!({
+        "srcTunnelAddress": ["192.0.2.0/24", "192.0.3.1-192.0.3.9"],
+        "tgtTunnelAddress": "198.51.100.1",
+        "srcTunnelPort": [2152],
+        "dstTunnelPort": ["2152-2153"],
+        "qCI": 5,
+    });
+    let wire = with("/trafficFilter", json!([filter]));
+    let Outcome::Enforceable(rule) = converted(wire).unwrap() else {
+        panic!("the data path looks into tunnels")
+    };
+    let filter = rule.filters[0].to_string();
+    assert_eq!(
+        filter,
+        "tunnel-from 192.0.2.0/24,192.0.3.1-192.0.3.9 tunnel-to 198.51.100.1 tunnel-sport 2152 \
+         tunnel-dport 2152-2153 qci 5"
+    );
+}
+
+#[test]
 fn what_cannot_be_enforced_is_kept_and_says_why() {
     for (pointer, value, word) in [
-        ("/trafficFilter/0/qCI", json!(1), "qCI"),
         ("/trafficFilter/0/token", json!(["t"]), "token"),
         ("/trafficFilter/0/tag", json!(["t"]), "token"),
         ("/trafficFilter/0/protocol", json!(["HTTP"]), "transport"),
-        (
-            "/trafficFilter/0/srcTunnelAddress",
-            json!(["192.0.2.1"]),
-            "tunnels",
-        ),
         ("/trafficFilter/0/uri", json!(["/a"]), "URI"),
         (
             "/dstInterface",

@@ -65,7 +65,7 @@ fn item(random: &mut Random, rank: u64) -> Item {
             padding: 0,
             action: rank as u32,
             next: Index::END,
-            padding2: 0,
+            tunnel: 0,
         },
     }
 }

@@ -54,16 +54,20 @@ pub(super) fn of(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -
     action
 }
 
-/// The cells of actions that packets can reach from `root`: those of all filters that are not free.
-pub(super) fn in_use(filters: &Shared<Filter>, root: Index) -> BTreeSet<u32> {
+/// The cells that packets can reach from `root` by what filters name: that of all filters that are not free.
+pub(super) fn in_use(
+    filters: &Shared<Filter>,
+    root: Index,
+    named: impl Fn(&Filter) -> Option<u32>,
+) -> BTreeSet<u32> {
     if root == Index::END {
         return BTreeSet::new();
     }
-    // Free cells may still name an action; keeping that costs a cell until the next start at most.
+    // Free cells may still name one; keeping that costs a cell until the next start at most.
     filters
         .iter()
         .filter(|filter| filter.kind != 0)
-        .map(|filter| filter.action)
+        .filter_map(named)
         .collect()
 }
 

@@ -30,6 +30,7 @@ pub(crate) struct Rules {
     classifier: Classifier,
     installed: BTreeMap<RuleId, Installed>,
     actions: Pool,
+    tunnels: Pool,
     hops: Pool,
     slots: Pool,
     /// Rules known by what identifies them, from before a restart.
@@ -50,6 +51,7 @@ struct Limbo {
     settled: Option<JoinHandle<()>>,
     remains: Remains,
     actions: Vec<u32>,
+    tunnels: Vec<u32>,
     hops: Vec<u32>,
     slots: Vec<u32>,
 }
@@ -61,6 +63,7 @@ struct Installed {
     /// Where it is counted.
     slot: u32,
     action: u32,
+    tunnels: Vec<u32>,
     items: Vec<Item>,
     hops: Vec<HopKey>,
 }
@@ -75,7 +78,8 @@ impl Rules {
         cpus: u32,
     ) -> Self {
         let image = memory.image();
-        let used = action::in_use(&filters, image.root);
+        let used = action::in_use(&filters, image.root, |filter| Some(filter.action));
+        let tunnels = action::in_use(&filters, image.root, |filter| filter.tunnel.checked_sub(1));
         let in_force = || {
             used.iter()
                 .filter_map(|cell| memory.actions.get(*cell as usize))
@@ -97,6 +101,7 @@ impl Rules {
             classifier: Classifier::new(splits, filters, image.root, limits.filters),
             installed: BTreeMap::new(),
             actions: Pool::new(memory.actions.len(), used),
+            tunnels: Pool::new(memory.tunnel_filters.len(), tunnels),
             hops: Pool::new(memory.hops.len(), hops),
             slots: Pool::new(
                 counters(&limits) as usize,
@@ -148,6 +153,9 @@ impl Rules {
             self.classifier.reclaim(limbo.remains);
             for action in limbo.actions {
                 self.actions.give_back(action);
+            }
+            for tunnel in limbo.tunnels {
+                self.tunnels.give_back(tunnel);
             }
             for hop in limbo.hops {
                 hops::set(&memory.hops, hop, None);

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use dataplane_core::table::Filter;
-
 use super::Rules;
-use crate::rule::{Rule, RuleId};
+use crate::{
+    compile::Compiled,
+    rule::{Rule, RuleId},
+};
 
 impl Rules {
     /// A place in the order for each new rule; `None` when there is no room between two.
     pub(super) fn ranks(
         &self,
         kept: &[&RuleId],
-        fresh: &[(&Rule, Vec<Filter>)],
+        fresh: &[(&Rule, Compiled)],
     ) -> Option<BTreeMap<RuleId, u64>> {
         // A rule of the same priority as before stays where it was.
         let (stay, come): (Vec<&Rule>, Vec<&Rule>) =
@@ -76,7 +77,7 @@ fn spread(
 }
 
 /// Places for all rules, as far from one another as can be.
-pub(super) fn even_ranks(rules: &[(&Rule, Vec<Filter>)]) -> BTreeMap<RuleId, u64> {
+pub(super) fn even_ranks(rules: &[(&Rule, Compiled)]) -> BTreeMap<RuleId, u64> {
     let mut order: Vec<_> = rules
         .iter()
         .map(|(rule, _)| (rule.priority, &rule.id))

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Applied, Error,
     classifier::Item,
-    compile::compile,
+    compile::{Compiled, compile},
     memory::Memory,
     rule::{Action, Destination, FilterType, Rule, RuleId, RuleSet},
 };
@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     actions: Vec<u32>,
+    tunnels: Vec<u32>,
     hops: Vec<HopKey>,
     pub(super) slots: Vec<u32>,
 }
@@ -37,7 +38,7 @@ impl Rules {
         settle: fn(),
     ) -> Result<Applied, Error> {
         let mut not_installed = BTreeMap::new();
-        let mut fresh: Vec<(&Rule, Vec<Filter>)> = Vec::new();
+        let mut fresh: Vec<(&Rule, Compiled)> = Vec::new();
         let (mut kept, mut gone, mut changed) = (Vec::new(), Vec::new(), 0);
         // Both are in the same order.
         let mut installed = self.installed.iter().peekable();
@@ -56,9 +57,9 @@ impl Rules {
                 .or_else(|| unsupported(rule))
                 .map_or_else(|| compile(rule), Err)
             {
-                Ok(filters) => {
+                Ok(compiled) => {
                     changed += usize::from(before.is_some());
-                    fresh.push((rule, filters));
+                    fresh.push((rule, compiled));
                 }
                 Err(reason) => _ = not_installed.insert(rule.id.clone(), reason),
             }
@@ -69,6 +70,17 @@ impl Rules {
             return Err(Error::TooMany {
                 what: "rules",
                 wanted: total,
+                limit: self.limits.rules as usize,
+                option: "rules",
+            });
+        }
+        let tunnels = kept.iter().map(|id| self.installed[*id].tunnels.len());
+        let tunnels = tunnels.chain(fresh.iter().map(|(_, compiled)| compiled.tunnels.len()));
+        let wanted_tunnels = tunnels.sum();
+        if wanted_tunnels > self.limits.rules as usize {
+            return Err(Error::TooMany {
+                what: "combinations of tunnel attributes",
+                wanted: wanted_tunnels,
                 limit: self.limits.rules as usize,
                 option: "rules",
             });
@@ -103,15 +115,15 @@ impl Rules {
         memory: &mut Memory,
         surroundings: &impl Surroundings,
         gone: Vec<RuleId>,
-        fresh: Vec<(&Rule, Vec<Filter>)>,
+        fresh: Vec<(&Rule, Compiled)>,
         ranks: &BTreeMap<RuleId, u64>,
         applied: Applied,
         settle: fn(),
     ) -> Result<Applied, Error> {
         let mut taken = Taken::default();
         let mut news = Vec::with_capacity(fresh.len());
-        for (rule, filters) in fresh {
-            match self.prepare(memory, surroundings, rule, filters, ranks, &mut taken) {
+        for (rule, compiled) in fresh {
+            match self.prepare(memory, surroundings, rule, compiled, ranks, &mut taken) {
                 Ok(installed) => news.push(installed),
                 Err(error) => {
                     self.give_back(memory, taken);
@@ -158,6 +170,7 @@ impl Rules {
             settled: settled.ok(),
             remains: self.classifier.publish(),
             actions: mem::take(&mut self.actions.inherited),
+            tunnels: mem::take(&mut self.tunnels.inherited),
             hops: mem::take(&mut self.hops.inherited),
             slots: Vec::new(),
         };
@@ -167,6 +180,7 @@ impl Rules {
                 continue;
             };
             limbo.actions.push(old.action);
+            limbo.tunnels.extend(&old.tunnels);
             limbo
                 .hops
                 .extend(old.hops.iter().filter_map(|hop| self.leave_hop(hop)));
@@ -199,7 +213,7 @@ impl Rules {
         memory: &mut Memory,
         surroundings: &impl Surroundings,
         rule: &Rule,
-        filters: Vec<Filter>,
+        compiled: Compiled,
         ranks: &BTreeMap<RuleId, u64>,
         taken: &mut Taken,
     ) -> Result<Installed, Error> {
@@ -219,16 +233,36 @@ impl Rules {
         memory
             .actions
             .write(action as usize, action::of(rule, rank, slot, cells));
-        let items = filters.into_iter().zip(0..).map(|(filter, place)| Item {
-            order: (rank, place),
-            filter: Filter { action, ..filter },
-        });
+        let mut tunnels = Vec::with_capacity(compiled.tunnels.len());
+        for tunnel in compiled.tunnels {
+            let cell = self.tunnels.take(self.limits.rules)?;
+            taken.tunnels.push(cell);
+            memory.tunnel_filters.write(cell as usize, tunnel);
+            tunnels.push(cell);
+        }
+        let items = compiled
+            .filters
+            .into_iter()
+            .zip(0..)
+            .map(|(filter, place)| {
+                let tunnel = filter.tunnel.checked_sub(1);
+                Item {
+                    order: (rank, place),
+                    filter: Filter {
+                        action,
+                        tunnel: tunnel.map_or(0, |place| tunnels[place as usize] + 1),
+                        ..filter
+                    },
+                }
+            });
+        let items = items.collect();
         Ok(Installed {
             rule: rule.clone(),
             rank,
             slot,
             action,
-            items: items.collect(),
+            tunnels,
+            items,
             hops,
         })
     }
@@ -237,6 +271,9 @@ impl Rules {
     fn give_back(&mut self, memory: &Memory, taken: Taken) {
         for action in taken.actions {
             self.actions.give_back(action);
+        }
+        for tunnel in taken.tunnels {
+            self.tunnels.give_back(tunnel);
         }
         for hop in &taken.hops {
             if let Some(cell) = self.leave_hop(hop) {

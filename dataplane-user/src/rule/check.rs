@@ -23,6 +23,8 @@ pub enum Place {
     Filter(usize),
     /// The code point of the filter of this index.
     Dscp(usize),
+    /// The QCI of the filter of this index.
+    Qci(usize),
     /// The endpoint of this index.
     Endpoint(usize),
     /// The address translation to the endpoint of this index.
@@ -49,6 +51,12 @@ impl Rule {
                 return Err(Contradiction {
                     place: Place::Dscp(index),
                     why: "a DSCP is a number from 0 to 63",
+                });
+            }
+            if filter.qci == Some(0) {
+                return Err(Contradiction {
+                    place: Place::Qci(index),
+                    why: "a QCI is a number from 1 to 255",
                 });
             }
             family(filter).map_err(|why| Contradiction {
@@ -106,6 +114,14 @@ impl Action {
 
 /// The only family that the filter can match, `None` for both.
 fn family(filter: &Filter) -> Result<Option<Family>, &'static str> {
+    if let (Some(src), Some(dst)) = (family_of(&filter.tunnel_src), family_of(&filter.tunnel_dst))
+        && src != dst
+    {
+        return Err(
+            "the source addresses of the tunnel are of one IP version and its destination addresses of the other: \
+                        no packet can match",
+        );
+    }
     let by_class = match (filter.dscp, filter.traffic_class) {
         (Some(_), None) => Some(Family::V4),
         (None, Some(_)) => Some(Family::V6),

@@ -39,6 +39,27 @@ pub struct Filter {
     pub traffic_class: Option<u8>,
     /// The zone of the port that the packet entered by.
     pub zone: Option<u16>,
+    /// Source addresses of the tunnel's outer header. Only a packet in a tunnel can match; so for all that follow.
+    pub tunnel_src: Vec<AddressRange>,
+    /// Destination addresses of the tunnel's outer header.
+    pub tunnel_dst: Vec<AddressRange>,
+    /// UDP source ports of the tunnel's outer header.
+    pub tunnel_src_port: Vec<PortRange>,
+    /// UDP destination ports of the tunnel's outer header.
+    pub tunnel_dst_port: Vec<PortRange>,
+    /// QCI of the bearer or 5QI of the QoS flow, 1 to 255. Only a packet whose session says it can match.
+    pub qci: Option<u8>,
+}
+
+impl Filter {
+    /// Whether only packets in tunnels can match.
+    pub const fn wants_tunnel(&self) -> bool {
+        !self.tunnel_src.is_empty()
+            || !self.tunnel_dst.is_empty()
+            || !self.tunnel_src_port.is_empty()
+            || !self.tunnel_dst_port.is_empty()
+            || self.qci.is_some()
+    }
 }
 
 /// Protocols that MEC 011 rules may call by name.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! rule     = APP/RULE prio N (flow | packet) filter { or filter } action
-//! filter   = any | [from A,..] [to A,..] [proto P,..] [sport R,..] [dport R,..] [dscp N] [tc N] [zone N]
+//! filter   = any | [from A,..] [to A,..] [proto P,..] [sport R,..] [dport R,..] [dscp N] [tc N] [zone N] [tunnel]
+//! tunnel   = [tunnel-from A,..] [tunnel-to A,..] [tunnel-sport R,..] [tunnel-dport R,..] [qci N]
 //! action   = drop | passthrough | (forward | duplicate) [encapsulated] endpoint [and endpoint]
 //! endpoint = (mac M | ip A [nat]) [via PORT]
 //! ```
@@ -84,6 +85,11 @@ impl<'a> Words<'a> {
                 "dscp" => self.number(&mut filter.dscp)?,
                 "tc" => self.number(&mut filter.traffic_class)?,
                 "zone" => self.number(&mut filter.zone)?,
+                "tunnel-from" => self.list(&mut filter.tunnel_src, "addresses")?,
+                "tunnel-to" => self.list(&mut filter.tunnel_dst, "addresses")?,
+                "tunnel-sport" => self.list(&mut filter.tunnel_src_port, "ports")?,
+                "tunnel-dport" => self.list(&mut filter.tunnel_dst_port, "ports")?,
+                "qci" => self.number(&mut filter.qci)?,
                 _ => break,
             }
         }
@@ -252,6 +258,11 @@ impl Display for Filter {
             ("dscp", join(self.dscp.as_slice())),
             ("tc", join(self.traffic_class.as_slice())),
             ("zone", join(self.zone.as_slice())),
+            ("tunnel-from", join(&self.tunnel_src)),
+            ("tunnel-to", join(&self.tunnel_dst)),
+            ("tunnel-sport", join(&self.tunnel_src_port)),
+            ("tunnel-dport", join(&self.tunnel_dst_port)),
+            ("qci", join(self.qci.as_slice())),
         ];
         let parts: Vec<_> = parts
             .iter()
@@ -326,6 +337,8 @@ mod tests {
             "a%2F1/b%20c prio 1 flow proto udp,132,7 sport 1-2,9 or to 2001:db8::/32 or any duplicate mac 02:00:00:00:00:01",
             "a/b prio 1 flow any forward encapsulated mac 02:00:00:00:00:01 via ue0 and mac 02:00:00:00:00:02 via core%200",
             "a/b prio 1 flow from 10.0.0.1-10.0.0.9,::1 duplicate encapsulated ip 2001:db8::1",
+            "a/b prio 1 flow to 203.0.113.9 tunnel-from 192.0.2.0/24,2001:db8::1 tunnel-to 198.51.100.1 tunnel-sport 2152 \
+             tunnel-dport 2000-2152 qci 5 or qci 255 drop",
         ] {
             let line = line.replace("132,7", "sctp,7");
             let rule: Rule = line.parse().unwrap();
@@ -345,6 +358,13 @@ mod tests {
             ("a/b prio 1 flow from 10.0.0.1 from 10.0.0.2 drop", "from"),
             ("a/b prio 1 flow proto http drop", "http"),
             ("a/b prio 1 flow dscp 64 drop", "DSCP"),
+            ("a/b prio 1 flow qci 0 drop", "QCI"),
+            ("a/b prio 1 flow qci 256 drop", "256"),
+            (
+                "a/b prio 1 flow tunnel-from 192.0.2.1 tunnel-to ::1 drop",
+                "of the tunnel",
+            ),
+            ("a/b prio 1 flow tunnel-from gnb drop", "gnb"),
             ("a/b prio 1 flow any", "drop"),
             ("a/b prio 1 flow any forward", "mac"),
             ("a/b prio 1 flow any forward ip 10.0.0.300", "10.0.0.300"),

@@ -10,13 +10,13 @@ use std::{
 
 use dataplane_core::{
     Reason, Verdict, Word,
-    classify::{self, Answer, Query},
+    classify::{self, Answer, InTunnel, Query},
     flow::{FlowKey, Record, SharedKey},
     parse,
     session::{self, Session, SessionRef},
     table::{
         self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Image, Inserted,
-        Port, RuleAction, RuleCount, SessionTable, Side, Split, Tables, Trace,
+        Port, RuleAction, RuleCount, SessionTable, Side, Split, Tables, Trace, TunnelFilter,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
@@ -234,12 +234,16 @@ impl Tables for Memory {
         self.tables.filter(cell)
     }
 
+    fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter> {
+        self.tables.tunnel_filter(cell)
+    }
+
     fn action(&self, cell: u32) -> Option<&RuleAction> {
         self.tables.action(cell)
     }
 
-    fn classify(&self, query: &Cell<Query>) -> Answer {
-        classify::first_match(self, &query.get())
+    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer {
+        classify::first_match(self, &query.get(), &tunnel.get())
     }
 
     fn hop(&self, index: u32) -> Option<Hop> {

@@ -84,7 +84,7 @@ impl Flows {
         for index in 0..self.all.len() {
             let flow = &mut self.all[index];
             let port = rules.world.port(flow.port);
-            flow.rule = rules.first_match(port, &flow.first, |_, rule| {
+            flow.rule = rules.first_match(port, &flow.first, None, |_, rule| {
                 rule.filter_type == FilterType::Flow
             });
             let rule = flow.rule.and_then(|rule| rules.at(rule));

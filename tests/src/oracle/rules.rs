@@ -12,6 +12,17 @@ use crate::{
     world::{Port, World},
 };
 
+/// The tunnel that a packet is in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InTunnel {
+    /// Addresses of the outer header: source and destination.
+    pub(super) addresses: (IpAddr, IpAddr),
+    /// Its UDP ports.
+    pub(super) ports: (u16, u16),
+    /// What the session says of the packet's bearer or QoS flow.
+    pub(super) qci: Option<u8>,
+}
+
 /// Rules in order, and the world they are about.
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
@@ -36,12 +47,13 @@ impl<'a> Rules<'a> {
         &self,
         port: &Port,
         packet: &Packet,
+        tunnel: Option<&InTunnel>,
         wanted: impl Fn(usize, &Rule) -> bool,
     ) -> Option<usize> {
         self.rules.iter().enumerate().position(|(index, rule)| {
             wanted(index, rule)
                 && !self.leads_to(&rule.action, port)
-                && rule_matches(rule, port.zone, packet)
+                && rule_matches(rule, port.zone, packet, tunnel)
         })
     }
 
@@ -50,10 +62,11 @@ impl<'a> Rules<'a> {
         &self,
         zone: u16,
         packet: &Packet,
+        tunnel: Option<&InTunnel>,
         wanted: impl Fn(&Rule) -> bool,
     ) -> Option<&Rule> {
         let mut rules = self.rules.iter();
-        rules.find(|rule| wanted(rule) && rule_matches(rule, zone, packet))
+        rules.find(|rule| wanted(rule) && rule_matches(rule, zone, packet, tunnel))
     }
 
     /// The ports and MAC addresses that an action leads to, if they are resolved: where packets of
@@ -97,11 +110,11 @@ impl<'a> Rules<'a> {
 }
 
 /// A rule that translates addresses is for packets of the IP version that it translates to.
-fn rule_matches(rule: &Rule, zone: u16, packet: &Packet) -> bool {
+fn rule_matches(rule: &Rule, zone: u16, packet: &Packet, tunnel: Option<&InTunnel>) -> bool {
     let version = rule.action.translates_to().map(|to| to.is_ipv4());
     let mut filters = rule.filters.iter();
     version.is_none_or(|v4| v4 == packet.source.is_ipv4())
-        && filters.any(|filter| matches(filter, zone, packet))
+        && filters.any(|filter| matches(filter, zone, packet) && comes_by(filter, tunnel))
 }
 
 /// Whether a filter matches: values of an attribute are OR, attributes are AND, none matches all.
@@ -120,6 +133,27 @@ fn matches(filter: &Filter, zone: u16, packet: &Packet) -> bool {
         && filter.zone.is_none_or(|wanted| wanted == zone)
 }
 
+/// Whether the packet comes by a tunnel that the filter wants; out of any only if it wants none.
+fn comes_by(filter: &Filter, tunnel: Option<&InTunnel>) -> bool {
+    let Some(InTunnel {
+        addresses,
+        ports,
+        qci,
+    }) = tunnel
+    else {
+        return filter.tunnel_src.is_empty()
+            && filter.tunnel_dst.is_empty()
+            && filter.tunnel_src_port.is_empty()
+            && filter.tunnel_dst_port.is_empty()
+            && filter.qci.is_none();
+    };
+    address(&filter.tunnel_src, addresses.0)
+        && address(&filter.tunnel_dst, addresses.1)
+        && port(&filter.tunnel_src_port, Some(ports.0))
+        && port(&filter.tunnel_dst_port, Some(ports.1))
+        && (filter.qci.is_none() || filter.qci == *qci)
+}
+
 fn address(ranges: &[AddressRange], address: IpAddr) -> bool {
     let within = |range: &AddressRange| {
         // Comparing addresses of different families would order them by family.
@@ -136,4 +170,51 @@ fn port(ranges: &[PortRange], port: Option<u16>) -> bool {
         ranges.any(|range| range.first() <= port && port <= range.last())
     };
     ranges.is_empty() || port.is_some_and(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_by_tunnel() {
+        let tunnel = |from: &str, to: &str, qci| InTunnel {
+            addresses: (from.parse().unwrap(), to.parse().unwrap()),
+            ports: (2153, 2152),
+            qci,
+        };
+        let packet = Packet::udp("10.45.0.7:5000", "203.0.113.9:443");
+        let n3 = tunnel("192.0.2.1", "198.51.100.1", Some(5));
+        let unknown = tunnel("192.0.2.1", "198.51.100.1", None);
+        let over_v6 = tunnel("2001:db8:2::1", "2001:db8:51::1", Some(5));
+        // Which of these packets match: in the tunnels, and in none.
+        for (filter, matching) in [
+            ("any", [true, true, true, true]),
+            ("tunnel-from 192.0.2.0/24", [true, true, false, false]),
+            (
+                "tunnel-from 192.0.2.2,192.0.2.1 qci 5",
+                [true, false, false, false],
+            ),
+            ("tunnel-from 198.51.100.1", [false; 4]),
+            (
+                "tunnel-to 198.51.100.1,2001:db8:51::1",
+                [true, true, true, false],
+            ),
+            ("tunnel-from ::/0", [false, false, true, false]),
+            (
+                "tunnel-sport 2153 tunnel-dport 2152",
+                [true, true, true, false],
+            ),
+            ("tunnel-sport 2152", [false; 4]),
+            ("qci 5", [true, false, true, false]),
+            ("qci 6", [false; 4]),
+            ("to 203.0.113.10 qci 5", [false; 4]),
+            ("tunnel-sport 1 or proto udp", [true; 4]),
+        ] {
+            let rule = format!("a/1 prio 1 packet {filter} drop").parse().unwrap();
+            let found = [Some(&n3), Some(&unknown), Some(&over_v6), None]
+                .map(|tunnel| rule_matches(&rule, 0, &packet, tunnel));
+            assert_eq!(found, matching, "{filter}");
+        }
+    }
 }

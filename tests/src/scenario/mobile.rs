@@ -1,10 +1,13 @@
 //! UEs behind tunnels.
 
+mod filters;
 mod handover;
 mod messages;
 mod outer;
 mod provisioned;
 mod steering;
+
+use dataplane_user::{Bearer, Binding, QosFlow};
 
 use super::{Family, Scenario, addressing::at};
 use crate::packet::{GTPU_PORT, Gtpu, Packet, Session};
@@ -72,7 +75,29 @@ impl Interface {
         }
     }
 
-    /// The address of an endpoint that is named by its IPv4 address.
+    /// The session of the UE that sends `inner`, with this QCI or 5QI.
+    fn binding(self, inner: &Packet, ran: &str, downlink: u32, qci: u8) -> Binding {
+        let address = |named| self.address(named).parse().expect("an address");
+        let of_flows = self != Self::S1u;
+        let flow = QosFlow {
+            qfi: QFI,
+            five_qi: qci,
+        };
+        Binding {
+            zone: 0,
+            ue: inner.source,
+            ran: address(ran),
+            core: address(CORE),
+            bearers: vec![Bearer {
+                uplink: UP,
+                downlink,
+                qci: (!of_flows).then_some(qci),
+            }],
+            qos_flows: if of_flows { vec![flow] } else { vec![] },
+        }
+    }
+
+    /// The address of an endpoint that is named by its IPv4 address, or a rule with some.
     fn address(self, named: &str) -> String {
         if self == Self::N3Ipv6 {
             let address = named.replace("192.0.2.", "2001:db8:2::");
@@ -94,8 +119,10 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         steering::scenarios(family, interface, all);
         handover::scenarios(family, interface, all);
         provisioned::scenarios(family, interface, all);
+        filters::scenarios(family, interface, all);
     }
     steering::in_tunnels(family, all);
+    filters::attributes(family, all);
     messages::scenarios(family, all);
     outer::scenarios(family, all);
 }

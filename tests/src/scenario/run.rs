@@ -120,17 +120,13 @@ pub fn run_all(scenarios: Vec<Scenario>, executor: &mut impl Executor) {
 /// Runs a scenario; the error is the first thing that is not as it should be.
 pub fn run(scenario: &Scenario, executor: &mut impl Executor) -> Result<()> {
     let world = World::new();
-    let rules: RuleSet = scenario
-        .rules
-        .iter()
-        .map(|rule| rule.parse().with_context(|| rule.clone()))
-        .collect::<Result<_>>()?;
-    executor.prepare(&rules)?;
+    executor.prepare(&read(&scenario.rules)?)?;
     for (index, step) in scenario.steps.iter().enumerate() {
         for (_, said) in scenario.said.iter().filter(|(before, _)| *before == index) {
             match said {
                 Said::Provisioned(binding) => executor.provision(binding)?,
                 Said::Withdrawn(zone, ue) => executor.withdraw(*zone, *ue)?,
+                Said::Rules(rules) => executor.change(&read(rules)?)?,
             }
         }
         let seen = executor.arrive(step.port, &step.frame)?;
@@ -148,6 +144,13 @@ pub fn run(scenario: &Scenario, executor: &mut impl Executor) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn read(rules: &[String]) -> Result<RuleSet> {
+    let rules = rules.iter();
+    rules
+        .map(|rule| rule.parse().with_context(|| rule.clone()))
+        .collect()
 }
 
 fn check(world: &World, step: &Step, seen: &Seen, copies: bool) -> Result<()> {

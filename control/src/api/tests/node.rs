@@ -21,7 +21,7 @@ async fn rules_say_whether_they_are_installed_and_why_not() {
         rule["trafficRuleId"] = format!("r{}", index + 1).into();
     }
     rules[1]["state"] = "INACTIVE".into();
-    rules[2]["trafficFilter"] = json!([{"qCI": 1}]);
+    rules[2]["trafficFilter"] = json!([{"tag": ["ue-1"]}]);
     rules[3]["dstInterface"]["x-port"] = "nowhere".into();
     client.put(APP, &json!({"trafficRules": rules})).await;
     let answer = client.get("/mp2/v1/rules?app=video").await.json();
@@ -29,7 +29,7 @@ async fn rules_say_whether_they_are_installed_and_why_not() {
         answer[0]["status"],
         json!({"installed": true, "packets": 2, "bytes": 200, "lastHit": 1.0})
     );
-    for (index, word) in [(1, "INACTIVE"), (2, "qCI"), (3, "nowhere")] {
+    for (index, word) in [(1, "INACTIVE"), (2, "tag"), (3, "nowhere")] {
         assert_eq!(answer[index]["status"]["installed"], false);
         assert!(
             answer[index]["status"]["reason"]

@@ -240,6 +240,7 @@ fn filter() -> impl Strategy<Value = Filter> {
                 dscp,
                 traffic_class,
                 zone,
+                ..Filter::default()
             },
         )
 }

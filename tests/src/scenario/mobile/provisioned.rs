@@ -4,9 +4,9 @@ use dataplane_core::Reason::{
     self, AppInitiated, DownlinkPending, GtpuEndMarker, GtpuErrorIndication, NoDownlinkTunnel,
     NoRule, Replied, SessionConflict, Steered,
 };
-use dataplane_user::{Bearer, Binding, QosFlow};
+use dataplane_user::{Bearer, Binding};
 
-use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, QFI, RAN, RULE, UP};
+use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, RAN, RULE, UP};
 use crate::{
     packet::{Gtpu, Packet},
     scenario::{Family, Scenario, addressing::at, answer, to_app},
@@ -68,31 +68,7 @@ impl<'a> Talk<'a> {
     }
 
     fn binding(&self, ran: &str, downlink: u32) -> Binding {
-        let bearer = Bearer {
-            uplink: UP,
-            downlink,
-            qci: (self.interface == Interface::S1u).then_some(9),
-        };
-        let qos_flow = QosFlow {
-            qfi: QFI,
-            five_qi: 9,
-        };
-        let address = |named| {
-            let address = self.interface.address(named);
-            address.parse().expect("an address")
-        };
-        Binding {
-            zone: 0,
-            ue: self.inner.source,
-            ran: address(ran),
-            core: address(CORE),
-            bearers: vec![bearer],
-            qos_flows: if self.interface == Interface::S1u {
-                vec![]
-            } else {
-                vec![qos_flow]
-            },
-        }
+        self.interface.binding(&self.inner, ran, downlink, 9)
     }
 }
 
