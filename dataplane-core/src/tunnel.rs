@@ -127,7 +127,7 @@ fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Re
     match header.message {
         message::G_PDU => {}
         message::END_MARKER => return Err(Reason::GtpuEndMarker),
-        message::ERROR_INDICATION => return Err(error_indication(packet, header, at, tunnel)),
+        message::ERROR_INDICATION => return Err(error_indication(packet, header, at, end, tunnel)),
         message::ECHO_REQUEST | message::ECHO_RESPONSE => return Err(Reason::GtpuEcho),
         message::SUPPORTED_EXTENSION_HEADERS => return Err(Reason::GtpuSupportedExtensionHeaders),
         _ => return Err(Reason::GtpuOther),
@@ -137,7 +137,7 @@ fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Re
         let optional = packet.get::<Optional>(at).ok_or(Reason::MalformedGtpu)?;
         at += Optional::LEN;
         if header.has_extension() && optional.next_extension != extension::NONE {
-            at = extensions(packet, tunnel, at, optional.next_extension)?;
+            at = extensions(packet, tunnel, at, end, optional.next_extension)?;
         }
     }
     if at > end {
@@ -146,17 +146,21 @@ fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Re
     Ok((at as u16, end))
 }
 
-/// Steps over the extension headers, of which the first, at `at`, is of type `kind`. Each says how long
-/// it is in units of four octets.
+/// Steps over the extension headers, of which the first, at `at`, is of type `kind`; the message ends at
+/// `end`. Each says how long it is in units of four octets.
 fn extensions<P: Packet>(
     packet: &P,
     tunnel: &mut Tunnel,
     mut at: usize,
+    end: usize,
     mut kind: u8,
 ) -> Result<usize, Reason> {
     for _ in 0..EXTENSIONS {
-        let first = packet.get::<Container>(at).ok_or(Reason::MalformedGtpu)?;
-        if first.units == 0 {
+        if at + Container::LEN > end {
+            return Err(Reason::MalformedGtpu);
+        }
+        let first = packet.get::<Container>(at).ok_or(Reason::HeaderChain)?;
+        if first.units == 0 || at + usize::from(first.units) * 4 > end {
             return Err(Reason::MalformedGtpu);
         }
         if kind == extension::PDU_SESSION_CONTAINER {
@@ -179,6 +183,7 @@ fn error_indication<P: Packet>(
     packet: &P,
     header: &Gtpu,
     at: usize,
+    end: usize,
     tunnel: &mut Tunnel,
 ) -> Reason {
     let mut at = at + Gtpu::LEN;
@@ -188,11 +193,14 @@ fn error_indication<P: Packet>(
         };
         at += Optional::LEN;
         if header.has_extension() && optional.next_extension != extension::NONE {
-            at = match extensions(packet, tunnel, at, optional.next_extension) {
+            at = match extensions(packet, tunnel, at, end, optional.next_extension) {
                 Ok(at) => at,
                 Err(reason) => return reason,
             };
         }
+    }
+    if at + Missing::LEN > end {
+        return Reason::MalformedGtpu;
     }
     tunnel.teid = match packet.get::<Missing>(at) {
         Some(missing) if missing.teid_type == Missing::TEID => missing.teid.get(),
