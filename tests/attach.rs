@@ -152,6 +152,7 @@ fn port(name: &str, interface: &str) -> PortConfig {
         pair: None,
         zone: 0,
         gtpu: false,
+        mss_clamp: false,
         allow_generic: false,
     }
 }

@@ -97,7 +97,7 @@ pub(crate) enum Encapsulation {
 }
 
 /// Addresses of the endpoints of GTP-U: only what goes from one side to the other is looked into.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Gtpu {
     /// eNBs and gNBs.
@@ -106,6 +106,8 @@ pub(crate) struct Gtpu {
     /// SGWs and UPFs.
     #[serde(deserialize_with = "ranges")]
     pub(crate) core: Vec<AddressRange>,
+    /// Whether TCP connections of UEs behind tunnels get no larger MSS, in octets, than fits.
+    pub(crate) mss_clamp: bool,
 }
 
 fn ranges<'de, D: Deserializer<'de>>(
@@ -294,9 +296,8 @@ impl Config {
                     port.name
                 ));
             }
-            None if !(self.gtpu.ran.is_empty() && self.gtpu.core.is_empty()) => problems.push(
-                "[gtpu] has endpoints, but no [[port]] has encapsulation = \"gtpu\"".to_owned(),
-            ),
+            None if self.gtpu != Gtpu::default() => problems
+                .push("[gtpu] is for nothing: no [[port]] has encapsulation = \"gtpu\"".to_owned()),
             _ => {}
         }
     }

@@ -91,6 +91,7 @@ pub(crate) fn options(config: &Config) -> user::Options {
         pair: port.pair.clone(),
         zone: port.zone,
         gtpu: config.sees_gtpu(port),
+        mss_clamp: config.gtpu.mss_clamp && config.sees_gtpu(port),
         allow_generic: port.allow_generic,
     });
     user::Options {

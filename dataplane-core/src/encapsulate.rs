@@ -1,5 +1,7 @@
 //! Putting a packet into a GTP-U tunnel.
 
+use core::cell::Cell;
+
 use zerocopy::network_endian::{U16, U32, U64};
 
 use crate::{
@@ -41,7 +43,7 @@ impl Exit {
     }
 
     /// EtherType of the outer packet.
-    const fn ethertype(&self) -> u16 {
+    pub(crate) const fn ethertype(&self) -> u16 {
         if self.is_v4() {
             ethernet::IPV4
         } else {
@@ -50,7 +52,8 @@ impl Exit {
     }
 }
 
-/// Puts the IP packet behind the first `strip` octets into the tunnel, with a link-layer header in front.
+/// Puts the IP packet behind the first `strip` octets into the tunnel, with a link-layer header in front,
+/// whose EtherType is that of the tunnel.
 #[inline(never)]
 #[must_use]
 pub(crate) fn gtpu<P: Packet>(
@@ -58,19 +61,15 @@ pub(crate) fn gtpu<P: Packet>(
     strip: usize,
     link: &rewrite::Link,
     ip: &Ip,
-    exit: &Exit,
+    exit: &Cell<Exit>,
 ) -> bool {
-    let link = rewrite::Link {
-        ethertype: exit.ethertype(),
-        ..*link
-    };
     let length = ip.length as u16;
     let at = rewrite::link_len(link.tags);
-    if !rewrite::link_and_room(packet, strip, &link, exit.overhead()) {
+    if !rewrite::link_and_room(packet, strip, link, exit.get().overhead()) {
         return false;
     }
-    let udp_length = length + (Udp::LEN + exit.header_len()) as u16;
-    let at = if exit.is_v4() {
+    let udp_length = length + (Udp::LEN + exit.get().header_len()) as u16;
+    let at = if exit.get().is_v4() {
         if !ipv4(packet, at, ip, exit, udp_length) {
             return false;
         }
@@ -88,12 +87,13 @@ pub(crate) fn gtpu<P: Packet>(
     udp.length = U16::new(udp_length);
     // None over IPv4: the packet inside has its own (RFC 768).
     udp.checksum = U16::ZERO;
-    header(packet, at + Udp::LEN, exit, length) && (exit.is_v4() || checksum(packet, at, ip, exit))
+    header(packet, at + Udp::LEN, exit, length)
+        && (exit.get().is_v4() || checksum(packet, at, ip, exit))
 }
 
 #[inline(always)]
-fn header<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool {
-    let contained = exit.qfi & Tunnel::CONTAINER != 0;
+fn header<P: Packet>(packet: &mut P, at: usize, exit: &Cell<Exit>, length: u16) -> bool {
+    let contained = exit.get().qfi & Tunnel::CONTAINER != 0;
     let Some(gtpu) = packet.get_mut::<Gtpu>(at) else {
         return false;
     };
@@ -103,8 +103,8 @@ fn header<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> boo
         Gtpu::PLAIN
     };
     gtpu.message = message::G_PDU;
-    gtpu.length = U16::new(length + (exit.header_len() - Gtpu::LEN) as u16);
-    gtpu.teid = U32::new(exit.teid);
+    gtpu.length = U16::new(length + (exit.get().header_len() - Gtpu::LEN) as u16);
+    gtpu.teid = U32::new(exit.get().teid);
     if !contained {
         return true;
     }
@@ -119,11 +119,11 @@ fn header<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> boo
         return false;
     };
     container.units = 1;
-    container.kind = match exit.way {
+    container.kind = match exit.get().way {
         Way::Uplink => Container::UPLINK,
         Way::None | Way::Downlink => Container::DOWNLINK,
     };
-    container.qfi = exit.qfi & Container::QFI;
+    container.qfi = exit.get().qfi & Container::QFI;
     container.next_extension = extension::NONE;
     true
 }
@@ -138,7 +138,7 @@ const fn class(ip: &Ip) -> u8 {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
+fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Cell<Exit>, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv4>(at) else {
         return false;
     };
@@ -152,19 +152,19 @@ fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u
     ip.fragment = U16::new(Ipv4::DONT_FRAGMENT);
     ip.ttl = 64;
     ip.protocol = UDP;
-    ip.source = U32::new(exit.source[1] as u32);
-    ip.destination = U32::new(exit.destination[1] as u32);
+    ip.source = U32::new(exit.get().source[1] as u32);
+    ip.destination = U32::new(exit.get().destination[1] as u32);
     let sum = u32::from(u16::from_be_bytes([0x45, tos]))
         + u32::from(total)
         + u32::from(Ipv4::DONT_FRAGMENT)
         + u32::from(u16::from_be_bytes([64, UDP]))
-        + halves(exit.source[1] & 0xffff_ffff)
-        + halves(exit.destination[1] & 0xffff_ffff);
+        + halves(exit.get().source[1] & 0xffff_ffff)
+        + halves(exit.get().destination[1] & 0xffff_ffff);
     ip.checksum = U16::new(!fold(sum));
     true
 }
 
-fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
+fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Cell<Exit>, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv6>(at) else {
         return false;
     };
@@ -172,15 +172,15 @@ fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u
     ip.payload_length = U16::new(length);
     ip.next_header = UDP;
     ip.hop_limit = 64;
-    ip.source = exit.source.map(U64::new);
-    ip.destination = exit.destination.map(U64::new);
+    ip.source = exit.get().source.map(U64::new);
+    ip.destination = exit.get().destination.map(U64::new);
     true
 }
 
 /// Sets the checksum of the UDP datagram at `at`, which IPv6 does not do without (RFC 8200, 8.1), with the
 /// packet in `ip` inside.
-fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Exit) -> bool {
-    let inside = at + Udp::LEN + exit.header_len();
+fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Cell<Exit>) -> bool {
+    let inside = at + Udp::LEN + exit.get().header_len();
     let mut sum = sum(packet, inside, ip);
     if sum == UNKNOWN {
         sum = long_sum(packet, inside, ip.length as usize);
@@ -188,12 +188,15 @@ fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Exit) -> bool 
     if sum == UNKNOWN {
         return false;
     }
-    for [high, low] in [exit.source, exit.destination] {
-        sum += halves(high) + halves(low);
-    }
+    let Exit {
+        source: [a, b],
+        destination: [c, d],
+        ..
+    } = exit.get();
+    sum += halves(a) + halves(b) + halves(c) + halves(d);
     // The headers are 16 octets, or 24.
     for word in 0..3 {
-        if word * 8 < Udp::LEN + exit.header_len() {
+        if word * 8 < Udp::LEN + exit.get().header_len() {
             let Some(octets) = packet.get::<U64>(at + word * 8) else {
                 return false;
             };

@@ -16,7 +16,10 @@ use crate::{
     table::{Direction, Index, Port, RuleAction, Tables, flag, kind, verb},
     tunnel::{self, Way},
     verdict::{Reason, Verdict},
-    wire::ethernet::{self, Ethernet},
+    wire::{
+        ethernet::{self, Ethernet},
+        transport::Tcp,
+    },
 };
 
 /// How a packet leaves.
@@ -78,6 +81,9 @@ pub(crate) fn mobile<P: Packet, T: Tables>(
     }
     if tunnel::may_be(facts) && port.sees_gtpu() {
         gpdu::open(packet, port, facts)?;
+    }
+    if facts.tcp_flags & Tcp::SYN != 0 && port.clamps_mss() {
+        return None;
     }
     known(packet, port, tables, facts, Some(notes))
 }
@@ -228,17 +234,17 @@ fn change<P: Packet>(
         destination: exit.destination,
         source: exit.source,
         tags: 0,
-        ethertype: if ip.v6 {
-            ethernet::IPV6
-        } else {
-            ethernet::IPV4
+        ethertype: match notes {
+            Some(notes) if exit.overhead != 0 => notes.exit.get().ethertype(),
+            _ if ip.v6 => ethernet::IPV6,
+            _ => ethernet::IPV4,
         },
     };
     translated
         && routed
         && match notes {
             Some(notes) if exit.overhead != 0 => {
-                encapsulate::gtpu(packet, Ethernet::LEN, &link, ip, &notes.exit.get())
+                encapsulate::gtpu(packet, Ethernet::LEN, &link, ip, &notes.exit)
             }
             // What is before the packet is its tunnel, if it came by one.
             _ => rewrite::link(packet, ip.offset.into(), &link),

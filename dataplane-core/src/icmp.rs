@@ -8,7 +8,7 @@ use zerocopy::network_endian::{U16, U32, U64};
 use crate::{
     checksum::{fold, halves},
     packet::Packet,
-    parse::Facts,
+    parse::{Facts, Ip},
     rewrite,
     wire::{
         icmp::{ICMP, ICMPV6, Icmp},
@@ -19,6 +19,9 @@ use crate::{
 
 /// Octets of the packet that are quoted. Whatever is too long for an MTU is longer.
 const QUOTE: usize = 256;
+
+/// Precedence of answers over IPv4: internetwork control (RFC 1812, 4.3.2.5).
+const CONTROL: u8 = 0xc0;
 
 /// Whether a host may be told of its packet (RFC 1122, 3.2.2; RFC 4443, 2.4).
 #[must_use]
@@ -41,28 +44,53 @@ pub(crate) const fn may_answer(facts: &Facts) -> bool {
     from_one && to_one && !facts.icmp_error && !facts.ip.is_later_fragment()
 }
 
-/// Turns the packet into the answer to it. `false`: the driver had no room for it.
+/// The link layer of an answer to the packet.
+pub(crate) const fn turned(facts: &Facts) -> rewrite::Link {
+    rewrite::Link {
+        destination: facts.link.source,
+        source: facts.link.destination,
+        tags: facts.link.tags,
+        ethertype: facts.link.ethertype,
+    }
+}
+
+/// Turns the packet into the answer to it, without the tunnel that it came by. `false`: the driver had no
+/// room for it.
 #[must_use]
 pub(crate) fn too_long<P: Packet>(packet: &mut P, facts: &Facts, mtu: u32) -> bool {
-    let link = facts.link;
     let header = if facts.ip.v6 { Ipv6::LEN } else { Ipv4::LEN };
-    let len = usize::from(link.len);
-    let icmp = len + header;
-    let turned = rewrite::Link {
-        destination: link.source,
-        source: link.destination,
-        tags: link.tags,
-        ethertype: link.ethertype,
-    };
-    packet.grow_front(header + Icmp::LEN)
+    let icmp = usize::from(facts.link.len) + header;
+    let strip = facts.ip.offset.into();
+    rewrite::link_and_room(packet, strip, &turned(facts), header + Icmp::LEN)
         && packet.truncate(icmp + Icmp::LEN + QUOTE)
-        && rewrite::link(packet, len, &turned)
         && message(packet, facts, icmp, mtu)
         && if facts.ip.v6 {
             ipv6(packet, facts)
         } else {
             ipv4(packet, facts)
         }
+}
+
+/// What is to be known of that answer to put it into a tunnel.
+pub(crate) const fn answer(facts: &Facts) -> Ip {
+    let (header, tos, protocol) = if facts.ip.v6 {
+        (Ipv6::LEN, 256, ICMPV6)
+    } else {
+        (Ipv4::LEN, (CONTROL >> 2) as u16, ICMP)
+    };
+    let offset = facts.link.len;
+    Ip {
+        length: (header + Icmp::LEN + QUOTE) as u32,
+        offset,
+        payload: offset + header as u16,
+        tos,
+        fragment: 0,
+        identification: 0,
+        ttl: 64,
+        protocol,
+        v6: facts.ip.v6,
+        may_fragment: false,
+    }
 }
 
 fn message<P: Packet>(packet: &mut P, facts: &Facts, at: usize, mtu: u32) -> bool {
@@ -100,8 +128,7 @@ fn ipv4<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
         return false;
     };
     ip.version_ihl = 0x45;
-    // Internetwork control (RFC 1812, 4.3.2.5).
-    ip.tos = 0xc0;
+    ip.tos = CONTROL;
     ip.total_length = U16::new((Ipv4::LEN + Icmp::LEN + QUOTE) as u16);
     ip.identification = U16::ZERO;
     ip.fragment = U16::ZERO;
@@ -110,7 +137,7 @@ fn ipv4<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
     ip.checksum = U16::ZERO;
     ip.source = U32::new(facts.key.destination[1] as u32);
     ip.destination = U32::new(facts.key.source[1] as u32);
-    let sum = 0x45c0
+    let sum = u32::from(u16::from_be_bytes([0x45, CONTROL]))
         + u32::from(ip.total_length.get())
         + u32::from(u16::from_be_bytes([ip.ttl, ip.protocol]))
         + halves(facts.key.destination[1] & 0xffff_ffff)

@@ -15,6 +15,7 @@ mod fast;
 pub mod flow;
 mod icmp;
 mod mobile;
+mod mss;
 pub mod packet;
 pub mod parse;
 mod remember;

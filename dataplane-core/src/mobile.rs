@@ -3,6 +3,7 @@
 use crate::{
     classify::InTunnel,
     flow::{Found, Record},
+    parse::Facts,
     session::{self, Lesson, Session, SessionRef, Status},
     steer::{Plan, Send, Steering},
     table::{Direction, RuleAction, Tables, flag, verb},
@@ -189,6 +190,22 @@ impl<T: Tables> Steering<'_, T> {
             return Some(0);
         }
         self.enter(session.into(), way)
+    }
+
+    /// Notes the tunnel by which an answer goes to who sent a packet in a tunnel. `false`: there is none now.
+    #[inline(never)]
+    pub(crate) fn tunnel_back(&self) -> bool {
+        let Facts { key, tunnel, .. } = self.facts;
+        let (ue, way) = if tunnel.way == Way::Uplink {
+            (key.source, Way::Downlink)
+        } else {
+            (key.destination, Way::Uplink)
+        };
+        self.notes.key.set(&session::key(ue, self.port.zone));
+        let Some(known) = self.tables.session(&self.notes.key) else {
+            return false;
+        };
+        session::exit(self.tables, known.by(0, tunnel.qfi), way, &self.notes.exit)
     }
 
     #[inline(never)]

@@ -150,6 +150,14 @@ impl Facts {
         };
         self.link.len as u64 + packet as u64
     }
+
+    /// Octets that the tunnel it came by adds to the packet.
+    pub(crate) const fn overhead(&self) -> u32 {
+        match self.tunnel.way {
+            Way::None => 0,
+            Way::Uplink | Way::Downlink => self.tunnel.ip.length - self.ip.length,
+        }
+    }
 }
 
 /// Parses a frame that came by `port` into `facts`, so that they are written once, where they stay.
@@ -579,7 +587,7 @@ fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
 fn tcp<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
     let ip = &facts.ip;
     let tcp = fitting::<P, Tcp>(packet, ip, Tcp::LEN, Reason::MalformedTcp)?;
-    let len = usize::from(tcp.data_offset >> 4) * 4;
+    let len = tcp.len();
     if len < Tcp::LEN || (len > ip.room() && !ip.is_fragment()) {
         return Err(Reason::MalformedTcp);
     }

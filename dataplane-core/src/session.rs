@@ -603,15 +603,15 @@ pub(crate) fn exit<T: Tables>(tables: &T, known: SessionRef, way: Way, exit: &Ce
     let (ran, core) = (get_address(&session.ran), get_address(&session.core));
     let qfi = known.qfi();
     if way == Way::Uplink {
-        let teid = session.bearer(known.bearer()).uplink.get() as u32;
+        let uplink = session.bearer(known.bearer()).uplink.get();
         exit.set(Exit {
             source: ran,
             destination: core,
-            teid,
+            teid: uplink as u32,
             qfi,
             way,
         });
-        return true;
+        return uplink & Bearer::KNOWN != 0;
     }
     let Some(teid) = session.leading(known.bearer()) else {
         return false;

@@ -10,7 +10,7 @@ use crate::{
     classify::{InTunnel, Query},
     encapsulate, fast,
     flow::{self, Found, Record, SharedKey},
-    icmp,
+    icmp, mss,
     packet::Packet,
     parse::{self, Facts},
     rewrite::{self, Address},
@@ -20,7 +20,7 @@ use crate::{
     },
     tunnel::Way,
     verdict::{Reason, Verdict},
-    wire::ethernet,
+    wire::{ethernet, transport::Tcp},
 };
 
 /// Where the facts of a packet are kept while it is on its way.
@@ -529,17 +529,25 @@ impl<'a, T: Tables> Steering<'a, T> {
             return unsteered(self.port, Reason::TtlExpired);
         }
         if ip.length > send.mtu {
-            if ip.may_fragment || facts.tunnel.way != Way::None {
+            // What goes to a UE behind a tunnel has no other way, which could take it in fragments.
+            let tunnelled = T::TUNNELS && send.flags & Send::TUNNELLED != 0;
+            if facts.ip.may_fragment && !tunnelled {
                 return unsteered(self.port, Reason::NeedsFragmentation);
             }
-            return self.too_long(packet, send.mtu);
+            let around = ip.length - facts.ip.length;
+            return self.too_long(packet, send.mtu.saturating_sub(around));
         }
+        if T::TUNNELS && facts.tcp_flags & Tcp::SYN != 0 && self.port.clamps_mss() {
+            self.clamp_mss(packet, &send);
+        }
+        let exit = &self.notes.exit;
         let new_link = rewrite::Link {
             destination: send.destination,
             source: send.source,
             tags: send.tags,
             ethertype: match (T::TUNNELS, ip.v6) {
                 (false, _) => link.ethertype,
+                (true, _) if send.flags & Send::TUNNELLED != 0 => exit.get().ethertype(),
                 (true, false) => ethernet::IPV4,
                 (true, true) => ethernet::IPV6,
             },
@@ -553,8 +561,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             || self.translate(packet, &send, quoted))
             && (!routed || rewrite::hop(packet, ip))
             && if T::TUNNELS && send.flags & Send::TUNNELLED != 0 {
-                let exit = self.notes.exit.get();
-                encapsulate::gtpu(packet, strip.into(), &new_link, &facts.ip, &exit)
+                encapsulate::gtpu(packet, strip.into(), &new_link, &facts.ip, exit)
             } else {
                 rewrite::link(packet, strip.into(), &new_link)
             };
@@ -593,10 +600,27 @@ impl<'a, T: Tables> Steering<'a, T> {
             && rewrite::quoted_address(packet, self.facts, ip, other, new)
     }
 
-    /// Answers a packet that is too long for where it should go, at most once a jiffy and CPU.
+    /// Lowers the MSS of a TCP connection that is in a tunnel, on one side of this host, to what fits on
+    /// both. What keeps its tunnel is not looked into.
+    #[inline(always)]
+    fn clamp_mss<P: Packet>(&self, packet: &mut P, send: &Send) {
+        let came = self.facts.tunnel.way != Way::None;
+        let kept = came && send.flags & u32::from(flag::ENCAPSULATED) != 0;
+        if !kept && (came || send.flags & Send::TUNNELLED != 0) {
+            let before = self.port.mtu.saturating_sub(self.facts.overhead());
+            mss::lower(packet, &self.facts.ip, before.min(send.mtu));
+        }
+    }
+
+    /// Answers a packet that is too long for where it should go, at most once a jiffy and CPU. Who is behind
+    /// a tunnel is answered by it.
     #[inline(never)]
     fn too_long<P: Packet>(&self, packet: &mut P, mtu: u32) -> Verdict {
         let untold = Verdict::discard(Reason::MtuExceededUntold);
+        let came = T::TUNNELS && self.facts.tunnel.way != Way::None;
+        if came && !self.tunnel_back() {
+            return unsteered(self.port, Reason::NeedsFragmentation);
+        }
         if !icmp::may_answer(self.facts) {
             return untold;
         }
@@ -610,10 +634,22 @@ impl<'a, T: Tables> Steering<'a, T> {
         if !self.tables.read_only() {
             told.set(now);
         }
-        if !icmp::too_long(packet, self.facts, mtu) {
-            return untold;
+        if icmp::too_long(packet, self.facts, mtu) && (!came || self.wrap(packet)) {
+            Verdict::reflect(Reason::MtuExceeded)
+        } else {
+            untold
         }
-        Verdict::reflect(Reason::MtuExceeded)
+    }
+
+    /// Puts an answer into the tunnel that is noted.
+    fn wrap<P: Packet>(&self, packet: &mut P) -> bool {
+        let exit = &self.notes.exit;
+        let link = rewrite::Link {
+            ethertype: exit.get().ethertype(),
+            ..icmp::turned(self.facts)
+        };
+        let answer = icmp::answer(self.facts);
+        encapsulate::gtpu(packet, answer.offset.into(), &link, &answer, exit)
     }
 
     fn follow(&self, record: &Record) {

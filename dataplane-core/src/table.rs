@@ -80,6 +80,9 @@ pub mod port {
     pub const PRESENT: u8 = 1;
     /// GTP-U between endpoints of the RAN and the core is looked into.
     pub const GTPU: u8 = 2;
+    /// TCP connections that begin with packets from here, in tunnels or into them, get no larger MSS than
+    /// fits.
+    pub const MSS_CLAMP: u8 = 4;
 }
 
 /// Where the endpoints of tunnels with addresses in a range are.
@@ -137,6 +140,12 @@ impl Port {
     #[must_use]
     pub const fn sees_gtpu(&self) -> bool {
         self.flags & port::GTPU != 0
+    }
+
+    /// Whether the MSS of TCP connections in tunnels is lowered.
+    #[must_use]
+    pub const fn clamps_mss(&self) -> bool {
+        self.flags & port::MSS_CLAMP != 0
     }
 
     /// Whether packets from here are upstream: from a UE.

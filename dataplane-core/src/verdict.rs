@@ -156,7 +156,7 @@ reasons! {
     PortDown = "port_down",
     /// The driver left no room to change the packet's headers: it was discarded.
     NoHeadroom = "no_headroom",
-    /// Too long for the port to leave by, and to be fragmented, which routers do: the packet went its original path.
+    /// Too long for the port to leave by, and routers may fragment it or its sender's tunnel is not known: the packet went its original path.
     NeedsFragmentation = "needs_fragmentation",
     /// Too long for the port to leave by: discarded, and the sender was told the MTU.
     MtuExceeded = "mtu_exceeded",

@@ -62,6 +62,9 @@ pub struct PortConfig {
     pub zone: u16,
     /// Whether GTP-U is looked into here.
     pub gtpu: bool,
+    /// Whether TCP connections of UEs behind tunnels that begin here get no larger MSS than fits into the
+    /// tunnel; both the UE's ports and those of applications have to say so.
+    pub mss_clamp: bool,
     /// Whether the slower generic mode will do when the driver has no XDP.
     pub allow_generic: bool,
 }

@@ -34,11 +34,16 @@ pub struct PortStatus {
 }
 
 impl PortStatus {
-    const fn flags(&self) -> u8 {
+    fn flags(&self) -> u8 {
+        let PortConfig {
+            gtpu, mss_clamp, ..
+        } = self.config;
+        let flag = |set, flag| if set { flag } else { 0 };
         match self.mode {
             Mode::Down => 0,
-            Mode::Native | Mode::Generic if self.config.gtpu => port::PRESENT | port::GTPU,
-            Mode::Native | Mode::Generic => port::PRESENT,
+            Mode::Native | Mode::Generic => {
+                port::PRESENT | flag(gtpu, port::GTPU) | flag(mss_clamp, port::MSS_CLAMP)
+            }
         }
     }
 

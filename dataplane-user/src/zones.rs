@@ -113,6 +113,7 @@ mod tests {
             pair: None,
             zone: *zone,
             gtpu: false,
+            mss_clamp: false,
             allow_generic: false,
         };
         let configured = [

@@ -64,7 +64,7 @@ pub enum IcmpError {
 /// What follows the IP headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// TCP without options.
+    /// TCP.
     Tcp {
         /// Source port.
         source: u16,
@@ -141,6 +141,8 @@ pub struct Packet {
     pub dont_fragment: bool,
     /// IPv4 options, a multiple of four octets.
     pub options: Vec<u8>,
+    /// TCP options; they are filled up to a multiple of four octets.
+    pub tcp_options: Vec<u8>,
     /// IPv6 extension headers, outermost first.
     pub extensions: Vec<Extension>,
     /// What follows the IP headers.
@@ -168,6 +170,7 @@ impl Packet {
             identification: 0x1234,
             dont_fragment: false,
             options: Vec::new(),
+            tcp_options: Vec::new(),
             extensions: Vec::new(),
             transport,
             payload: b"edgesteer".to_vec(),

@@ -35,6 +35,8 @@ pub struct Port {
     pub mac: MacAddress,
     /// The longest IP packet that fits.
     pub mtu: u16,
+    /// Whether the MSS of TCP connections in tunnels is lowered.
+    pub mss_clamp: bool,
 }
 
 /// Where the endpoints of tunnels are.
@@ -65,7 +67,8 @@ pub struct World {
 
 impl World {
     /// A wire between `access0` and `core0`, a routed `access1` in zone 2 and `access2` in zone 0, the
-    /// applications behind `app0` and, where less fits, `app1`, and nobody at 198.18.1.9.
+    /// applications behind `app0` and, where less fits, `app1`, and nobody at 198.18.1.9. At `access2` no MSS is
+    /// lowered.
     pub fn new() -> Self {
         let port = |name, role, pair, zone, last| Port {
             name,
@@ -74,6 +77,7 @@ impl World {
             zone,
             mac: [2, 0, 0, 0, 0xe, last],
             mtu: if name == "app1" { 1400 } else { 1500 },
+            mss_clamp: name != "access2",
         };
         let neighbor = |address: &str, port, last| {
             let address = address.parse().expect("an address");

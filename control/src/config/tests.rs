@@ -130,8 +130,13 @@ fn tunnels_are_between_endpoints() {
         let config = Config::parse(&text(core)).unwrap();
         assert!(config.sees_gtpu(&config.ports[0]), "{core}");
         assert_eq!(config.gtpu.core, [core.parse().unwrap()]);
+        assert!(!config.gtpu.mss_clamp);
     }
-    let none = text("198.51.100.1").replace("encapsulation = 'gtpu'", "");
+    let text = text("198.51.100.1");
+    let clamping = text.replace("[gtpu]", "[gtpu]\nmss_clamp = true");
+    let options = crate::worker::options(&Config::parse(&clamping).unwrap());
+    assert!(options.ports[0].mss_clamp);
+    let none = text.replace("encapsulation = 'gtpu'", "");
     let error = Config::parse(&none).unwrap_err().to_string();
     assert!(error.contains("no [[port]] has encapsulation"), "{error}");
 }

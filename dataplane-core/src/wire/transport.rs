@@ -45,6 +45,12 @@ impl Tcp {
     pub const LEN: usize = size_of::<Self>();
     /// Offset of the checksum.
     pub const CHECKSUM: usize = 16;
+    /// Octets with options.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        (self.data_offset >> 4) as usize * 4
+    }
+
     /// Control bit: no more data from the sender.
     pub const FIN: u8 = 0x01;
     /// Control bit: synchronize sequence numbers.
@@ -53,6 +59,18 @@ impl Tcp {
     pub const RST: u8 = 0x04;
     /// Control bit: the acknowledgement number counts.
     pub const ACK: u8 = 0x10;
+}
+
+/// Kinds of TCP options (RFC 9293, 3.2).
+pub mod option {
+    /// End of the list.
+    pub const END: u8 = 0;
+    /// One octet of nothing.
+    pub const NOP: u8 = 1;
+    /// Maximum segment size.
+    pub const MSS: u8 = 2;
+    /// Octets of that, its kind and length included.
+    pub const MSS_LEN: usize = 4;
 }
 
 /// UDP header.

@@ -149,7 +149,7 @@ fn ports(world: &World) -> Vec<Port> {
             world::Role::Core => Role::Core,
             world::Role::App => Role::App,
         } as u8,
-        flags: port::PRESENT | port::GTPU,
+        flags: port::PRESENT | port::GTPU | if port.mss_clamp { port::MSS_CLAMP } else { 0 },
         ifindex: u32::from(slot(world, port.name)) + 1,
     };
     world.ports.iter().map(port).collect()

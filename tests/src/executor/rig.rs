@@ -233,6 +233,7 @@ fn configuration(port: &world::Port, tunnels: bool) -> PortConfig {
         pair: port.pair.map(str::to_owned),
         zone: port.zone,
         gtpu: tunnels,
+        mss_clamp: tunnels && port.mss_clamp,
         allow_generic: false,
     }
 }

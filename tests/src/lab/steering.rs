@@ -33,6 +33,7 @@ impl Steering {
             pair: pair.filter(|_| mode == Mode::Wire).map(str::to_owned),
             zone: 0,
             gtpu: true,
+            mss_clamp: false,
             allow_generic: false,
         };
         let options = Options {

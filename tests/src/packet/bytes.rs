@@ -211,6 +211,9 @@ impl Packet {
         header.syn = flags & super::SYN != 0;
         header.rst = flags & super::RST != 0;
         header.ack = flags & super::ACK != 0;
+        header
+            .set_options_raw(&self.tcp_options)
+            .expect("at most 40 octets of options");
         header.checksum = match (self.source, self.destination) {
             (IpAddr::V4(a), IpAddr::V4(b)) => {
                 header.calc_checksum_ipv4_raw(a.octets(), b.octets(), &self.payload)

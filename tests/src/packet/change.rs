@@ -138,6 +138,12 @@ impl Packet {
         self
     }
 
+    /// Sets the TCP options.
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
+        self.tcp_options = options.to_vec();
+        self
+    }
+
     /// Leaves the UDP checksum zero.
     pub fn without_checksum(mut self) -> Self {
         let Transport::Udp { checksum, .. } = &mut self.transport else {

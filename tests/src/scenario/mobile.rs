@@ -3,6 +3,8 @@
 mod filters;
 mod handover;
 mod messages;
+mod mss;
+mod mtu;
 mod outer;
 mod provisioned;
 mod steering;
@@ -107,6 +109,15 @@ impl Interface {
         }
     }
 
+    /// Octets that the tunnels towards UEs add to a packet.
+    fn overhead(self) -> usize {
+        match self {
+            Self::N3 => 44,
+            Self::N3Ipv6 => 64,
+            Self::S1u => 36,
+        }
+    }
+
     /// The message on its way between these endpoints.
     fn between(self, message: &Gtpu, from: &str, to: &str) -> Packet {
         let [from, to] = [from, to].map(|named| at(&self.address(named), GTPU_PORT));
@@ -118,6 +129,8 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     for interface in [Interface::N3, Interface::N3Ipv6, Interface::S1u] {
         steering::scenarios(family, interface, all);
         handover::scenarios(family, interface, all);
+        mss::scenarios(family, interface, all);
+        mtu::scenarios(family, interface, all);
         provisioned::scenarios(family, interface, all);
         filters::scenarios(family, interface, all);
     }
