@@ -4,7 +4,7 @@
 use std::{net::UdpSocket, time::Duration};
 
 use tests::{
-    lab::{Lab, Mode, Steering},
+    lab::{Lab, Mode, Server, Steering},
     packet::{Gtpu, Packet, Session},
 };
 
@@ -16,49 +16,108 @@ const CORE: &str = "[2001:db8:2::2]:2152";
 
 #[test]
 fn a_base_station_takes_what_the_application_answers() {
-    let lab = Lab::new(Mode::Wire).unwrap();
-    let _servers = lab.serve().unwrap();
-    let mut steering = Steering::open(&lab.host, Mode::Wire).unwrap();
-    let rules = [
-        "a/1 prio 1 flow to 203.0.113.9 proto udp forward ip 198.18.1.2 nat via app0",
-        "a/2 prio 1 flow to 2001:db8:203::9 proto udp forward ip 2001:db8:a1::2 nat via app0",
-    ];
-    steering.apply(&lab.host, &rules).unwrap();
-    let station = lab.access.enter(|| UdpSocket::bind(RAN)).unwrap();
-    let gateway = lab.network.enter(|| UdpSocket::bind(CORE)).unwrap();
-    for question in [
-        Packet::udp("10.45.0.7:5000", "203.0.113.9:80"),
-        Packet::udp("[2001:db8:45::7]:5000", "[2001:db8:203::9]:80"),
-    ] {
-        let up = Gtpu::pdu(7, question.network_bytes()).session(Session::Uplink(9));
-        station.send_to(&up.bytes(), CORE).unwrap();
-        assert_eq!(receive(&gateway), up);
-        let other = question.reversed().network_bytes();
-        let down = Gtpu::pdu(8, other).session(Session::Downlink(9));
-        gateway.send_to(&down.bytes(), RAN).unwrap();
-        assert_eq!(receive(&station), down);
+    let n3 = N3::new();
+    for question in questions() {
+        n3.teach(&question);
         // Now that answers arrive, the application is asked.
         for length in [9, 10, 1200] {
             let question = question.clone().payload(length);
-            let up = Gtpu::pdu(7, question.network_bytes()).session(Session::Uplink(9));
-            station.send_to(&up.bytes(), CORE).unwrap();
-            let answer = receive(&station);
+            n3.ask(&question);
+            let answer = receive(&n3.station).unwrap();
             assert_eq!(
                 (answer.teid, answer.said()),
                 (8, Some(Session::Downlink(9)))
             );
-            let payload = answer
-                .content
-                .split_at(question.transport_offset() - 14 + 8)
-                .1;
-            assert_eq!(payload, [b"app-a: ", &*question.payload].concat());
+            assert_eq!(datagram(&question, &answer), answer_to(&question));
         }
     }
 }
 
-fn receive(socket: &UdpSocket) -> Gtpu {
+/// The application's kernel is told what fits through the tunnel, and fragments what is longer from then on.
+#[test]
+fn an_application_learns_what_fits() {
+    let n3 = N3::new();
+    for (question, length) in questions().into_iter().zip([1408, 1388]) {
+        n3.teach(&question);
+        let question = question.payload(length);
+        n3.ask(&question);
+        assert_eq!(receive(&n3.station), None);
+        n3.ask(&question);
+        let pieces = [(); 2].map(|()| receive(&n3.station).unwrap());
+        let answer = answer_to(&question);
+        let [first, second] = pieces.each_ref().map(|piece| piece.content.len());
+        assert!(first <= 1436 && second < 200, "{first} and {second}");
+        let at_its_end = &pieces[1].content;
+        assert!(answer.ends_with(at_its_end.split_at(at_its_end.len() - 4).1));
+    }
+}
+
+/// The lab with both ends of a tunnel, and rules that send datagrams to an application.
+struct N3 {
+    station: UdpSocket,
+    gateway: UdpSocket,
+    _steering: Steering,
+    _servers: [Server; 3],
+    _lab: Lab,
+}
+
+impl N3 {
+    fn new() -> Self {
+        let lab = Lab::new(Mode::Wire).unwrap();
+        let servers = lab.serve().unwrap();
+        let mut steering = Steering::open(&lab.host, Mode::Wire).unwrap();
+        let rules = [
+            "a/1 prio 1 flow to 203.0.113.9 proto udp forward ip 198.18.1.2 nat via app0",
+            "a/2 prio 1 flow to 2001:db8:203::9 proto udp forward ip 2001:db8:a1::2 nat via app0",
+        ];
+        steering.apply(&lab.host, &rules).unwrap();
+        Self {
+            station: lab.access.enter(|| UdpSocket::bind(RAN)).unwrap(),
+            gateway: lab.network.enter(|| UdpSocket::bind(CORE)).unwrap(),
+            _steering: steering,
+            _servers: servers,
+            _lab: lab,
+        }
+    }
+
+    /// Shows both directions of the UE's tunnel.
+    fn teach(&self, question: &Packet) {
+        let up = self.ask(question);
+        assert_eq!(receive(&self.gateway), Some(up));
+        let down = Gtpu::pdu(8, question.reversed().network_bytes());
+        let down = down.session(Session::Downlink(9));
+        self.gateway.send_to(&down.bytes(), RAN).unwrap();
+        assert_eq!(receive(&self.station), Some(down));
+    }
+
+    fn ask(&self, question: &Packet) -> Gtpu {
+        let up = Gtpu::pdu(7, question.network_bytes()).session(Session::Uplink(9));
+        self.station.send_to(&up.bytes(), CORE).unwrap();
+        up
+    }
+}
+
+fn questions() -> [Packet; 2] {
+    [
+        Packet::udp("10.45.0.7:5000", "203.0.113.9:80"),
+        Packet::udp("[2001:db8:45::7]:5000", "[2001:db8:203::9]:80"),
+    ]
+}
+
+fn answer_to(question: &Packet) -> Vec<u8> {
+    [b"app-a: ", &*question.payload].concat()
+}
+
+/// What a datagram in the tunnel, with the headers of the question, carries.
+fn datagram(question: &Packet, message: &Gtpu) -> Vec<u8> {
+    let headers = question.transport_offset() - question.network_offset() + 8;
+    message.content.split_at(headers).1.to_vec()
+}
+
+/// What comes, if something does.
+fn receive(socket: &UdpSocket) -> Option<Gtpu> {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = [0; 2048];
-    let length = socket.recv(&mut buffer).unwrap();
-    Gtpu::parse(&buffer[..length]).unwrap()
+    let length = socket.recv(&mut buffer).ok()?;
+    Some(Gtpu::parse(&buffer[..length]).unwrap())
 }

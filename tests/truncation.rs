@@ -224,18 +224,18 @@ fn shorten(executor: &mut impl Executor, shape: &Tunnelled) {
             for end in [length, frame.len()] {
                 let (reason, app) = arrive_by(executor, shape.port, &short[..end]);
                 let context = format!("{reason:?}: {depth}, {length}, {end}: {}", describe(&frame));
-                let known = match reason {
-                    Reason::Passthrough => depth == 2 && app == "whole",
-                    Reason::MalformedGtpu => depth < 2 || header == 0,
-                    Reason::MalformedInner | Reason::GtpuNotIp => depth > 0,
-                    // What has no length of its own, or has it before what is cut off.
-                    Reason::GtpuEndMarker | Reason::GtpuEcho => reason == shape.whole && depth > 0,
-                    Reason::GtpuSupportedExtensionHeaders => reason == shape.whole && depth > 0,
+                let known = if reason == Reason::Passthrough {
+                    depth == 2 && app == "whole"
+                } else if reason == Reason::MalformedGtpu {
+                    depth < 2 || header == 0
+                } else if [Reason::MalformedInner, Reason::GtpuNotIp].contains(&reason) {
+                    depth > 0
+                } else if reason.is_malformed() {
+                    length < gtpu
+                } else {
                     // The tunnel that is not there comes before the address, which is not needed.
-                    Reason::GtpuErrorIndication => {
-                        reason == shape.whole && depth > 0 && length >= shape.before + 8
-                    }
-                    other => other.is_malformed() && length < gtpu,
+                    let named = reason != Reason::GtpuErrorIndication || length >= shape.before + 8;
+                    reason == shape.whole && depth > 0 && named
                 };
                 assert!(known, "{context}");
                 assert!(reason == Reason::Passthrough || app.is_empty(), "{context}");

@@ -27,7 +27,7 @@ pub(crate) fn lower<P: Packet>(packet: &mut P, ip: &Ip, mtu: u32) {
         return;
     };
     // Options that are cut short by a fragment are in the next.
-    let end = ip.end().min(tcp + header.len());
+    let end = ip.end().min(tcp + header.header_len());
     let mut at = tcp + Tcp::LEN;
     for _ in 0..OPTIONS {
         if at + option::MSS_LEN > end {

@@ -587,7 +587,7 @@ fn upper<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
 fn tcp<P: Packet>(packet: &P, facts: &mut Facts) -> Result<u32, Reason> {
     let ip = &facts.ip;
     let tcp = fitting::<P, Tcp>(packet, ip, Tcp::LEN, Reason::MalformedTcp)?;
-    let len = tcp.len();
+    let len = tcp.header_len();
     if len < Tcp::LEN || (len > ip.room() && !ip.is_fragment()) {
         return Err(Reason::MalformedTcp);
     }

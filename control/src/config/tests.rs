@@ -134,7 +134,7 @@ fn tunnels_are_between_endpoints() {
     }
     let text = text("198.51.100.1");
     let clamping = text.replace("[gtpu]", "[gtpu]\nmss_clamp = true");
-    let options = crate::worker::options(&Config::parse(&clamping).unwrap());
+    let options = worker::options(&Config::parse(&clamping).unwrap());
     assert!(options.ports[0].mss_clamp);
     let none = text.replace("encapsulation = 'gtpu'", "");
     let error = Config::parse(&none).unwrap_err().to_string();

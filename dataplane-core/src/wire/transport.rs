@@ -47,7 +47,7 @@ impl Tcp {
     pub const CHECKSUM: usize = 16;
     /// Octets with options.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn header_len(&self) -> usize {
         (self.data_offset >> 4) as usize * 4
     }
 

@@ -63,6 +63,7 @@ impl Veth {
                 Reason::RuleDrop
                 | Reason::CopyReply
                 | Reason::NoHeadroom
+                | Reason::DownlinkPending
                 | Reason::MtuExceededUntold,
             ] => 0,
             [reason] if reason.is_malformed() => 0,

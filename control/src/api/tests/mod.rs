@@ -64,6 +64,7 @@ impl Client {
             gtpu: Arc::new(Gtpu {
                 ran: ranges("192.0.2.0/24"),
                 core: ranges("198.51.100.1"),
+                mss_clamp: false,
             }),
             ..Context::new("test", Arc::clone(&store), &FlowMetrics { top: 2 })
         };
