@@ -59,6 +59,7 @@ mod tests {
             pair: None,
             zone: *zone,
             gtpu: gtpu == Some(*zone),
+            mss_clamp: false,
             allow_generic: false,
         };
         ports::new(
