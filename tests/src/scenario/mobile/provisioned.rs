@@ -332,6 +332,20 @@ fn bearers(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
         let reply = voice_reply.clone().ttl(63);
         talk.interface.injected(RAN, teid, &reply, &voice_up)
     };
+    let rule = "a/1 prio 1 flow to SERVICE qci 1 forward ip APP0 via app0";
+    all.push(
+        Scenario::new("a rule may be about one bearer", talk.family, &[rule])
+            .provisioned(&binding)
+            .original("access0", up, NoRule)
+            .sent("access0", &voice_up, Steered, "app0", &voice_there)
+            .sent(
+                "app0",
+                &voice_reply,
+                Replied,
+                "access0",
+                &injected(dedicated_down),
+            ),
+    );
     let marker = talk
         .interface
         .between(&Gtpu::end_marker(dedicated_down), CORE, RAN);
