@@ -1,6 +1,6 @@
 //! UEs behind tunnels, from what is said of them to what becomes of their packets.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     application,
@@ -15,17 +15,68 @@ fn start() -> (Host, Daemon) {
     let host = Host::new();
     host.configure_gtpu(GTPU);
     let daemon = host.start().ready(&host);
-    let session = json!({
-        "ueAddress": "10.45.0.7", "ranAddress": "192.0.2.1", "coreAddress": "198.51.100.1",
-        "bearers": [{"uplinkTeid": 4660, "downlinkTeid": 22136}], "qosFlows": [{"qfi": 9, "5qi": 8}]
-    });
-    let wanted =
-        json!({"applications": [application("video", "203.0.113.9")], "sessions": [session]});
-    let said = host.said(&["apply", "-f", &write(&host, "wanted.json", &wanted)]);
+    let said = apply(&host, &application("video", "203.0.113.9"));
     let line =
         "+ session 0/10.45.0.7 ran 192.0.2.1 core 198.51.100.1 teids 4660 22136 qfi 9 5qi 8\n";
     assert!(said.contains(line), "{said}");
     (host, daemon)
+}
+
+/// Pushes an application and the session of a UE.
+fn apply(host: &Host, application: &Value) -> String {
+    let session = json!({
+        "ueAddress": "10.45.0.7", "ranAddress": "192.0.2.1", "coreAddress": "198.51.100.1",
+        "bearers": [{"uplinkTeid": 4660, "downlinkTeid": 22136}], "qosFlows": [{"qfi": 9, "5qi": 8}]
+    });
+    let wanted = json!({"applications": [application], "sessions": [session]});
+    host.said(&["apply", "-f", &write(host, "wanted.json", &wanted)])
+}
+
+#[test]
+fn rules_for_tunnels_are_in_force_where_somebody_looks_into_them() {
+    let (host, daemon) = start();
+    let reason = |host: &Host| {
+        let answer = host.json(&["explain", "--in", "access0", "--flow", FLOW]);
+        answer["reason"].as_str().unwrap().to_owned()
+    };
+    let mut video = application("video", "203.0.113.9");
+    let common = json!({"tgtTunnelAddress": ["198.51.100.1"], "dstTunnelPort": ["2152"]});
+    for (member, value, expected) in [
+        ("qCI", json!(9), "no_rule"),
+        (
+            "srcTunnelAddress",
+            json!(["192.0.2.2-192.0.2.9"]),
+            "no_rule",
+        ),
+        ("srcTunnelPort", json!([2153]), "no_rule"),
+        ("srcTunnelAddress", json!(["192.0.2.0/28"]), "steered"),
+        ("qCI", json!(8), "steered"),
+    ] {
+        let filter = &mut video["trafficRules"][0]["trafficFilter"][0];
+        *filter = common.clone();
+        filter[member] = value;
+        apply(&host, &video);
+        assert_eq!(reason(&host), expected, "{member}");
+    }
+    assert!(daemon.stop());
+
+    let daemon = host.start().ready(&host);
+    assert_eq!(reason(&host), "steered", "after a restart");
+    assert!(daemon.stop());
+
+    host.configure("");
+    let daemon = host.start().ready(&host);
+    let status = host.json(&["get", "rules"])[0]["status"].clone();
+    assert_eq!(status["installed"], false);
+    let why = status["reason"].as_str().unwrap();
+    assert!(why.contains("no port looks into GTP-U"), "{why}");
+    assert!(daemon.stop());
+
+    host.configure_gtpu(GTPU);
+    let daemon = host.start().ready(&host);
+    assert_eq!(host.json(&["get", "rules"])[0]["status"]["installed"], true);
+    assert_eq!(reason(&host), "steered");
+    assert!(daemon.stop());
 }
 
 #[test]
