@@ -180,6 +180,23 @@ fn mtu(world: &World, family: &Family, all: &mut Vec<Scenario>) {
             Then::Answered(check),
         ),
     );
+    let untagged = Packet {
+        tags: Vec::new(),
+        ..exceeds
+    };
+    all.push(
+        Scenario::new(
+            "also without VLAN tags",
+            family,
+            &["a/1 prio 1 flow to SERVICE forward ip APP1 via app1"],
+        )
+        .frame(
+            "access0",
+            untagged.bytes(),
+            MtuExceeded,
+            Then::Answered(verify),
+        ),
+    );
     if family.is_v4() {
         let too_long = family.udp(443).payload(1401 - headers);
         let first = &too_long.clone().payload(1440).fragments(1424)[0];
