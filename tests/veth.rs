@@ -4,9 +4,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use dataplane_core::Reason;
 use tests::{
     executor::Veth,
-    lab::{Lab, Mode, Steering, http_get, udp_ask},
+    lab::{Lab, Mode, Steering, http_get, http_post, udp_ask},
     scenario,
 };
 
@@ -55,6 +56,67 @@ fn sockets(mode: Mode) {
     assert_eq!(http_get(&lab.ue, v4, "/").unwrap(), "network: GET /");
     steering.apply(&lab.host, &[]).unwrap();
     ask(&lab, all);
+}
+
+/// How an application is reached by a tunnel that its kernel ends: the ends, and the destination in rules.
+const TUNNELS: [(&str, &str); 2] = [
+    (
+        "local 198.18.1.2 remote 198.18.1.1",
+        "vxlan 198.18.1.2 vni 9 mac 02:00:00:00:ff:09",
+    ),
+    (
+        "local 2001:db8:a1::2 remote 2001:db8:a1::1",
+        "vxlan 2001:db8:a1::2 from 2001:db8:a1::1 vni 9 mac 02:00:00:00:ff:09",
+    ),
+];
+
+#[test]
+fn sockets_behind_tunnels_over_a_wire() {
+    behind_tunnels(Mode::Wire);
+}
+
+#[test]
+fn sockets_behind_tunnels_over_a_routed_host() {
+    behind_tunnels(Mode::Routed);
+}
+
+fn behind_tunnels(mode: Mode) {
+    let lab = Lab::new(mode).unwrap();
+    let _servers = lab.serve().unwrap();
+    let mut steering = Steering::plain(&lab.host, mode).unwrap();
+    let app = &lab.apps[0];
+    for (ends, destination) in TUNNELS {
+        ask(&lab, ["network", "network"]);
+        // Nobody answers for the UEs in the tunnel.
+        app.ip(&format!(
+            "link add tun0 address 02:00:00:00:ff:09 type vxlan id 9 {ends} dstport 4789\n\
+             link set tun0 up\n\
+             route add 10.45.0.7 dev tun0\n\
+             route add 2001:db8:45::7 dev tun0\n\
+             neigh add 10.45.0.7 lladdr 02:00:00:00:ff:01 dev tun0 nud permanent\n\
+             neigh add 2001:db8:45::7 lladdr 02:00:00:00:ff:01 dev tun0 nud permanent"
+        ))
+        .unwrap();
+        let rules = ["203.0.113.9", "2001:db8:203::9"]
+            .map(|service| format!("a/1 prio 1 flow to {service} forward {destination} via app0"));
+        let [v4, v6] = rules.each_ref();
+        let v6 = v6.replace("a/1", "a/2");
+        steering.apply(&lab.host, &[v4, &v6]).unwrap();
+        ask(&lab, ["app-a", "app-a"]);
+        let long = "edge".repeat(50_000);
+        for address in [Lab::SERVICE, Lab::SERVICE6] {
+            let service = SocketAddr::new(address, Lab::PORT);
+            let echoed = http_post(&lab.ue, service, "/echo", &long).unwrap();
+            assert!(echoed == format!("app-a: POST /echo\n{long}"), "{ends}");
+        }
+        let counted = steering.dataplane.port_counters();
+        let mut from_app = counted.iter().filter(|it| it.port == "app0");
+        let replied = from_app.find(|it| it.reason == Reason::Replied);
+        assert!(replied.is_some_and(|it| it.packets > 100), "{counted:?}");
+        steering.apply(&lab.host, &[]).unwrap();
+        app.ip("link del tun0").unwrap();
+    }
+    ask(&lab, ["network", "network"]);
 }
 
 /// Asks the service over TCP and UDP, by IPv4 and IPv6: `who` answers each of the transports.

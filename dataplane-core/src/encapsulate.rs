@@ -1,6 +1,4 @@
-//! Putting a packet into a GTP-U tunnel.
-
-use core::cell::Cell;
+//! Putting a packet into a tunnel: GTP-U, GRE or VXLAN.
 
 use zerocopy::network_endian::{U16, U32, U64};
 
@@ -10,40 +8,65 @@ use crate::{
     parse::{Ip, is_mapped},
     rewrite,
     session::Exit,
+    table::encapsulation,
     tunnel::{Tunnel, Way},
     wire::{
-        ethernet,
+        ethernet::{self, Ethernet},
+        gre::{self, GRE, Gre},
         gtpu::{Container, Gtpu, Optional, PORT, extension, message},
         icmp::{ICMP, ICMPV6},
         ipv4::Ipv4,
         ipv6::Ipv6,
         transport::{TCP, UDP, Udp},
+        vxlan::{self, Vxlan},
     },
 };
 
 impl Exit {
     /// Whether the outer packet is IPv4.
-    const fn is_v4(&self) -> bool {
-        is_mapped(self.destination)
+    fn is_v4(&self) -> bool {
+        is_mapped(self.destination.get())
     }
 
-    /// Octets of GTP-U in front of the packet: on N3 with a PDU Session Container, on S1-U without.
-    const fn header_len(&self) -> usize {
-        if self.qfi & Tunnel::CONTAINER == 0 {
-            Gtpu::LEN
-        } else {
-            Gtpu::LEN + Optional::LEN + Container::LEN
+    /// Whether the outer packet is a UDP datagram.
+    fn is_udp(&self) -> bool {
+        !matches!(
+            self.encapsulation.get(),
+            encapsulation::GRE | encapsulation::GRE_KEY
+        )
+    }
+
+    /// Octets between the outer IP or UDP header and the packet: with GTP-U, a PDU Session Container
+    /// among them on N3, and none on S1-U.
+    fn header_len(&self) -> usize {
+        match self.encapsulation.get() {
+            encapsulation::GRE => Gre::LEN,
+            encapsulation::GRE_KEY => Gre::LEN + Gre::FIELD,
+            encapsulation::VXLAN => Vxlan::LEN + Ethernet::LEN,
+            _ if self.qfi.get() & Tunnel::CONTAINER == 0 => Gtpu::LEN,
+            _ => Gtpu::LEN + Optional::LEN + Container::LEN,
         }
     }
 
+    /// Octets behind the outer IP header that the tunnel adds to a packet.
+    fn upper_len(&self) -> usize {
+        let udp = if self.is_udp() { Udp::LEN } else { 0 };
+        udp + self.header_len()
+    }
+
     /// Octets that the tunnel adds to a packet.
-    pub(crate) const fn overhead(&self) -> usize {
+    pub(crate) fn overhead(&self) -> usize {
         let network = if self.is_v4() { Ipv4::LEN } else { Ipv6::LEN };
-        network + Udp::LEN + self.header_len()
+        network + self.upper_len()
+    }
+
+    /// Protocol of the outer packet.
+    fn protocol(&self) -> u8 {
+        if self.is_udp() { UDP } else { GRE }
     }
 
     /// EtherType of the outer packet.
-    pub(crate) const fn ethertype(&self) -> u16 {
+    pub(crate) fn ethertype(&self) -> u16 {
         if self.is_v4() {
             ethernet::IPV4
         } else {
@@ -56,44 +79,95 @@ impl Exit {
 /// whose EtherType is that of the tunnel.
 #[inline(never)]
 #[must_use]
-pub(crate) fn gtpu<P: Packet>(
+pub(crate) fn into<P: Packet>(
     packet: &mut P,
     strip: usize,
     link: &rewrite::Link,
     ip: &Ip,
-    exit: &Cell<Exit>,
+    exit: &Exit,
 ) -> bool {
-    let length = ip.length as u16;
     let at = rewrite::link_len(link.tags);
-    if !rewrite::link_and_room(packet, strip, link, exit.get().overhead()) {
+    if !rewrite::link_and_room(packet, strip, link, exit.overhead()) {
         return false;
     }
-    let udp_length = length + (Udp::LEN + exit.get().header_len()) as u16;
-    let at = if exit.get().is_v4() {
-        if !ipv4(packet, at, ip, exit, udp_length) {
+    let length = ip.length as u16 + exit.upper_len() as u16;
+    let at = if exit.is_v4() {
+        if !ipv4(packet, at, ip, exit, length) {
             return false;
         }
         at + Ipv4::LEN
     } else {
-        if !ipv6(packet, at, ip, exit, udp_length) {
+        if !ipv6(packet, at, ip, exit, length) {
             return false;
         }
         at + Ipv6::LEN
     };
+    if !exit.is_udp() {
+        return gre(packet, at, ip, exit);
+    }
+    let to = match exit.encapsulation.get() {
+        encapsulation::VXLAN => vxlan::PORT,
+        _ => PORT,
+    };
     let Some(udp) = packet.get_mut::<Udp>(at) else {
         return false;
     };
-    udp.ports = U32::new((PORT as u32) << 16 | PORT as u32);
-    udp.length = U16::new(udp_length);
+    udp.ports = U32::new((exit.port.get() as u32) << 16 | to as u32);
+    udp.length = U16::new(length);
     // None over IPv4: the packet inside has its own (RFC 768).
     udp.checksum = U16::ZERO;
-    header(packet, at + Udp::LEN, exit, length)
-        && (exit.get().is_v4() || checksum(packet, at, ip, exit))
+    let inside = at + Udp::LEN;
+    let written = match exit.encapsulation.get() {
+        encapsulation::VXLAN => vxlan(packet, inside, link.source, ip, exit),
+        _ => gtpu(packet, inside, exit, ip.length as u16),
+    };
+    written && (exit.is_v4() || checksum(packet, at, ip, exit))
+}
+
+/// EtherType of the packet.
+const fn ethertype(ip: &Ip) -> u16 {
+    if ip.v6 {
+        ethernet::IPV6
+    } else {
+        ethernet::IPV4
+    }
+}
+
+fn gre<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Exit) -> bool {
+    let key = exit.encapsulation.get() == encapsulation::GRE_KEY;
+    let Some(header) = packet.get_mut::<Gre>(at) else {
+        return false;
+    };
+    header.flags = U16::new(if key { Gre::KEY } else { 0 });
+    header.ethertype = U16::new(ethertype(ip));
+    if !key {
+        return true;
+    }
+    let Some(field) = packet.get_mut::<gre::Field>(at + Gre::LEN) else {
+        return false;
+    };
+    field.set(exit.identifier.get());
+    true
+}
+
+/// The frame inside is sent from the address that the outer one is sent from.
+fn vxlan<P: Packet>(packet: &mut P, at: usize, source: u64, ip: &Ip, exit: &Exit) -> bool {
+    let Some(header) = packet.get_mut::<Vxlan>(at) else {
+        return false;
+    };
+    header.flags = U32::new(Vxlan::VALID);
+    header.vni = U32::new(exit.identifier.get() << 8);
+    let Some(frame) = packet.get_mut::<Ethernet>(at + Vxlan::LEN) else {
+        return false;
+    };
+    frame.set_addresses(exit.mac.get(), source);
+    frame.ethertype = U16::new(ethertype(ip));
+    true
 }
 
 #[inline(always)]
-fn header<P: Packet>(packet: &mut P, at: usize, exit: &Cell<Exit>, length: u16) -> bool {
-    let contained = exit.get().qfi & Tunnel::CONTAINER != 0;
+fn gtpu<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool {
+    let contained = exit.qfi.get() & Tunnel::CONTAINER != 0;
     let Some(gtpu) = packet.get_mut::<Gtpu>(at) else {
         return false;
     };
@@ -103,8 +177,8 @@ fn header<P: Packet>(packet: &mut P, at: usize, exit: &Cell<Exit>, length: u16) 
         Gtpu::PLAIN
     };
     gtpu.message = message::G_PDU;
-    gtpu.length = U16::new(length + (exit.get().header_len() - Gtpu::LEN) as u16);
-    gtpu.teid = U32::new(exit.get().teid);
+    gtpu.length = U16::new(length + (exit.header_len() - Gtpu::LEN) as u16);
+    gtpu.teid = U32::new(exit.identifier.get());
     if !contained {
         return true;
     }
@@ -119,11 +193,12 @@ fn header<P: Packet>(packet: &mut P, at: usize, exit: &Cell<Exit>, length: u16) 
         return false;
     };
     container.units = 1;
-    container.kind = match exit.get().way {
-        Way::Uplink => Container::UPLINK,
+    container.kind = match exit.way.get() {
+        // What a rule sends into a tunnel comes from UEs.
+        Way::Uplink | Way::Target => Container::UPLINK,
         Way::None | Way::Downlink => Container::DOWNLINK,
     };
-    container.qfi = exit.get().qfi & Container::QFI;
+    container.qfi = exit.qfi.get() & Container::QFI;
     container.next_extension = extension::NONE;
     true
 }
@@ -138,7 +213,7 @@ const fn class(ip: &Ip) -> u8 {
 }
 
 #[inline(always)]
-fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Cell<Exit>, length: u16) -> bool {
+fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv4>(at) else {
         return false;
     };
@@ -151,36 +226,37 @@ fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Cell<Exit>, len
     ip.identification = U16::ZERO;
     ip.fragment = U16::new(Ipv4::DONT_FRAGMENT);
     ip.ttl = 64;
-    ip.protocol = UDP;
-    ip.source = U32::new(exit.get().source[1] as u32);
-    ip.destination = U32::new(exit.get().destination[1] as u32);
+    ip.protocol = exit.protocol();
+    ip.source = U32::new(exit.source.get()[1] as u32);
+    ip.destination = U32::new(exit.destination.get()[1] as u32);
     let sum = u32::from(u16::from_be_bytes([0x45, tos]))
         + u32::from(total)
         + u32::from(Ipv4::DONT_FRAGMENT)
-        + u32::from(u16::from_be_bytes([64, UDP]))
-        + halves(exit.get().source[1] & 0xffff_ffff)
-        + halves(exit.get().destination[1] & 0xffff_ffff);
+        + u32::from(u16::from_be_bytes([64, exit.protocol()]))
+        + halves(exit.source.get()[1] & 0xffff_ffff)
+        + halves(exit.destination.get()[1] & 0xffff_ffff);
     ip.checksum = U16::new(!fold(sum));
     true
 }
 
-fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Cell<Exit>, length: u16) -> bool {
+fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
     let Some(ip) = packet.get_mut::<Ipv6>(at) else {
         return false;
     };
     ip.version_class_label = U32::new(6 << 28 | u32::from(class(inner)) << 20);
     ip.payload_length = U16::new(length);
-    ip.next_header = UDP;
+    ip.next_header = exit.protocol();
     ip.hop_limit = 64;
-    ip.source = exit.get().source.map(U64::new);
-    ip.destination = exit.get().destination.map(U64::new);
+    ip.source = exit.source.get().map(U64::new);
+    ip.destination = exit.destination.get().map(U64::new);
     true
 }
 
 /// Sets the checksum of the UDP datagram at `at`, which IPv6 does not do without (RFC 8200, 8.1), with the
 /// packet in `ip` inside.
-fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Cell<Exit>) -> bool {
-    let inside = at + Udp::LEN + exit.get().header_len();
+fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Exit) -> bool {
+    let headers = exit.upper_len();
+    let inside = at + headers;
     let mut sum = sum(packet, inside, ip);
     if sum == UNKNOWN {
         sum = long_sum(packet, inside, ip.length as usize);
@@ -188,20 +264,24 @@ fn checksum<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Cell<Exit>) ->
     if sum == UNKNOWN {
         return false;
     }
-    let Exit {
-        source: [a, b],
-        destination: [c, d],
-        ..
-    } = exit.get();
-    sum += halves(a) + halves(b) + halves(c) + halves(d);
-    // The headers are 16 octets, or 24.
+    for [high, low] in [exit.source.get(), exit.destination.get()] {
+        sum += halves(high) + halves(low);
+    }
+    // The headers are 16 octets, or 24, or 30.
     for word in 0..3 {
-        if word * 8 < Udp::LEN + exit.get().header_len() {
+        if word * 8 + 8 <= headers {
             let Some(octets) = packet.get::<U64>(at + word * 8) else {
                 return false;
             };
             sum += halves(octets.get());
         }
+    }
+    if headers == 30 {
+        let Some(rest) = packet.get::<[U16; 3]>(at + 24) else {
+            return false;
+        };
+        let [a, b, c] = rest.map(|half| u32::from(half.get()));
+        sum += a + b + c;
     }
     let Some(udp) = packet.get_mut::<Udp>(at) else {
         return false;

@@ -79,7 +79,7 @@ pub(crate) fn mobile<P: Packet, T: Tables>(
         ethernet::IPV6 => parse::plain::<P, true>(packet, at, port.zone, facts)?,
         _ => return None,
     }
-    if tunnel::may_be(facts) && port.sees_gtpu() {
+    if tunnel::may_be(facts) {
         gpdu::open(packet, port, facts)?;
     }
     if facts.tcp_flags & Tcp::SYN != 0 && port.clamps_mss() {
@@ -109,7 +109,8 @@ fn known<P: Packet, T: Tables>(
         return None;
     }
     let action = tables.action(Decision::from(word).action?)?;
-    let unusual = flag::INLINE | if inside { flag::ENCAPSULATED } else { 0 };
+    let kept = if inside { flag::ENCAPSULATED } else { 0 };
+    let unusual = flag::INLINE | kept | if T::TUNNELS { flag::TUNNEL } else { 0 };
     if action.kind != kind::FLOW || action.flags & unusual != 0 {
         return None;
     }
@@ -235,7 +236,7 @@ fn change<P: Packet>(
         source: exit.source,
         tags: 0,
         ethertype: match notes {
-            Some(notes) if exit.overhead != 0 => notes.exit.get().ethertype(),
+            Some(notes) if exit.overhead != 0 => notes.exit.ethertype(),
             _ if ip.v6 => ethernet::IPV6,
             _ => ethernet::IPV4,
         },
@@ -244,7 +245,7 @@ fn change<P: Packet>(
         && routed
         && match notes {
             Some(notes) if exit.overhead != 0 => {
-                encapsulate::gtpu(packet, Ethernet::LEN, &link, ip, &notes.exit)
+                encapsulate::into(packet, Ethernet::LEN, &link, ip, &notes.exit)
             }
             // What is before the packet is its tunnel, if it came by one.
             _ => rewrite::link(packet, ip.offset.into(), &link),

@@ -108,6 +108,13 @@ impl FlowKey {
         }
     }
 
+    /// A UDP source port for tunnels of such packets, so that flows are told apart by those who spread
+    /// them on the way (RFC 7348, section 5): one of those that are nobody's (RFC 6335, section 6).
+    #[must_use]
+    pub const fn source_port_outside(&self) -> u16 {
+        0xc000 | (hash(&self.words(), self.rest.ports()) >> 18) as u16
+    }
+
     /// As words, which can be compared and stored one by one.
     #[must_use]
     pub const fn words(self) -> [u64; 5] {

@@ -23,6 +23,7 @@ pub mod rewrite;
 pub mod session;
 pub mod steer;
 pub mod table;
+mod target;
 pub mod tunnel;
 mod verdict;
 pub mod wire;

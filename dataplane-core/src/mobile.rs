@@ -24,6 +24,9 @@ impl<T: Tables> Steering<'_, T> {
     #[inline(always)]
     pub(crate) fn learn(&self, found: Option<&Found<'_>>) {
         self.notes.session.set(0);
+        if self.is_from_target() {
+            return;
+        }
         match self.facts.tunnel.way {
             Way::Uplink if self.port.is_upstream() => {
                 let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
@@ -37,7 +40,7 @@ impl<T: Tables> Steering<'_, T> {
             Way::Downlink if self.port.is_core() => {
                 self.learn_downlink(found.map(|it| it.record));
             }
-            Way::None | Way::Uplink | Way::Downlink => {}
+            Way::None | Way::Uplink | Way::Downlink | Way::Target => {}
         }
     }
 
@@ -99,7 +102,7 @@ impl<T: Tables> Steering<'_, T> {
         let (notes, tunnel) = (self.notes, &self.facts.tunnel);
         notes.session.set(0);
         let ue = match tunnel.way {
-            Way::None => return,
+            Way::None | Way::Target => return,
             Way::Uplink => self.facts.key.source,
             Way::Downlink => self.facts.key.destination,
         };
@@ -124,7 +127,7 @@ impl<T: Tables> Steering<'_, T> {
             ..
         } = self.facts.tunnel;
         let (source, target) = match way {
-            Way::None => return self.notes.tunnel.set(InTunnel::NONE),
+            Way::None | Way::Target => return self.notes.tunnel.set(InTunnel::NONE),
             Way::Uplink => (ran, core),
             Way::Downlink => (core, ran),
         };
@@ -186,7 +189,7 @@ impl<T: Tables> Steering<'_, T> {
     /// adds, or `None` when there is no such tunnel now.
     pub(crate) fn tunnel(&self, record: &Record, way: Way) -> Option<u32> {
         let session = record.session.get();
-        if !T::TUNNELS || session == 0 || self.facts.tunnel.way != Way::None {
+        if !T::TUNNELS || session == 0 || self.facts.tunnel.is_of_ue() {
             return Some(0);
         }
         self.enter(session.into(), way)
@@ -196,6 +199,9 @@ impl<T: Tables> Steering<'_, T> {
     #[inline(never)]
     pub(crate) fn tunnel_back(&self) -> bool {
         let Facts { key, tunnel, .. } = self.facts;
+        if self.is_from_target() {
+            return tunnel.way == Way::Target && self.note_target(tunnel.target - 1);
+        }
         let (ue, way) = if tunnel.way == Way::Uplink {
             (key.source, Way::Downlink)
         } else {
@@ -211,7 +217,7 @@ impl<T: Tables> Steering<'_, T> {
     #[inline(never)]
     fn enter(&self, session: SessionRef, way: Way) -> Option<u32> {
         session::exit(self.tables, session, way, &self.notes.exit)
-            .then(|| self.notes.exit.get().overhead() as u32)
+            .then(|| self.notes.exit.overhead() as u32)
     }
 
     /// A packet that comes under no rule: an application may have sent it to a UE on its own.
@@ -261,7 +267,7 @@ impl<T: Tables> Steering<'_, T> {
     #[inline(always)]
     pub(crate) fn is_beyond(&self, action: &RuleAction) -> bool {
         let kept = action.flags & flag::ENCAPSULATED != 0;
-        self.facts.tunnel.way != Way::None
+        self.facts.tunnel.is_of_ue()
             && match action.verb {
                 verb::DUPLICATE => !kept,
                 verb::FORWARD => kept && action.flags & flag::NAT != 0,

@@ -146,7 +146,7 @@ impl Facts {
     pub const fn wire_len(&self) -> u64 {
         let packet = match self.tunnel.way {
             Way::None => self.ip.length,
-            Way::Uplink | Way::Downlink => self.tunnel.ip.length,
+            Way::Uplink | Way::Downlink | Way::Target => self.tunnel.length,
         };
         self.link.len as u64 + packet as u64
     }
@@ -156,6 +156,7 @@ impl Facts {
         match self.tunnel.way {
             Way::None => 0,
             Way::Uplink | Way::Downlink => self.tunnel.ip.length - self.ip.length,
+            Way::Target => self.tunnel.length - self.ip.length,
         }
     }
 }
@@ -193,7 +194,7 @@ pub fn frame<P: Packet, T: Tables>(
         facts.ports = upper(packet, facts)?;
         facts.key.rest = KeyRest::new(facts.ports, port.zone, facts.ip.protocol);
     }
-    if T::TUNNELS && tunnel::may_be(facts) && port.sees_gtpu() {
+    if T::TUNNELS && tunnel::may_be(facts) {
         tunnel::open(packet, port, tables, facts)?;
     }
     facts.quotes = facts.icmp_error && quote(packet, port.zone, &facts.ip, &mut facts.quote);

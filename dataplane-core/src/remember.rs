@@ -265,7 +265,8 @@ impl<'a, T: Tables> Steering<'a, T> {
         match action.verb {
             verb::PASSTHROUGH => true,
             verb::FORWARD => {
-                self.port.pair == NO_PORT && action.flags & (flag::NAT | flag::INLINE) == 0
+                self.port.pair == NO_PORT
+                    && action.flags & (flag::NAT | flag::INLINE | flag::TUNNEL) == 0
             }
             _ => false,
         }

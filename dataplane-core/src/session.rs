@@ -14,9 +14,10 @@ use core::cell::Cell;
 use crate::{
     flow::{FlowKey, KeyRest, Path, SharedKey},
     parse::Facts,
-    table::{Port, SessionTable, Tables},
+    table::{Port, SessionTable, Tables, encapsulation},
     tunnel::{Tunnel, Way},
     verdict::Reason,
+    wire::gtpu::PORT,
     word::Word,
 };
 
@@ -222,7 +223,7 @@ impl Session {
     /// The place of the bearer with this tunnel.
     pub(crate) fn place(&self, way: Way, teid: u32) -> Option<usize> {
         (0..BEARERS).find(|place| match way {
-            Way::None | Way::Uplink => self.bearer(*place).is_from(teid),
+            Way::None | Way::Uplink | Way::Target => self.bearer(*place).is_from(teid),
             Way::Downlink => self.bearer(*place).is_to(teid),
         })
     }
@@ -335,14 +336,22 @@ pub const fn tunnel_key(ran: [u64; 2], core: [u64; 2], teid: u32, zone: u16) -> 
     }
 }
 
-/// A tunnel to send a packet by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// A tunnel to send a packet by. It stays where it was noted: there is no room for a copy on the stack.
+#[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Exit {
-    pub(crate) source: [u64; 2],
-    pub(crate) destination: [u64; 2],
-    pub(crate) teid: u32,
-    pub(crate) qfi: u8,
-    pub(crate) way: Way,
+    pub(crate) source: Cell<[u64; 2]>,
+    pub(crate) destination: Cell<[u64; 2]>,
+    /// MAC address that the frame inside is sent to, for VXLAN.
+    pub(crate) mac: Cell<u64>,
+    /// TEID, key or VNI.
+    pub(crate) identifier: Cell<u32>,
+    /// UDP source port.
+    pub(crate) port: Cell<u16>,
+    /// One of [`encapsulation`].
+    pub(crate) encapsulation: Cell<u8>,
+    pub(crate) qfi: Cell<u8>,
+    pub(crate) way: Cell<Way>,
 }
 
 /// A packet in a tunnel, which teaches something about a session.
@@ -595,34 +604,29 @@ pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone:
 
 /// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.
 #[inline(always)]
-pub(crate) fn exit<T: Tables>(tables: &T, known: SessionRef, way: Way, exit: &Cell<Exit>) -> bool {
+pub(crate) fn exit<T: Tables>(tables: &T, known: SessionRef, way: Way, exit: &Exit) -> bool {
     let Some(session) = get(tables, known) else {
         return false;
     };
     let before = session.state.get();
     let (ran, core) = (get_address(&session.ran), get_address(&session.core));
-    let qfi = known.qfi();
+    exit.port.set(PORT);
+    exit.encapsulation.set(encapsulation::GTPU);
+    exit.qfi.set(known.qfi());
+    exit.way.set(way);
     if way == Way::Uplink {
         let uplink = session.bearer(known.bearer()).uplink.get();
-        exit.set(Exit {
-            source: ran,
-            destination: core,
-            teid: uplink as u32,
-            qfi,
-            way,
-        });
+        exit.source.set(ran);
+        exit.destination.set(core);
+        exit.identifier.set(uplink as u32);
         return uplink & Bearer::KNOWN != 0;
     }
     let Some(teid) = session.leading(known.bearer()) else {
         return false;
     };
-    exit.set(Exit {
-        source: core,
-        destination: ran,
-        teid,
-        qfi,
-        way,
-    });
+    exit.source.set(core);
+    exit.destination.set(ran);
+    exit.identifier.set(teid);
     // Nothing of it may have changed meanwhile.
     session.status() == Status::Active && tables.again(&session.state) == before
 }

@@ -41,9 +41,9 @@ pub(crate) struct Notes {
     pub(crate) query: Cell<Query>,
     /// The tunnel that goes with the query.
     pub(crate) tunnel: Cell<InTunnel>,
-    send: Cell<Send>,
+    pub(crate) send: Cell<Send>,
     /// The tunnel to leave by.
-    pub(crate) exit: Cell<Exit>,
+    pub(crate) exit: Exit,
     /// The session of the packet, by the bearer and with the QFI that it came by; or 0.
     pub(crate) session: Cell<u64>,
     /// Room for a key, and for the one before.
@@ -300,7 +300,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             return self.act(action, Reason::Steered);
         }
         match flow.direction() {
-            Direction::Upstream if self.port.is_upstream() => {
+            Direction::Upstream if self.is_upstream() => {
                 if !quoted {
                     self.follow(record);
                 }
@@ -316,7 +316,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// A packet of no known flow.
     #[inline(never)]
     fn unknown(&self) -> Plan {
-        let kinds = if self.port.is_upstream() {
+        let kinds = if self.is_upstream() {
             kind::FLOW | kind::PACKET
         } else {
             kind::PACKET
@@ -368,7 +368,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// A packet of the UE's that is not from the UE's side: one that an inline application gives back.
     fn given_back(&self, action: &RuleAction, record: &Record) -> Plan {
-        if !self.port.is_app() {
+        if !self.port.is_app() || self.is_from_target() {
             return self.leave(Reason::WrongSide);
         }
         let from_core_side = self.is_from(action.second);
@@ -419,7 +419,10 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// A packet towards the UE.
     #[inline(always)]
     fn downstream(&self, action: &RuleAction, record: &Record) -> Plan {
-        let from_app = self.port.is_app();
+        if self.is_from_target() && !self.answers(action) {
+            return self.leave(Reason::WrongSide);
+        }
+        let from_app = self.port.is_app() || self.is_from_target();
         let inline = action.flags & flag::INLINE != 0;
         match (action.verb, from_app) {
             (verb::DUPLICATE, true) => return Self::end(Verdict::discard(Reason::CopyReply)),
@@ -489,7 +492,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         let Some(port) = self.tables.port_in(hop.slot) else {
             return self.leave(Reason::PortDown);
         };
-        self.plan(Send {
+        let plan = self.plan(Send {
             verdict: Verdict::redirect(hop.slot, reason),
             flags: action.flags.into(),
             address: action.nat,
@@ -497,7 +500,11 @@ impl<'a, T: Tables> Steering<'a, T> {
             source: port.mac,
             tags: 0,
             mtu: port.mtu,
-        })
+        });
+        if T::TUNNELS && action.flags & flag::TUNNEL != 0 {
+            return self.enter_target(action);
+        }
+        plan
     }
 
     #[inline(always)]
@@ -521,7 +528,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         let (link, facts) = (&self.facts.link, self.facts);
         // With its tunnel, the packet is what is outside.
         let kept = T::TUNNELS
-            && facts.tunnel.way != Way::None
+            && facts.tunnel.is_of_ue()
             && send.flags & u32::from(flag::ENCAPSULATED) != 0;
         let ip = if kept { &facts.tunnel.ip } else { &facts.ip };
         let routed = send.flags & u32::from(flag::ROUTE) != 0;
@@ -547,21 +554,17 @@ impl<'a, T: Tables> Steering<'a, T> {
             tags: send.tags,
             ethertype: match (T::TUNNELS, ip.v6) {
                 (false, _) => link.ethertype,
-                (true, _) if send.flags & Send::TUNNELLED != 0 => exit.get().ethertype(),
+                (true, _) if send.flags & Send::TUNNELLED != 0 => exit.ethertype(),
                 (true, false) => ethernet::IPV4,
                 (true, true) => ethernet::IPV6,
             },
         };
-        let strip = if T::TUNNELS && !kept {
-            ip.offset
-        } else {
-            link.len
-        };
+        let strip = if T::TUNNELS { ip.offset } else { link.len };
         let changed = (send.flags & u32::from(flag::NAT) == 0
             || self.translate(packet, &send, quoted))
             && (!routed || rewrite::hop(packet, ip))
             && if T::TUNNELS && send.flags & Send::TUNNELLED != 0 {
-                encapsulate::gtpu(packet, strip.into(), &new_link, &facts.ip, exit)
+                encapsulate::into(packet, strip.into(), &new_link, ip, exit)
             } else {
                 rewrite::link(packet, strip.into(), &new_link)
             };
@@ -605,7 +608,8 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn clamp_mss<P: Packet>(&self, packet: &mut P, send: &Send) {
         let came = self.facts.tunnel.way != Way::None;
-        let kept = came && send.flags & u32::from(flag::ENCAPSULATED) != 0;
+        let in_own = self.facts.tunnel.is_of_ue();
+        let kept = in_own && send.flags & u32::from(flag::ENCAPSULATED) != 0;
         if !kept && (came || send.flags & Send::TUNNELLED != 0) {
             let before = self.port.mtu.saturating_sub(self.facts.overhead());
             mss::lower(packet, &self.facts.ip, before.min(send.mtu));
@@ -645,11 +649,11 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn wrap<P: Packet>(&self, packet: &mut P) -> bool {
         let exit = &self.notes.exit;
         let link = rewrite::Link {
-            ethertype: exit.get().ethertype(),
+            ethertype: exit.ethertype(),
             ..icmp::turned(self.facts)
         };
         let answer = icmp::answer(self.facts);
-        encapsulate::gtpu(packet, answer.offset.into(), &link, &answer, exit)
+        encapsulate::into(packet, answer.offset.into(), &link, &answer, exit)
     }
 
     fn follow(&self, record: &Record) {

@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     classify::{Answer, InTunnel, Query, within},
-    flow::{FlowKey, Record, SharedKey},
+    flow::{FlowKey, KeyRest, Record, SharedKey},
     session::{Session, SessionRef},
     verdict::{Action, Reason, Verdict},
     word::Word,
@@ -27,6 +27,9 @@ pub const PORTS: u32 = 64;
 
 /// Ranges of endpoint addresses at most.
 pub const ENDPOINTS: u32 = 16;
+
+/// Next hops with cells below this one are ends of tunnels, each described by a [`Target`] in the same cell.
+pub const TARGETS: u32 = 1024;
 
 /// Interface indexes that may be ports are below this one.
 pub const INTERFACES: u32 = 65_536;
@@ -360,6 +363,69 @@ pub mod flag {
     pub const INLINE: u8 = 4;
     /// What comes in a tunnel is sent with it.
     pub const ENCAPSULATED: u8 = 8;
+    /// `first` is the end of a tunnel that packets are put into.
+    pub const TUNNEL: u8 = 16;
+}
+
+/// A tunnel that rules send packets into, and that answers come by.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct Target {
+    /// Address of this end.
+    pub source: [u64; 2],
+    /// Address of the other end.
+    pub destination: [u64; 2],
+    /// MAC address that frames in the tunnel are sent to, for VXLAN.
+    pub mac: u64,
+    /// TEID, key or VNI.
+    pub identifier: u32,
+    /// One of [`encapsulation`].
+    pub encapsulation: u8,
+    /// QFI of what is sent, as in [`Tunnel::qfi`](crate::tunnel::Tunnel::qfi).
+    pub qfi: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u16,
+}
+
+/// What [`Target::encapsulation`] can be.
+pub mod encapsulation {
+    /// GTP-U (3GPP TS 29.281).
+    pub const GTPU: u8 = 2;
+    /// GRE (RFC 2784).
+    pub const GRE: u8 = 3;
+    /// GRE with a key (RFC 2890).
+    pub const GRE_KEY: u8 = 4;
+    /// VXLAN (RFC 7348).
+    pub const VXLAN: u8 = 5;
+}
+
+impl Target {
+    /// What packets from the other end are known by.
+    #[must_use]
+    pub const fn key(&self) -> FlowKey {
+        Self::key_of(
+            self.destination,
+            self.source,
+            self.identifier,
+            self.encapsulation,
+        )
+    }
+
+    /// The key of packets between these addresses.
+    pub(crate) const fn key_of(
+        from: [u64; 2],
+        to: [u64; 2],
+        identifier: u32,
+        encapsulation: u8,
+    ) -> FlowKey {
+        FlowKey {
+            source: from,
+            destination: to,
+            rest: KeyRest::new(identifier, 0, encapsulation),
+        }
+    }
 }
 
 /// A resolved next hop: MAC address and the slot of the port it is reached by. One word, so that it
@@ -639,6 +705,11 @@ pub trait Tables: SessionTable {
     fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer;
     /// A next hop, if it is resolved.
     fn hop(&self, index: u32) -> Option<Hop>;
+
+    /// The tunnel that ends at a next hop.
+    fn target(&self, cell: u32) -> Option<&Target>;
+    /// The cell of a tunnel that packets with this [`Target::key`] come by.
+    fn opening(&self, key: &FlowKey) -> Option<u32>;
 
     /// The set for `hash` in this CPU's flow cache.
     fn cache(&self, hash: u32) -> Option<&CacheSet>;

@@ -1,13 +1,16 @@
-//! GTP-U between the endpoints of the RAN and of the core, on N3 and S1-U: looking inside.
+//! Looking inside of tunnels, and GTP-U between the endpoints of the RAN and of the core, on N3 and S1-U.
 
 use crate::{
     packet::Packet,
     parse::{Facts, Ip, inner},
     table::{Port, Side, Tables},
+    target,
     verdict::Reason,
     wire::{
+        gre::GRE,
         gtpu::{Container, Gtpu, Missing, Optional, PORT, extension, message},
         transport::{UDP, Udp},
+        vxlan,
     },
 };
 
@@ -25,6 +28,8 @@ pub enum Way {
     Uplink,
     /// From the core to the RAN.
     Downlink,
+    /// To this host, from the other end of a tunnel that rules send into; or into that.
+    Target,
 }
 
 /// The tunnel that a packet came by, or that a message is about.
@@ -38,6 +43,11 @@ pub struct Tunnel {
     pub ports: u32,
     /// Tunnel endpoint identifier.
     pub teid: u32,
+    /// Octets of the outermost IP packet.
+    pub length: u32,
+    /// The cell of the [`Target`](crate::table::Target) from whose other end the packet comes, plus 1, or
+    /// 0. [`Self::way`] may be of another tunnel in that one.
+    pub target: u32,
     /// Outer network layer.
     pub ip: Ip,
     /// Which way the packet goes.
@@ -50,9 +60,21 @@ impl Tunnel {
     /// Marks a QFI that is there.
     pub const CONTAINER: u8 = 0x40;
 
+    /// Whether the packet came out of a tunnel that rules send into.
+    pub(crate) const fn is_of_target(&self) -> bool {
+        !matches!(self.way, Way::None) && self.target != 0
+    }
+
+    /// Whether the packet is in a tunnel of its UE's, or of one that is said to be.
+    pub(crate) const fn is_of_ue(&self) -> bool {
+        matches!(self.way, Way::Uplink | Way::Downlink)
+    }
+
     /// Whether what came by `port` and ends for `reason` is a message that ends this tunnel to a UE.
     pub(crate) const fn ends_by(&self, reason: Reason, port: &Port) -> bool {
-        if matches!(reason, Reason::GtpuEndMarker) {
+        if self.is_of_target() {
+            false
+        } else if matches!(reason, Reason::GtpuEndMarker) {
             matches!(self.way, Way::Downlink) && port.is_core()
         } else {
             matches!(reason, Reason::GtpuErrorIndication)
@@ -62,19 +84,24 @@ impl Tunnel {
     }
 }
 
-/// Whether the packet may be GTP-U.
+/// Whether the packet may be in a tunnel.
 #[inline(always)]
 pub(crate) const fn may_be(facts: &Facts) -> bool {
-    is_port(facts.ports) && facts.ip.protocol == UDP
+    match facts.ip.protocol {
+        UDP => matches!(facts.ports as u16, PORT | vxlan::PORT),
+        GRE => true,
+        _ => false,
+    }
 }
 
-/// Whether the destination among `ports` is that of GTP-U.
-pub(crate) const fn is_port(ports: u32) -> bool {
-    ports as u16 == PORT
+/// Whether this is a datagram to the port of GTP-U.
+pub(crate) const fn is_gtpu(facts: &Facts) -> bool {
+    facts.ip.protocol == UDP && facts.ports as u16 == PORT
 }
 
-/// Parses a datagram to the port of GTP-U, which the facts are about so far. Between endpoints of the
-/// RAN and the core they are about the packet inside afterwards; else they stay.
+/// Parses the headers of tunnels in a packet, which the facts are about so far. Between endpoints of the
+/// RAN and the core, or from the end of a tunnel that rules send into, they are about the packet inside
+/// afterwards; else they stay.
 ///
 /// # Errors
 ///
@@ -86,25 +113,20 @@ pub(crate) fn open<P: Packet, T: Tables>(
     tables: &T,
     facts: &mut Facts,
 ) -> Result<(), Reason> {
-    let (from, to) = (facts.key.source, facts.key.destination);
-    let tunnel = &mut facts.tunnel;
-    match (tables.side(&from), tables.side(&to)) {
-        (Side::Ran, Side::Core) => {
-            tunnel.ran = from;
-            tunnel.core = to;
-            tunnel.way = Way::Uplink;
+    facts.tunnel.target = 0;
+    facts.tunnel.length = facts.ip.length;
+    if !(port.sees_gtpu() && is_of_ue(tables, facts)) {
+        target::open(packet, port.zone, tables, facts)?;
+        // What was sent with its tunnel may be answered with one.
+        if facts.tunnel.way == Way::None || !is_of_ue(tables, facts) {
+            return Ok(());
         }
-        (Side::Core, Side::Ran) => {
-            tunnel.ran = to;
-            tunnel.core = from;
-            tunnel.way = Way::Downlink;
-        }
-        _ => return Ok(()),
     }
     if facts.ip.is_fragment() {
         // The others of its kind have no tunnel header.
         return Err(Reason::GtpuFragment);
     }
+    let tunnel = &mut facts.tunnel;
     tunnel.ports = facts.ports;
     tunnel.ip = facts.ip;
     tunnel.qfi = 0;
@@ -112,8 +134,33 @@ pub(crate) fn open<P: Packet, T: Tables>(
     inner(packet, port.zone, tables, facts, at, end)
 }
 
+/// Whether this is GTP-U between endpoints of the RAN and the core; then the tunnel is theirs.
+#[inline(never)]
+fn is_of_ue<T: Tables>(tables: &T, facts: &mut Facts) -> bool {
+    if !is_gtpu(facts) {
+        return false;
+    }
+    let (from, to) = (facts.key.source, facts.key.destination);
+    let tunnel = &mut facts.tunnel;
+    match (tables.side(&from), tables.side(&to)) {
+        (Side::Ran, Side::Core) => {
+            tunnel.ran = from;
+            tunnel.core = to;
+            tunnel.way = Way::Uplink;
+            true
+        }
+        (Side::Core, Side::Ran) => {
+            tunnel.ran = to;
+            tunnel.core = from;
+            tunnel.way = Way::Downlink;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Parses the header. Answers where the packet inside begins and ends.
-fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Reason> {
+pub(crate) fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Reason> {
     let at = usize::from(tunnel.ip.payload) + Udp::LEN;
     let header = packet.get::<Gtpu>(at).ok_or(Reason::MalformedGtpu)?;
     if !header.is_version_1() {

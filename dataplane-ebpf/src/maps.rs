@@ -17,7 +17,7 @@ use dataplane_core::{
     table::{
         self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
         INTERFACES, Image, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, SessionTable,
-        Side, Split, State, Tables, Trace, TunnelFilter,
+        Side, Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
     },
 };
 
@@ -66,6 +66,12 @@ static ACTIONS: Array<RuleAction, 1, MMAPABLE> = Array::new();
 /// Next hops, a word each.
 #[btf_map]
 static HOPS: Array<Word, 1, MMAPABLE> = Array::new();
+/// Tunnels, each to the next hop in the same cell.
+#[btf_map(name = "TARGETS")]
+static TARGET_TABLE: Array<Target, { TARGETS as usize }, MMAPABLE> = Array::new();
+/// The same by what answers that come by them are known by.
+#[btf_map]
+static OPENINGS: HashMap<FlowKey, u32, { TARGETS as usize }> = HashMap::new();
 
 /// Sets of the flow cache, CPU after CPU. Nobody maps it; but only the elements of maps that can be mapped
 /// begin where lines of a CPU's cache do.
@@ -292,6 +298,15 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
 
     fn hop(&self, index: u32) -> Option<Hop> {
         Hop::of(HOPS.get(index)?.get())
+    }
+
+    fn target(&self, cell: u32) -> Option<&Target> {
+        TARGET_TABLE.get(cell)
+    }
+
+    fn opening(&self, key: &FlowKey) -> Option<u32> {
+        // SAFETY: the value is copied at once.
+        unsafe { OPENINGS.get(key) }.copied()
     }
 
     fn cache(&self, hash: u32) -> Option<&CacheSet> {

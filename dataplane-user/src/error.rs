@@ -49,6 +49,12 @@ pub enum Error {
         /// The option that decides.
         option: &'static str,
     },
+    /// Rules send into more tunnels than there can be.
+    #[error("rules send into too many tunnels at a time: there is room for {limit}")]
+    TooManyTunnels {
+        /// How many there may be.
+        limit: u32,
+    },
     /// Rules overlap so much that a packet would have to be compared with too many filters.
     #[error(
         "packets would have to be compared with {steps} filters one by one, {limit} at the most: too many rules match \

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dataplane_core::table::{Filter, Hop, Image, RuleAction, Split, TunnelFilter};
+use dataplane_core::{
+    flow::FlowKey,
+    table::{Filter, Hop, Image, RuleAction, Split, Target, TunnelFilter},
+};
 
 use crate::{
     Applied, Error, Limits, PortConfig,
-    install::{HopAddress, HopKey, Rules, Surroundings},
+    install::{HopAddress, HopKey, Place, Rules, Surroundings},
     memory::Memory,
     ports::{self, View},
     rule::{EndpointAddress, Rule, RuleId, RuleSet},
@@ -52,15 +55,19 @@ impl Surroundings for Answers<'_> {
         None
     }
 
-    fn resolve(&self, hop: &HopKey) -> Option<Hop> {
+    fn resolve(&self, hop: &HopKey) -> Option<Place> {
         let address = match hop.address {
             HopAddress::Mac(mac) => EndpointAddress::Mac(mac),
             HopAddress::Ip(address) => EndpointAddress::Ip {
                 address,
                 nat: false,
             },
+            HopAddress::Tunnel(target) => EndpointAddress::Tunnel(target),
         };
-        (self.0)(address, hop.port.as_deref())
+        Some(Place {
+            hop: (self.0)(address, hop.port.as_deref())?,
+            source: hop.own(),
+        })
     }
 }
 
@@ -111,6 +118,16 @@ impl HostTables {
     /// A next hop, if it is resolved.
     pub fn hop(&self, cell: u32) -> Option<Hop> {
         Hop::of(self.memory.hops.get(cell as usize)?.get())
+    }
+
+    /// The tunnel that ends at a next hop.
+    pub fn target(&self, cell: u32) -> Option<&Target> {
+        self.memory.targets.get(cell as usize)
+    }
+
+    /// The cell of a tunnel that packets with this key come by.
+    pub fn opening(&self, key: &FlowKey) -> Option<u32> {
+        self.rules.openings().get(key).copied()
     }
 
     /// The rule that is counted in `slot`.

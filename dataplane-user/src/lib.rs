@@ -18,6 +18,7 @@ mod install;
 mod links;
 mod memory;
 pub mod netlink;
+mod openings;
 mod options;
 mod ports;
 mod program;

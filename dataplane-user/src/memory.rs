@@ -8,7 +8,7 @@ use dataplane_core::{
     Word,
     table::{
         Count, Explanation, Filter, Image, PortCounts, RuleAction, RuleCount, Split, State,
-        TunnelFilter,
+        TARGETS, Target, TunnelFilter,
     },
 };
 use std::{collections::BTreeMap, os::fd::AsFd as _};
@@ -26,6 +26,7 @@ pub(crate) struct Memory {
     pub(crate) tunnel_filters: Shared<TunnelFilter>,
     pub(crate) actions: Shared<RuleAction>,
     pub(crate) hops: Shared<Word>,
+    pub(crate) targets: Shared<Target>,
     pub(crate) counts: Shared<PortCounts>,
     pub(crate) rule_counts: Shared<RuleCount>,
     pub(crate) explanation: Shared<Explanation>,
@@ -40,7 +41,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("FILTERS", limits.filters * 2 + 1),
         ("TUNNEL_FILTERS", actions),
         ("ACTIONS", actions),
-        ("HOPS", limits.rules * 4 + 1),
+        ("HOPS", TARGETS + limits.rules * 4),
         ("CACHE", CACHE_SETS * cpus),
         ("FLOWS", limits.flows * 2),
         ("RECORDS", limits.flows),
@@ -77,6 +78,7 @@ impl Memory {
             tunnel_filters: Shared::heap(len("TUNNEL_FILTERS")),
             actions: Shared::heap(len("ACTIONS")),
             hops: Shared::heap(len("HOPS")),
+            targets: Shared::heap(TARGETS as usize),
             counts: Shared::heap(0),
             rule_counts: Shared::heap(len("RULE_COUNTS")),
             explanation: Shared::heap(0),
@@ -94,6 +96,7 @@ impl Memory {
             tunnel_filters: table(ebpf, "TUNNEL_FILTERS")?,
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
+            targets: table(ebpf, "TARGETS")?,
             counts: table(ebpf, "COUNTS")?,
             rule_counts: table(ebpf, "RULE_COUNTS")?,
             explanation: table(ebpf, "EXPLANATION")?,

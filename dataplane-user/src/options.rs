@@ -29,6 +29,11 @@ impl Options {
         self.limits.check(possible_cpus()?)?;
         sessions::endpoints(&self.gtpu).map(drop)
     }
+
+    /// Whether GTP-U is looked into on some port.
+    pub(crate) fn has_gtpu(&self) -> bool {
+        self.ports.iter().any(|port| port.gtpu)
+    }
 }
 
 /// CPUs that there may be, each of which has a part of the tables.

@@ -6,9 +6,9 @@ use dataplane_core::table::{DOWN, Hop, INTERFACES, NO_PORT, PORTS, Port, port};
 
 use crate::{
     Error, Mode, PortConfig,
-    install::{HopAddress, HopKey, Surroundings},
+    install::{HopAddress, HopKey, Place, Surroundings},
     netlink::{self, Link},
-    rule::{Mac, Rule},
+    rule::{Mac, Rule, Target},
     tunnels, zones,
 };
 
@@ -184,6 +184,33 @@ impl View<'_> {
         apps.next().filter(|_| apps.next().is_none())
     }
 
+    /// Whom packets for an address are sent to.
+    fn neighbor(&self, port: Option<&PortStatus>, address: IpAddr) -> Option<(Mac, &PortStatus)> {
+        let (ifindex, address) = next_hop(port, address, self.routes)?;
+        let port = self
+            .ports
+            .iter()
+            .find(|port| port.ifindex == Some(ifindex))?;
+        let neighbor = self
+            .neighbors
+            .iter()
+            .find(|entry| entry.ifindex == ifindex && entry.address == address)?;
+        Some((Mac::from(neighbor.resolved()?), port))
+    }
+
+    /// The address of this host that a tunnel begins at: the one that is said, while the host has it, or that
+    /// of the route.
+    fn source(&self, target: &Target) -> Option<IpAddr> {
+        match target.source {
+            Some(said) => self
+                .routes
+                .get(&said)
+                .is_some_and(|it| it.local)
+                .then_some(said),
+            None => self.routes.get(&target.destination)?.preferred_source,
+        }
+    }
+
     /// Why packets cannot be sent to `hop`, ever.
     fn refuse_hop(&self, hop: &HopKey) -> Option<String> {
         match (&hop.port, hop.address) {
@@ -215,32 +242,22 @@ impl Surroundings for View<'_> {
             .or_else(|| tunnels::refuse(rule, self.ports))
     }
 
-    fn resolve(&self, hop: &HopKey) -> Option<Hop> {
+    fn resolve(&self, hop: &HopKey) -> Option<Place> {
         let named = hop.port.as_ref().map(|name| self.named(name));
-        match hop.address {
-            HopAddress::Mac(mac) => {
-                let port = named.unwrap_or_else(|| self.only_app())?;
-                port.takes_packets().then(|| Hop {
-                    mac: mac_bits(mac),
-                    slot: port.slot,
-                })
-            }
-            HopAddress::Ip(address) => {
-                let (ifindex, address) = next_hop(named.flatten(), address, self.routes)?;
-                let port = self
-                    .ports
-                    .iter()
-                    .find(|port| port.ifindex == Some(ifindex))?;
-                let neighbor = self
-                    .neighbors
-                    .iter()
-                    .find(|entry| entry.ifindex == ifindex && entry.address == address)?;
-                port.takes_packets().then_some(Hop {
-                    mac: mac_bits(Mac::from(neighbor.resolved()?)),
-                    slot: port.slot,
-                })
-            }
-        }
+        let (mac, port) = match hop.address {
+            HopAddress::Mac(mac) => (mac, named.unwrap_or_else(|| self.only_app())?),
+            HopAddress::Ip(address) => self.neighbor(named.flatten(), address)?,
+            HopAddress::Tunnel(target) => self.neighbor(named.flatten(), target.destination)?,
+        };
+        let source = match hop.address {
+            HopAddress::Mac(_) | HopAddress::Ip(_) => None,
+            HopAddress::Tunnel(target) => Some(self.source(&target)?),
+        };
+        let hop = Hop {
+            mac: mac_bits(mac),
+            slot: port.slot,
+        };
+        port.takes_packets().then_some(Place { hop, source })
     }
 }
 

@@ -13,12 +13,12 @@ use dataplane_core::{
     session::Session,
     table::{
         ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, PortCounts,
-        RuleAction, RuleCount, Split, State, TunnelFilter,
+        RuleAction, RuleCount, Split, State, Target, TunnelFilter,
     },
 };
 
 use crate::{
-    Error, Limits, Options, PortConfig,
+    Error, Limits, PortConfig,
     copies::{Copies, Filters},
     links::{DOT, Links},
     memory,
@@ -34,9 +34,9 @@ pub(crate) struct Names {
     pub(crate) explain: &'static str,
 }
 
-/// The programs for these options: UEs behind tunnels take more of it.
-pub(crate) fn names(options: &Options) -> Names {
-    if options.ports.iter().any(|port| port.gtpu) {
+/// The programs that look into tunnels and send into them, or those that do not.
+pub(crate) const fn names(tunnels: bool) -> Names {
+    if tunnels {
         Names {
             steer: "steer_mobile",
             explain: "explain_mobile",
@@ -50,7 +50,7 @@ pub(crate) fn names(options: &Options) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 21] = [
+const PINNED: [(&str, usize, usize); 23] = [
     ("STATE", 4, size_of::<State>()),
     ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
@@ -60,6 +60,8 @@ const PINNED: [(&str, usize, usize); 21] = [
     ("TUNNEL_FILTERS", 4, size_of::<TunnelFilter>()),
     ("ACTIONS", 4, size_of::<RuleAction>()),
     ("HOPS", 4, 8),
+    ("TARGETS", 4, size_of::<Target>()),
+    ("OPENINGS", size_of::<FlowKey>(), 4),
     ("FLOWS", size_of::<FlowKey>(), 8),
     ("RECORDS", 4, size_of::<Record>()),
     ("FREE", 0, 4),
@@ -166,8 +168,8 @@ impl Pins {
         fs::create_dir_all(&path).map_err(|error| Error::kernel("cannot mark the pins", &error))
     }
 
-    /// Loads the maps, and one of the programs of [`Names`].
-    pub(crate) fn load(&self, limits: &Limits, cpus: u32, program: &str) -> Result<Ebpf, Error> {
+    /// Loads the maps; programs are to be made [`ready`].
+    pub(crate) fn load(&self, limits: &Limits, cpus: u32) -> Result<Ebpf, Error> {
         let failed =
             |error: &dyn std::error::Error| Error::kernel("cannot load the XDP program", error);
         if OBJECT.is_empty() {
@@ -189,11 +191,7 @@ impl Pins {
         for (name, ..) in PINNED {
             loader.map_pin_path(name, self.0.join(name));
         }
-        let mut ebpf = loader.load(OBJECT).map_err(|error| failed(&error))?;
-        xdp(&mut ebpf, program)?
-            .load()
-            .map_err(|error| failed(&error))?;
-        Ok(ebpf)
+        loader.load(OBJECT).map_err(|error| failed(&error))
     }
 
     /// What keeps the programs attached.
@@ -285,6 +283,16 @@ impl Pins {
         removed.push(format!("{}", directory.display()));
         Ok(removed)
     }
+}
+
+/// Loads an XDP program of an object into the kernel, unless it is there.
+pub(crate) fn ready<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+    let program = xdp(ebpf, name)?;
+    if program.fd().is_err() {
+        let failed = |error| Error::kernel("cannot load the XDP program", &error);
+        program.load().map_err(failed)?;
+    }
+    Ok(program)
 }
 
 /// An XDP program in an object.

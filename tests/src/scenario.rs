@@ -9,6 +9,7 @@ mod matching;
 mod mobile;
 mod parsing;
 mod run;
+mod targets;
 mod two_interfaces;
 
 use std::net::IpAddr;
@@ -86,6 +87,7 @@ pub fn mobile() -> Vec<Scenario> {
     let mut all = Vec::new();
     for family in [&V4, &V6] {
         mobile::scenarios(family, &mut all);
+        targets::scenarios(family, &mut all);
     }
     all
 }

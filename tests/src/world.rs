@@ -39,6 +39,9 @@ pub struct Port {
     pub mss_clamp: bool,
 }
 
+/// Addresses of the host itself, one of each IP version.
+pub const OWN: [&str; 2] = ["198.18.0.1", "2001:db8:a0::1"];
+
 /// Where the endpoints of tunnels are.
 pub fn gtpu() -> Gtpu {
     let ranges = |ranges: &[&str]| {
@@ -107,14 +110,23 @@ impl World {
         found.unwrap_or_else(|| panic!("there is no port {name}"))
     }
 
+    fn neighbor(&self, address: IpAddr) -> Option<(&'static str, MacAddress)> {
+        let known = self.neighbors.iter().find(|neighbor| neighbor.0 == address);
+        known.map(|&(_, port, mac)| (port, mac))
+    }
+
     /// Where a destination is: its port and its MAC address. A MAC address needs the port said.
     pub fn resolve(&self, endpoint: &Endpoint) -> Option<(&'static str, MacAddress)> {
         let said = endpoint.port.as_deref().map(|name| self.port(name).name);
         match endpoint.address {
             EndpointAddress::Mac(mac) => said.map(|port| (port, mac.octets())),
             EndpointAddress::Ip { address, .. } => {
-                let known = self.neighbors.iter().find(|neighbor| neighbor.0 == address);
-                known.map(|&(_, port, mac)| (said.unwrap_or(port), mac))
+                let known = self.neighbor(address);
+                known.map(|(port, mac)| (said.unwrap_or(port), mac))
+            }
+            EndpointAddress::Tunnel(target) => {
+                let known = self.neighbor(target.destination);
+                known.map(|(port, mac)| (said.unwrap_or(port), mac))
             }
         }
     }

@@ -9,14 +9,14 @@ use dataplane_user::rule::{
 
 use super::{
     Action, DestinationInterface, FilterType, Interface, List, Refusal, TrafficFilter, TrafficRule,
-    destination::InterfaceType,
+    destination::InterfaceType, tunnel,
 };
 
 /// A valid rule, for the data path or only for the record.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// The data path can do what the rule says.
-    Enforceable(Rule),
+    Enforceable(Box<Rule>),
     /// It cannot, and must not do half of it: the reason, in words.
     NotEnforceable(String),
 }
@@ -43,7 +43,7 @@ pub(crate) fn rule(
         filter(wire, &mut obstacles).map_err(|r| r.below(&format!("/trafficFilter/{index}")))
     });
     let filters = filters.collect::<Result<Vec<_>, _>>()?;
-    let action = action(wire, interface, &mut obstacles)?;
+    let action = action(wire, interface)?;
     let filter_type = match wire.filter_type {
         FilterType::Flow => Kind::Flow,
         FilterType::Packet => Kind::Packet,
@@ -54,11 +54,11 @@ pub(crate) fn rule(
             "a rule needs at least one filter; `{}` matches everything",
         ));
     }
-    let Some(action) = action.filter(|_| obstacles.is_empty()) else {
+    if !obstacles.is_empty() {
         obstacles.sort_unstable();
         obstacles.dedup();
         return Ok(Outcome::NotEnforceable(obstacles.join("; ")));
-    };
+    }
     let rule = Rule {
         id,
         priority: wire.priority,
@@ -78,10 +78,11 @@ pub(crate) fn rule(
             Place::Qci(index) => format!("/trafficFilter/{index}/qCI"),
             Place::Endpoint(index) => endpoint(index),
             Place::Nat(index) => endpoint(index) + "/x-nat",
+            Place::Tunnel(index, part) => endpoint(index) + tunnel::pointer(part),
         };
         Refusal::new(pointer, contradiction.why)
     })?;
-    Ok(Outcome::Enforceable(rule))
+    Ok(Outcome::Enforceable(Box::new(rule)))
 }
 
 fn filter(wire: &TrafficFilter, obstacles: &mut Vec<&'static str>) -> Result<Filter, Refusal> {
@@ -138,15 +139,10 @@ fn protocols(wire: &List, obstacles: &mut Vec<&'static str>) -> Result<Vec<u8>, 
     Ok(if any { Vec::new() } else { numbers })
 }
 
-/// The action, or nothing when its destination is an obstacle.
-fn action(
-    wire: &TrafficRule,
-    interface: &Interface,
-    obstacles: &mut Vec<&'static str>,
-) -> Result<Option<Act>, Refusal> {
+fn action(wire: &TrafficRule, interface: &Interface) -> Result<Act, Refusal> {
     let (tunnel, duplicate) = match wire.action {
-        Action::Drop => return Ok(Some(Act::Drop)),
-        Action::Passthrough => return Ok(Some(Act::Passthrough)),
+        Action::Drop => return Ok(Act::Drop),
+        Action::Passthrough => return Ok(Act::Passthrough),
         Action::ForwardDecapsulated => (Tunnel::Decapsulated, false),
         Action::ForwardEncapsulated => (Tunnel::Encapsulated, false),
         Action::DuplicateDecapsulated => (Tunnel::Decapsulated, true),
@@ -161,21 +157,14 @@ fn action(
     let interfaces = wire.dst_interface.as_ref().ok_or_else(missing)?;
     let mut endpoints = Vec::new();
     for (index, wire) in interfaces.as_slice().iter().enumerate() {
-        match endpoint(wire, interface)
-            .map_err(|refusal| refusal.below(&interfaces.pointer(index)))?
-        {
-            Some(endpoint) => endpoints.push(endpoint),
-            None => obstacles.push("this release does not send into tunnels"),
-        }
+        let endpoint = endpoint(wire, interface);
+        endpoints.push(endpoint.map_err(|refusal| refusal.below(&interfaces.pointer(index)))?);
     }
-    let destination = match (interfaces.as_slice().len(), endpoints.as_slice()) {
-        (0, _) => return Err(missing()),
-        (1, [one]) => Destination::One(one.clone()),
-        (2, [ue, core]) => Destination::Inline {
-            ue: ue.clone(),
-            core: core.clone(),
-        },
-        (1 | 2, _) => return Ok(None),
+    let mut endpoints = endpoints.into_iter();
+    let destination = match (endpoints.next(), endpoints.next(), endpoints.next()) {
+        (None, ..) => return Err(missing()),
+        (Some(one), None, _) => Destination::One(one),
+        (Some(ue), Some(core), None) => Destination::Inline { ue, core },
         _ => {
             return Err(Refusal::new(
                 interfaces.pointer(2),
@@ -183,7 +172,7 @@ fn action(
             ));
         }
     };
-    Ok(Some(if duplicate {
+    Ok(if duplicate {
         Act::Duplicate {
             destination,
             tunnel,
@@ -193,18 +182,12 @@ fn action(
             destination,
             tunnel,
         }
-    }))
+    })
 }
 
-fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Option<Endpoint>, Refusal> {
+fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Endpoint, Refusal> {
     let address = match wire.interface_type {
-        InterfaceType::Tunnel if wire.tunnel_info.is_none() => {
-            return Err(Refusal::new(
-                "/tunnelInfo",
-                "a destination of type TUNNEL needs it",
-            ));
-        }
-        InterfaceType::Tunnel => return Ok(None),
+        InterfaceType::Tunnel => EndpointAddress::Tunnel(tunnel::target(wire, app)?),
         InterfaceType::Mac if wire.nat == Some(true) => {
             return Err(Refusal::new(
                 "/x-nat",
@@ -238,10 +221,10 @@ fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Option<Endpo
             }
         }
     };
-    Ok(Some(Endpoint {
+    Ok(Endpoint {
         address,
         port: wire.port.clone().or_else(|| app.port.clone()),
-    }))
+    })
 }
 
 fn list<T: FromStr<Err: Display>>(pointer: &str, wire: &List) -> Result<Vec<T>, Refusal> {
@@ -258,7 +241,7 @@ pub(super) fn parse<T: FromStr<Err: Display>>(pointer: &str, text: &str) -> Resu
 }
 
 /// As [`parse`]: the error of the standard library does not say what it is about.
-fn address(pointer: &str, text: &str) -> Result<IpAddr, Refusal> {
+pub(super) fn address(pointer: &str, text: &str) -> Result<IpAddr, Refusal> {
     let address = text.trim().parse();
     address.map_err(|_| Refusal::new(pointer, format!("`{text}` is not an IP address")))
 }

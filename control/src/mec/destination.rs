@@ -66,6 +66,9 @@ pub(crate) enum TunnelType {
     GtpU,
     #[serde(rename = "GRE")]
     Gre,
+    /// Ours.
+    #[serde(rename = "VXLAN")]
+    Vxlan,
 }
 
 /// One interface or a list of them, depending on the edition; written back as it was read.

@@ -6,6 +6,7 @@
 mod convert;
 mod destination;
 mod list;
+mod tunnel;
 
 use serde::{
     Deserialize, Serialize,

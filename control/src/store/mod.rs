@@ -408,7 +408,7 @@ pub(crate) fn wanted(applications: &Applications) -> RuleSet {
     active
         .filter_map(|(_, _, outcome)| {
             if let Outcome::Enforceable(rule) = outcome {
-                Some(rule.clone())
+                Some((**rule).clone())
             } else {
                 None
             }

@@ -7,10 +7,10 @@ use crate::{
     session::{self, SessionRef},
     steer::Notes,
     table::{Port, Tables},
-    tunnel::{Tunnel, Way},
+    tunnel::{self, Tunnel, Way},
     wire::{
         gtpu::{Container, Gtpu, Optional, extension, message},
-        transport::{UDP, Udp},
+        transport::Udp,
     },
 };
 
@@ -18,7 +18,7 @@ use crate::{
 /// a UE. Whether the endpoints are those of a tunnel is seen by the session that the flow knows.
 #[inline(always)]
 pub(super) fn open<P: Packet>(packet: &P, port: &Port, facts: &mut Facts) -> Option<()> {
-    if !port.is_upstream() || facts.ip.protocol != UDP {
+    if !port.is_upstream() || !port.sees_gtpu() || !tunnel::is_gtpu(facts) {
         return None;
     }
     let tunnel = &mut facts.tunnel;
@@ -26,6 +26,8 @@ pub(super) fn open<P: Packet>(packet: &P, port: &Port, facts: &mut Facts) -> Opt
     tunnel.core = facts.key.destination;
     tunnel.ports = facts.ports;
     tunnel.ip = facts.ip;
+    tunnel.length = facts.ip.length;
+    tunnel.target = 0;
     let at = header(packet, tunnel)?;
     let [first, ..] = packet.get::<[u8; 4]>(at.into())?;
     match first >> 4 {
@@ -76,5 +78,5 @@ pub(super) fn is_usual<T: Tables>(tables: &T, record: &Record, facts: &Facts) ->
 #[inline(always)]
 pub(super) fn exit<T: Tables>(tables: &T, session: u64, notes: &Notes) -> Option<u32> {
     session::exit(tables, session.into(), Way::Downlink, &notes.exit)
-        .then(|| notes.exit.get().overhead() as u32)
+        .then(|| notes.exit.overhead() as u32)
 }

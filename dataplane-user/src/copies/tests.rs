@@ -103,7 +103,7 @@ impl Lab {
             fragments: 64,
         };
         let cpus = aya::util::nr_cpus().unwrap() as u32;
-        self.pins.load(&limits, cpus, "explain").unwrap()
+        self.pins.load(&limits, cpus).unwrap()
     }
 
     /// What a process does that begins to make copies.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dataplane_core::table::{INTERFACES, PORTS, Port};
 
-use super::Dataplane;
+use super::{Dataplane, grace};
 use crate::{Error, Mode, PortConfig, PortStatus, flows::Entry, netlink, program};
 
 impl Dataplane {
@@ -21,6 +21,31 @@ impl Dataplane {
         }
         self.copying = true;
         self.copies_due = false;
+        Ok(())
+    }
+
+    /// Has these programs run on all ports. Others do not any more when this returns.
+    pub(super) fn run(&mut self, names: program::Names) -> Result<(), Error> {
+        if names.steer == self.names.steer {
+            return Ok(());
+        }
+        program::ready(&mut self.explain, names.explain)?;
+        let program = program::ready(&mut self.steer, names.steer)?;
+        for port in self.ports.iter().filter(|port| port.mode != Mode::Down) {
+            let PortConfig {
+                name,
+                interface,
+                allow_generic,
+                ..
+            } = &port.config;
+            let place = (interface.as_str(), port.ifindex.unwrap_or_default());
+            self.pins
+                .links()
+                .attach(program, place, name, *allow_generic)?;
+        }
+        self.pins.pin_program(program)?;
+        self.names = names;
+        grace();
         Ok(())
     }
 

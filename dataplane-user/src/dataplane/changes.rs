@@ -11,10 +11,10 @@ use dataplane_core::table::Hop;
 use super::{Dataplane, names};
 use crate::{
     Error, Mode, PortStatus,
-    install::{HopAddress, HopKey},
+    install::{HopKey, hop_keys},
     netlink,
     ports::{self, View, mac_of},
-    rule::{EndpointAddress, Mac, RuleSet},
+    rule::{Mac, RuleSet},
 };
 
 /// Where packets for an address go.
@@ -95,10 +95,7 @@ impl Dataplane {
         let addresses: Vec<(IpAddr, Option<String>)> = self
             .rules
             .next_hops()
-            .filter_map(|(key, _)| match key.address {
-                HopAddress::Ip(address) => Some((address, key.port.clone())),
-                HopAddress::Mac(_) => None,
-            })
+            .flat_map(|(key, _)| looked_after(key))
             .collect();
         self.watch(&addresses)?;
         let Self {
@@ -107,6 +104,7 @@ impl Dataplane {
             ports,
             neighbors,
             routes,
+            openings,
             ..
         } = self;
         let view = View {
@@ -115,6 +113,9 @@ impl Dataplane {
             routes,
         };
         let moved = rules.resolve(memory, &view);
+        if !moved.is_empty() {
+            openings.follow(&rules.openings())?;
+        }
         let names = names(ports);
         let moved = rules.next_hops().filter(|(key, _)| moved.contains(key));
         changes.extend(
@@ -125,23 +126,11 @@ impl Dataplane {
 
     /// Looks up where the rules' destinations are, before they are needed.
     pub(super) fn look_up(&mut self, wanted: &RuleSet) -> Result<(), Error> {
-        let mut addresses = BTreeSet::new();
+        let mut keys = BTreeSet::new();
         for rule in wanted.iter() {
-            let endpoints = rule
-                .action
-                .destination()
-                .into_iter()
-                .flat_map(|it| it.endpoints());
-            for endpoint in endpoints {
-                if let EndpointAddress::Ip { address, .. } = endpoint.address {
-                    addresses.insert((address, endpoint.port.as_ref()));
-                }
-            }
+            keys.extend(hop_keys(rule));
         }
-        let addresses: Vec<_> = addresses
-            .into_iter()
-            .map(|(address, port)| (address, port.cloned()))
-            .collect();
+        let addresses: Vec<_> = keys.iter().flat_map(looked_after).collect();
         // What is known is kept up to date by refreshing.
         if addresses.iter().all(|it| self.watched.contains(it)) {
             return Ok(());
@@ -176,10 +165,17 @@ impl Dataplane {
     }
 }
 
+/// The addresses that tell where a next hop is, each with the port it is said to be behind.
+fn looked_after(key: &HopKey) -> impl Iterator<Item = (IpAddr, Option<String>)> {
+    let resolved = key
+        .resolved_by()
+        .map(|(address, port)| (address, port.cloned()));
+    let own = key.own().map(|address| (address, None));
+    [resolved, own].into_iter().flatten()
+}
+
 fn next_hop(key: &HopKey, hop: Option<Hop>, names: &BTreeMap<u16, String>) -> Option<NextHop> {
-    let HopAddress::Ip(address) = key.address else {
-        return None;
-    };
+    let (address, _) = key.resolved_by()?;
     Some(NextHop {
         address,
         port: key.port.clone(),

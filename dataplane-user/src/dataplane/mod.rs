@@ -18,7 +18,7 @@ use aya::{
     Ebpf,
     maps::{Array, DevMap, MapData},
 };
-use dataplane_core::table::Port;
+use dataplane_core::table::{Port, RuleAction, flag};
 
 use self::explain::jiffies;
 pub use self::{
@@ -34,11 +34,12 @@ use crate::{
     install::Rules,
     memory::{self, Memory},
     netlink,
+    openings::Openings,
     options::possible_cpus,
     ports::{self, View},
     program::{self, Found, Pins},
     records::Records,
-    rule::{Action, RuleId, RuleSet},
+    rule::{Action, Rule, RuleId, RuleSet},
     sessions::{self, Sessions},
 };
 
@@ -64,6 +65,7 @@ pub struct Dataplane {
     rules: Rules,
     flows: Flows,
     sessions: Sessions,
+    openings: Openings,
     ended: Ended,
     clock: Clock,
     interfaces: Array<MapData, Entry<Port>>,
@@ -142,10 +144,15 @@ impl Dataplane {
         ports: Vec<PortStatus>,
     ) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
-        let names = program::names(options);
-        let mut steer = pins.load(&limits, cpus, names.steer)?;
-        let mut explain = pins.load(&limits, cpus, names.explain)?;
+        let mut steer = pins.load(&limits, cpus)?;
+        let mut explain = pins.load(&limits, cpus)?;
         let memory = Memory::map(&steer)?;
+        // The rules of an earlier process stay in force until others are.
+        let is_tunnel = |action: &RuleAction| action.flags & flag::TUNNEL != 0;
+        let tunnels = options.has_gtpu() || memory.actions.iter().any(is_tunnel);
+        let names = program::names(tunnels);
+        program::ready(&mut steer, names.steer)?;
+        program::ready(&mut explain, names.explain)?;
         let take = |ebpf: &mut Ebpf, name| {
             ebpf.take_map(name)
                 .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
@@ -159,8 +166,13 @@ impl Dataplane {
         let flows = Records::take(&mut steer, ["RECORDS", "FLOWS", "FREE"])?;
         let names_of = ["SESSION_RECORDS", "SESSIONS", "FREE_SESSIONS"];
         let sessions = Records::take(&mut steer, names_of)?;
-        let mut endpoints =
-            Array::try_from(take(&mut steer, "ENDPOINTS")?).map_err(|error| failed(&error))?;
+        let openings = aya::maps::HashMap::try_from(take(&mut steer, "OPENINGS")?)
+            .map_err(|error| failed(&error))?;
+        // It stays where it is: programs that are loaded later look in it.
+        let endpoints = steer
+            .map_mut("ENDPOINTS")
+            .ok_or_else(|| Error::Options("the object has no map ENDPOINTS".to_owned()))?;
+        let mut endpoints = Array::try_from(endpoints).map_err(|error| failed(&error))?;
         let list = Entry(sessions::endpoints(&options.gtpu)?);
         endpoints.set(0, list, 0).map_err(|error| failed(&error))?;
         if !adopted {
@@ -188,6 +200,7 @@ impl Dataplane {
             rules,
             flows: Flows::new(flows),
             sessions: Sessions::new(sessions),
+            openings: Openings::new(openings),
             ended: Ended::default(),
             clock,
             interfaces,
@@ -226,6 +239,10 @@ impl Dataplane {
         if copies {
             self.attach_copies()?;
         }
+        let tunnels = self.options.has_gtpu() || wanted.iter().any(Rule::sends_into_tunnel);
+        if tunnels {
+            self.run(program::names(true))?;
+        }
         let Self {
             rules,
             memory,
@@ -233,6 +250,7 @@ impl Dataplane {
             neighbors,
             routes,
             flows,
+            openings,
             ..
         } = self;
         let view = View {
@@ -242,8 +260,12 @@ impl Dataplane {
         };
         let applied = rules.apply(memory, wanted, &view, grace)?;
         flows.orphan(&rules.released());
+        openings.follow(&rules.openings())?;
         if !copies {
             self.detach_copies();
+        }
+        if !tunnels {
+            self.run(program::names(false))?;
         }
         Ok(applied)
     }

@@ -1,13 +1,11 @@
 //! What the tables say of a rule.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
-use dataplane_core::{
-    parse::mapped,
-    table::{Filter, Index, RuleAction, flag, kind, verb},
-};
+use dataplane_core::table::{Filter, Index, RuleAction, flag, kind, verb};
 
 use crate::{
+    compile::words,
     rule::{Action, Destination, EndpointAddress, FilterType, Rule, Tunnel},
     shared::Shared,
 };
@@ -40,15 +38,17 @@ pub(super) fn of(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -
     }
     match rule.action.destination() {
         Some(Destination::Inline { .. }) => action.flags |= flag::INLINE,
-        Some(Destination::One(endpoint)) => {
-            if let EndpointAddress::Ip { address, nat } = endpoint.address {
+        Some(Destination::One(endpoint)) => match endpoint.address {
+            EndpointAddress::Mac(_) => {}
+            EndpointAddress::Ip { address, nat } => {
                 action.flags |= flag::ROUTE;
                 if nat {
                     action.flags |= flag::NAT;
                     action.nat = words(address);
                 }
             }
-        }
+            EndpointAddress::Tunnel(_) => action.flags |= flag::ROUTE | flag::TUNNEL,
+        },
         None => {}
     }
     action
@@ -69,14 +69,4 @@ pub(super) fn in_use(
         .filter(|filter| filter.kind != 0)
         .filter_map(named)
         .collect()
-}
-
-fn words(address: IpAddr) -> [u64; 2] {
-    match address {
-        IpAddr::V4(address) => mapped(address.into()),
-        IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            [(bits >> 64) as u64, bits as u64]
-        }
-    }
 }

@@ -1,14 +1,21 @@
 //! Next hops: where rules send packets, and where that is now.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
-use dataplane_core::{Word, table::Hop};
+use dataplane_core::{
+    Word,
+    flow::FlowKey,
+    table::{Hop, TARGETS, Target as Entry, encapsulation},
+    tunnel::Tunnel,
+};
 
 use super::Rules;
 use crate::{
     Error,
+    compile::words,
     memory::Memory,
-    rule::{Endpoint, EndpointAddress, Mac, Rule},
+    ports::mac_bits,
+    rule::{Encapsulation, Endpoint, EndpointAddress, Mac, Rule, Target},
     shared::Shared,
 };
 
@@ -26,6 +33,36 @@ pub(crate) enum HopAddress {
     Mac(Mac),
     /// To be resolved.
     Ip(IpAddr),
+    /// To be resolved, and packets are put into the tunnel that ends there.
+    Tunnel(Target),
+}
+
+impl HopKey {
+    /// The address that is to be resolved, and the port that it is said to be behind.
+    pub(crate) fn resolved_by(&self) -> Option<(IpAddr, Option<&String>)> {
+        let address = match self.address {
+            HopAddress::Mac(_) => return None,
+            HopAddress::Ip(address) => address,
+            HopAddress::Tunnel(target) => target.destination,
+        };
+        Some((address, self.port.as_ref()))
+    }
+
+    /// The address that this host should have.
+    pub(crate) const fn own(&self) -> Option<IpAddr> {
+        match self.address {
+            HopAddress::Tunnel(target) => target.source,
+            HopAddress::Mac(_) | HopAddress::Ip(_) => None,
+        }
+    }
+}
+
+/// Where a next hop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) hop: Hop,
+    /// The address of this host that a tunnel to it begins at.
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// A next hop that rules need.
@@ -33,7 +70,7 @@ pub(crate) enum HopAddress {
 pub(super) struct NextHop {
     cell: u32,
     users: usize,
-    resolved: Option<Hop>,
+    resolved: Option<Place>,
 }
 
 /// Tells ports and next hops as they are now.
@@ -41,13 +78,13 @@ pub(crate) trait Surroundings {
     /// Why packets that match `rule` cannot be sent to the next hops that it needs, ever.
     fn refuse(&self, rule: &Rule, hops: &[HopKey]) -> Option<String>;
     /// Where packets for `hop` go now.
-    fn resolve(&self, hop: &HopKey) -> Option<Hop>;
+    fn resolve(&self, hop: &HopKey) -> Option<Place>;
 }
 
 impl Rules {
     pub(super) fn take_hop(
         &mut self,
-        memory: &Memory,
+        memory: &mut Memory,
         surroundings: &impl Surroundings,
         key: &HopKey,
     ) -> Result<u32, Error> {
@@ -55,9 +92,15 @@ impl Rules {
             hop.users += 1;
             return Ok(hop.cell);
         }
-        let cell = self.hops.take(self.limits.rules)?;
+        let cell = match key.address {
+            HopAddress::Mac(_) | HopAddress::Ip(_) => self.hops.take(self.limits.rules)?,
+            HopAddress::Tunnel(_) => {
+                let room = Error::TooManyTunnels { limit: TARGETS };
+                self.targets.take(TARGETS).map_err(|_| room)?
+            }
+        };
         let resolved = surroundings.resolve(key);
-        set(&memory.hops, cell, resolved);
+        tell(memory, cell, key, resolved);
         self.next_hops.insert(
             key.clone(),
             NextHop {
@@ -81,7 +124,7 @@ impl Rules {
     /// Looks again for every next hop. Answers those that changed.
     pub(crate) fn resolve(
         &mut self,
-        memory: &Memory,
+        memory: &mut Memory,
         surroundings: &impl Surroundings,
     ) -> Vec<HopKey> {
         let mut changed = Vec::new();
@@ -89,7 +132,7 @@ impl Rules {
             let resolved = surroundings.resolve(key);
             if resolved != hop.resolved {
                 hop.resolved = resolved;
-                set(&memory.hops, hop.cell, resolved);
+                tell(memory, hop.cell, key, resolved);
                 changed.push(key.clone());
             }
         }
@@ -98,23 +141,89 @@ impl Rules {
 
     /// Next hops, and where they are.
     pub(crate) fn next_hops(&self) -> impl Iterator<Item = (&HopKey, Option<Hop>)> {
-        self.next_hops.iter().map(|(key, hop)| (key, hop.resolved))
+        self.next_hops
+            .iter()
+            .map(|(key, hop)| (key, hop.resolved.map(|place| place.hop)))
+    }
+
+    /// The tunnels that rules send into, by what comes back through them.
+    pub(crate) fn openings(&self) -> BTreeMap<FlowKey, u32> {
+        let open = self.next_hops.iter().filter_map(|(key, hop)| {
+            let target = entry(key, hop.resolved?)?;
+            Some((target.key(), hop.cell))
+        });
+        open.collect()
+    }
+
+    /// Makes a cell free that no packet can reach any more.
+    pub(super) fn give_back_hop(&mut self, memory: &Memory, cell: u32) {
+        set(&memory.hops, cell, None);
+        if cell < TARGETS {
+            self.targets.give_back(cell);
+        } else {
+            self.hops.give_back(cell);
+        }
     }
 }
 
-/// Tells packets where a next hop is.
-pub(super) fn set(hops: &Shared<Word>, cell: u32, resolved: Option<Hop>) {
+/// Tells packets where a next hop is, and what tunnel ends there.
+fn tell(memory: &mut Memory, cell: u32, key: &HopKey, place: Option<Place>) {
+    if let Some(target) = place.and_then(|place| entry(key, place)) {
+        // Packets use no tunnel whose next hop is not resolved.
+        set(&memory.hops, cell, None);
+        memory.targets.write(cell as usize, target);
+    }
+    set(&memory.hops, cell, place.map(|place| place.hop));
+}
+
+/// The tunnel to a next hop, if there is one.
+fn entry(key: &HopKey, place: Place) -> Option<Entry> {
+    let HopAddress::Tunnel(target) = key.address else {
+        return None;
+    };
+    let entry = Entry {
+        source: words(place.source?),
+        destination: words(target.destination),
+        ..Entry::default()
+    };
+    Some(match target.encapsulation {
+        Encapsulation::Gtpu { teid, qfi } => Entry {
+            identifier: teid,
+            qfi: qfi.map_or(0, |qfi| Tunnel::CONTAINER | qfi),
+            encapsulation: encapsulation::GTPU,
+            ..entry
+        },
+        Encapsulation::Gre { key: None } => Entry {
+            encapsulation: encapsulation::GRE,
+            ..entry
+        },
+        Encapsulation::Gre { key: Some(key) } => Entry {
+            identifier: key,
+            encapsulation: encapsulation::GRE_KEY,
+            ..entry
+        },
+        Encapsulation::Vxlan { vni, mac } => Entry {
+            identifier: vni,
+            mac: mac_bits(mac),
+            encapsulation: encapsulation::VXLAN,
+            ..entry
+        },
+    })
+}
+
+fn set(hops: &Shared<Word>, cell: u32, resolved: Option<Hop>) {
     if let Some(word) = hops.get(cell as usize) {
         word.set(resolved.map_or(0, Hop::word));
     }
 }
 
 /// The next hops that a rule needs.
-pub(super) fn keys(rule: &Rule) -> Vec<HopKey> {
+pub(crate) fn keys(rule: &Rule) -> Vec<HopKey> {
     let key = |endpoint: &Endpoint| HopKey {
         address: match endpoint.address {
             EndpointAddress::Mac(mac) => HopAddress::Mac(mac),
             EndpointAddress::Ip { address, .. } => HopAddress::Ip(address),
+            EndpointAddress::Tunnel(target) => HopAddress::Tunnel(target),
         },
         port: endpoint.port.clone(),
     };

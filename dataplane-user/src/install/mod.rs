@@ -12,9 +12,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use dataplane_core::table::{Filter, Split};
+use dataplane_core::table::{Filter, Split, TARGETS};
 
-pub(crate) use self::hops::{HopAddress, HopKey, Surroundings};
+pub(crate) use self::hops::{HopAddress, HopKey, Place, Surroundings, keys as hop_keys};
 use self::{hops::NextHop, pool::Pool};
 use crate::{
     Applied, Error, Limits,
@@ -31,7 +31,9 @@ pub(crate) struct Rules {
     installed: BTreeMap<RuleId, Installed>,
     actions: Pool,
     tunnels: Pool,
+    /// Next hops but for those at the ends of tunnels, whose cells come before.
     hops: Pool,
+    targets: Pool,
     slots: Pool,
     /// Rules known by what identifies them, from before a restart.
     adopted: BTreeMap<u64, u32>,
@@ -100,13 +102,11 @@ impl Rules {
         Self {
             classifier: Classifier::new(splits, filters, image.root, limits.filters),
             installed: BTreeMap::new(),
-            actions: Pool::new(memory.actions.len(), used),
-            tunnels: Pool::new(memory.tunnel_filters.len(), tunnels),
-            hops: Pool::new(memory.hops.len(), hops),
-            slots: Pool::new(
-                counters(&limits) as usize,
-                adopted.values().copied().collect(),
-            ),
+            actions: Pool::new(0..memory.actions.len() as u32, &used),
+            tunnels: Pool::new(0..memory.tunnel_filters.len() as u32, &tunnels),
+            hops: Pool::new(TARGETS..memory.hops.len() as u32, &hops),
+            targets: Pool::new(0..TARGETS, &hops),
+            slots: Pool::new(0..counters(&limits), &adopted.values().copied().collect()),
             adopted,
             next_hops: BTreeMap::new(),
             limits,
@@ -128,7 +128,7 @@ impl Rules {
     ) -> Result<Applied, Error> {
         self.reclaim(memory, false);
         match self.change(memory, wanted, surroundings, settle) {
-            Err(Error::TooMany { .. }) if !self.limbo.is_empty() => {
+            Err(Error::TooMany { .. } | Error::TooManyTunnels { .. }) if !self.limbo.is_empty() => {
                 self.reclaim(memory, true);
                 self.change(memory, wanted, surroundings, settle)
             }
@@ -158,8 +158,7 @@ impl Rules {
                 self.tunnels.give_back(tunnel);
             }
             for hop in limbo.hops {
-                hops::set(&memory.hops, hop, None);
-                self.hops.give_back(hop);
+                self.give_back_hop(memory, hop);
             }
             for slot in limbo.slots {
                 self.slots.give_back(slot);

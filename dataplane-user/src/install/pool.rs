@@ -1,6 +1,9 @@
 //! Cells that are free.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use crate::Error;
 
@@ -13,15 +16,12 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(len: usize, used: BTreeSet<u32>) -> Self {
+    /// The cells in a range, of which some may be in use.
+    pub(super) fn new(cells: Range<u32>, used: &BTreeSet<u32>) -> Self {
+        let (inherited, free): (Vec<_>, Vec<_>) = cells.partition(|cell| used.contains(cell));
         Self {
-            free: (0..len as u32)
-                .filter(|cell| !used.contains(cell))
-                .collect(),
-            inherited: used
-                .into_iter()
-                .filter(|cell| (*cell as usize) < len)
-                .collect(),
+            free: free.into(),
+            inherited,
         }
     }
 

@@ -171,7 +171,10 @@ impl Rules {
             remains: self.classifier.publish(),
             actions: mem::take(&mut self.actions.inherited),
             tunnels: mem::take(&mut self.tunnels.inherited),
-            hops: mem::take(&mut self.hops.inherited),
+            hops: [&mut self.hops, &mut self.targets]
+                .into_iter()
+                .flat_map(|pool| mem::take(&mut pool.inherited))
+                .collect(),
             slots: Vec::new(),
         };
         let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
@@ -277,8 +280,7 @@ impl Rules {
         }
         for hop in &taken.hops {
             if let Some(cell) = self.leave_hop(hop) {
-                hops::set(&memory.hops, cell, None);
-                self.hops.give_back(cell);
+                self.give_back_hop(memory, cell);
             }
         }
         for slot in taken.slots {
@@ -292,6 +294,9 @@ impl Rules {
 fn unsupported(rule: &Rule) -> Option<String> {
     let inline = matches!(rule.action.destination(), Some(Destination::Inline { .. }));
     let forward = matches!(rule.action, Action::Forward { .. });
+    if !forward && rule.sends_into_tunnel() {
+        return Some("copies are not sent into tunnels".to_owned());
+    }
     (inline && forward && rule.filter_type == FilterType::Packet).then(|| {
         "an inline application needs filterType FLOW: without a flow, what it gives back would come to it again"
             .to_owned()

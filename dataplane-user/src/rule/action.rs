@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use super::Mac;
+use super::{Mac, Target};
 
 /// What a rule does with the packets that it matches (MEC 011, 7.1.2.2 `action`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +69,8 @@ pub enum EndpointAddress {
         /// Whether the packet's destination address is rewritten to it, and restored in replies.
         nat: bool,
     },
+    /// Routed into a tunnel to it; answers come back by the same.
+    Tunnel(Target),
 }
 
 impl Action {
@@ -87,7 +89,9 @@ impl Action {
         let mut endpoints = self.destination()?.endpoints();
         endpoints.find_map(|endpoint| match endpoint.address {
             EndpointAddress::Ip { address, nat: true } => Some(address),
-            EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => None,
+            EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } | EndpointAddress::Tunnel(_) => {
+                None
+            }
         })
     }
 }

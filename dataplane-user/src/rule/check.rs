@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Action, AddressRange, Destination, EndpointAddress, Filter, Rule};
+use super::{
+    Action, AddressRange, Destination, Encapsulation, EndpointAddress, Filter, Rule, Target,
+};
 
 /// A part of a rule that makes no sense, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +29,33 @@ pub enum Place {
     Qci(usize),
     /// The endpoint of this index.
     Endpoint(usize),
+    /// A part of the tunnel to the endpoint of this index.
+    Tunnel(usize, Part),
     /// The address translation to the endpoint of this index.
     Nat(usize),
 }
+
+/// A part of a tunnel's description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The address of the other end.
+    Destination,
+    /// The address of this end.
+    Source,
+    /// The TEID.
+    Teid,
+    /// The QFI.
+    Qfi,
+    /// The VNI.
+    Vni,
+    /// The MAC address.
+    Mac,
+}
+
+/// The largest QoS flow identifier.
+const QFI_MAX: u8 = 63;
+/// The largest VXLAN network identifier.
+const VNI_MAX: u32 = (1 << 24) - 1;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -90,6 +116,15 @@ impl Action {
                         return refuse(Place::Nat(index), why);
                     }
                 }
+                EndpointAddress::Tunnel(_) if matches!(destination, Destination::Inline { .. }) => {
+                    let why = "an application in line has its interfaces on this host, not behind tunnels";
+                    return refuse(Place::Endpoint(index), why);
+                }
+                EndpointAddress::Tunnel(target) => {
+                    if let Err((part, why)) = target.check() {
+                        return refuse(Place::Tunnel(index, part), why);
+                    }
+                }
                 EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => {}
             }
         }
@@ -109,6 +144,42 @@ impl Action {
         families.contains(&Some(other(address))).then_some(
             "a filter is for the other IP version alone, whose addresses cannot be translated to this one",
         )
+    }
+}
+
+impl Target {
+    fn check(&self) -> Result<(), (Part, &'static str)> {
+        let not_host = "the end of a tunnel has an address that a host can have";
+        if !is_host(self.destination) {
+            return Err((Part::Destination, not_host));
+        }
+        if let Some(source) = self.source {
+            if !is_host(source) {
+                return Err((Part::Source, not_host));
+            }
+            if source.is_ipv4() != self.destination.is_ipv4() {
+                let why = "the ends of a tunnel have addresses of one IP version";
+                return Err((Part::Source, why));
+            }
+        }
+        match self.encapsulation {
+            Encapsulation::Gtpu { teid: 0, .. } => {
+                Err((Part::Teid, "a TEID is not 0 (3GPP TS 29.281, 5.1)"))
+            }
+            Encapsulation::Gtpu { qfi: Some(qfi), .. } if qfi > QFI_MAX => {
+                Err((Part::Qfi, "a QFI is a number from 0 to 63"))
+            }
+            Encapsulation::Vxlan { vni, .. } if vni > VNI_MAX => {
+                Err((Part::Vni, "a VNI is a number below 2^24"))
+            }
+            Encapsulation::Vxlan { mac, .. } if !mac.is_unicast() => {
+                let why = "the MAC address of an application is a unicast address";
+                Err((Part::Mac, why))
+            }
+            Encapsulation::Gtpu { .. }
+            | Encapsulation::Gre { .. }
+            | Encapsulation::Vxlan { .. } => Ok(()),
+        }
     }
 }
 

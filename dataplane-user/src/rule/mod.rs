@@ -20,17 +20,19 @@ mod id;
 mod mac;
 mod port;
 mod set;
+mod target;
 mod text;
 
 pub use action::{Action, Destination, Endpoint, EndpointAddress, Tunnel};
 pub use address::AddressRange;
-pub use check::{Contradiction, Place};
+pub use check::{Contradiction, Part, Place};
 pub use error::ParseError;
 pub use filter::{Filter, FilterType, protocol_name, protocol_number};
 pub use id::{AppInstanceId, RuleId, TrafficRuleId};
 pub use mac::Mac;
 pub use port::PortRange;
 pub use set::RuleSet;
+pub use target::{Encapsulation, Target};
 
 /// One traffic rule (MEC 011, 7.1.2.2) in the terms of the data path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,4 +47,14 @@ pub struct Rule {
     pub filters: Vec<Filter>,
     /// What happens to the packets that match.
     pub action: Action,
+}
+
+impl Rule {
+    /// Whether packets are put into a tunnel.
+    pub(crate) fn sends_into_tunnel(&self) -> bool {
+        let destination = self.action.destination().into_iter();
+        destination
+            .flat_map(Destination::endpoints)
+            .any(|it| matches!(it.address, EndpointAddress::Tunnel(_)))
+    }
 }

@@ -5,7 +5,8 @@
 //! filter   = any | [from A,..] [to A,..] [proto P,..] [sport R,..] [dport R,..] [dscp N] [tc N] [zone N] [tunnel]
 //! tunnel   = [tunnel-from A,..] [tunnel-to A,..] [tunnel-sport R,..] [tunnel-dport R,..] [qci N]
 //! action   = drop | passthrough | (forward | duplicate) [encapsulated] endpoint [and endpoint]
-//! endpoint = (mac M | ip A [nat]) [via PORT]
+//! endpoint = (mac M | ip A [nat] | target) [via PORT]
+//! target   = gtpu A [from A] teid N [qfi N] | gre A [from A] [key N] | vxlan A [from A] vni N mac M
 //! ```
 
 use std::{
@@ -15,7 +16,8 @@ use std::{
 };
 
 use super::{
-    Action, Destination, Endpoint, EndpointAddress, Filter, FilterType, ParseError, Rule, Tunnel,
+    Action, Destination, Encapsulation, Endpoint, EndpointAddress, Filter, FilterType, ParseError,
+    Rule, Target, Tunnel,
     filter::{protocol_name, protocol_number},
     id::{escape, unescape},
 };
@@ -142,13 +144,15 @@ impl<'a> Words<'a> {
     }
 
     fn endpoint(&mut self) -> Result<Endpoint, String> {
-        let address = match self.next("`mac` or `ip`")? {
+        let expected = "`mac`, `ip`, `gtpu`, `gre` or `vxlan`";
+        let address = match self.next(expected)? {
             "mac" => EndpointAddress::Mac(self.value("a MAC address")?),
             "ip" => EndpointAddress::Ip {
                 address: self.value("an IP address")?,
                 nat: self.take("nat"),
             },
-            word => return Err(format!("`{word}` stands where `mac` or `ip` should")),
+            word @ ("gtpu" | "gre" | "vxlan") => EndpointAddress::Tunnel(self.target(word)?),
+            word => return Err(format!("`{word}` stands where {expected} should")),
         };
         let port = if self.take("via") {
             let word = self.next("the name of a port")?;
@@ -160,6 +164,40 @@ impl<'a> Words<'a> {
             None
         };
         Ok(Endpoint { address, port })
+    }
+
+    fn target(&mut self, kind: &str) -> Result<Target, String> {
+        let destination = self.value("an IP address")?;
+        let source = self.after("from", "an IP address")?;
+        let encapsulation = match kind {
+            "gtpu" => {
+                self.expect("teid")?;
+                Encapsulation::Gtpu {
+                    teid: self.value("a TEID")?,
+                    qfi: self.after("qfi", "a QFI")?,
+                }
+            }
+            "gre" => Encapsulation::Gre {
+                key: self.after("key", "a key")?,
+            },
+            _ => {
+                self.expect("vni")?;
+                let vni = self.value("a VNI")?;
+                self.expect("mac")?;
+                let mac = self.value("a MAC address")?;
+                Encapsulation::Vxlan { vni, mac }
+            }
+        };
+        Ok(Target {
+            encapsulation,
+            destination,
+            source,
+        })
+    }
+
+    /// The value that follows `keyword`, if that is there.
+    fn after<T: FromStr>(&mut self, keyword: &str, what: &str) -> Result<Option<T>, String> {
+        self.take(keyword).then(|| self.value(what)).transpose()
     }
 
     fn list<T: FromStr<Err: Display>>(
@@ -312,6 +350,7 @@ impl Display for Endpoint {
             EndpointAddress::Ip { address, nat } => {
                 write!(f, "ip {address}{}", if nat { " nat" } else { "" })?
             }
+            EndpointAddress::Tunnel(target) => write!(f, "{target}")?,
         }
         self.port
             .as_ref()
@@ -339,6 +378,11 @@ mod tests {
             "a/b prio 1 flow from 10.0.0.1-10.0.0.9,::1 duplicate encapsulated ip 2001:db8::1",
             "a/b prio 1 flow to 203.0.113.9 tunnel-from 192.0.2.0/24,2001:db8::1 tunnel-to 198.51.100.1 tunnel-sport 2152 \
              tunnel-dport 2000-2152 qci 5 or qci 255 drop",
+            "a/b prio 1 flow any forward gtpu 192.0.2.7 from 192.0.2.1 teid 4660 qfi 9 via n9",
+            "a/b prio 1 flow any forward gtpu 2001:db8::7 teid 1",
+            "a/b prio 1 flow any forward encapsulated gre 192.0.2.7 key 0",
+            "a/b prio 1 packet any forward gre 192.0.2.7",
+            "a/b prio 1 flow any forward vxlan 192.0.2.7 vni 16777215 mac 02:00:00:00:00:01 via app0",
         ] {
             let line = line.replace("132,7", "sctp,7");
             let rule: Rule = line.parse().unwrap();
@@ -368,6 +412,31 @@ mod tests {
             ("a/b prio 1 flow any", "drop"),
             ("a/b prio 1 flow any forward", "mac"),
             ("a/b prio 1 flow any forward ip 10.0.0.300", "10.0.0.300"),
+            ("a/b prio 1 flow any forward gtpu 192.0.2.7", "teid"),
+            ("a/b prio 1 flow any forward gtpu 192.0.2.7 teid 0", "TEID"),
+            (
+                "a/b prio 1 flow any forward gtpu 192.0.2.7 teid 1 qfi 64",
+                "QFI",
+            ),
+            ("a/b prio 1 flow any forward gre 224.0.0.1", "host"),
+            ("a/b prio 1 flow any forward gre 192.0.2.7 from ::1", "host"),
+            (
+                "a/b prio 1 flow any forward gre 192.0.2.7 from 2001:db8::1",
+                "one IP version",
+            ),
+            ("a/b prio 1 flow any forward gre 192.0.2.7 key x", "`x`"),
+            (
+                "a/b prio 1 flow any forward vxlan 192.0.2.7 vni 16777216 mac 02:00:00:00:00:01",
+                "VNI",
+            ),
+            (
+                "a/b prio 1 flow any forward vxlan 192.0.2.7 vni 1 mac ff:ff:ff:ff:ff:ff",
+                "unicast",
+            ),
+            (
+                "a/b prio 1 flow any forward gre 192.0.2.7 and gre 192.0.2.8",
+                "in line",
+            ),
             ("a/b prio 1 flow any drop now", "now"),
             ("a/b prio 1 flow from 10.0.0.1 to ::1 drop", "no packet"),
             ("a/b prio 1 flow from 10.0.0.1 tc 3 drop", "no packet"),

@@ -67,7 +67,7 @@ impl Executor for Host {
                     address,
                     nat: false,
                 },
-                mac @ EndpointAddress::Mac(_) => mac,
+                other @ (EndpointAddress::Mac(_) | EndpointAddress::Tunnel(_)) => other,
             };
             let port = port.map(str::to_owned);
             let (port, mac) = world.resolve(&Endpoint { address, port })?;

@@ -16,7 +16,8 @@ use dataplane_core::{
     session::{self, Session, SessionRef},
     table::{
         self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Image, Inserted,
-        Port, RuleAction, RuleCount, SessionTable, Side, Split, Tables, Trace, TunnelFilter,
+        Port, RuleAction, RuleCount, SessionTable, Side, Split, Tables, Target, Trace,
+        TunnelFilter,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
@@ -248,6 +249,14 @@ impl Tables for Memory {
 
     fn hop(&self, index: u32) -> Option<Hop> {
         self.tables.hop(index)
+    }
+
+    fn target(&self, cell: u32) -> Option<&Target> {
+        self.tables.target(cell)
+    }
+
+    fn opening(&self, key: &FlowKey) -> Option<u32> {
+        self.tables.opening(key)
     }
 
     fn cache(&self, hash: u32) -> Option<&CacheSet> {

@@ -218,6 +218,9 @@ fn dress(bench: &Bench, world: &world::World) -> Result<()> {
         let mac = mac.map(|octet| format!("{octet:02x}")).join(":");
         batch += &format!("neigh replace {address} lladdr {mac} dev {port} nud permanent\n");
     }
+    for address in world::OWN {
+        batch += &format!("addr add {address} dev lo\n");
+    }
     bench.host.ip(&batch)
 }
 

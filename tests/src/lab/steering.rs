@@ -25,6 +25,15 @@ pub struct Steering {
 impl Steering {
     /// Loads and attaches the program, natively or not at all.
     pub fn open(host: &Namespace, mode: Mode) -> Result<Self> {
+        Self::start(host, mode, true)
+    }
+
+    /// The same where no UE is behind a tunnel.
+    pub fn plain(host: &Namespace, mode: Mode) -> Result<Self> {
+        Self::start(host, mode, false)
+    }
+
+    fn start(host: &Namespace, mode: Mode, gtpu: bool) -> Result<Self> {
         let pins = PathBuf::from(format!("/sys/fs/bpf/{}", host.name()));
         let port = |name: &str, role, pair: Option<&str>| PortConfig {
             name: name.to_owned(),
@@ -32,7 +41,7 @@ impl Steering {
             role,
             pair: pair.filter(|_| mode == Mode::Wire).map(str::to_owned),
             zone: 0,
-            gtpu: true,
+            gtpu,
             mss_clamp: false,
             allow_generic: false,
         };

@@ -14,26 +14,26 @@ use dataplane_user::{Bearer, Binding, QosFlow};
 use super::{Family, Scenario, addressing::at};
 use crate::packet::{GTPU_PORT, Gtpu, Packet, Session};
 
-const RAN: &str = "192.0.2.1";
+pub(super) const RAN: &str = "192.0.2.1";
 const OTHER_RAN: &str = "192.0.2.2";
 const CORE: &str = "198.51.100.1";
 /// TEIDs towards the core, and towards the UE at each of its places.
 const UP: u32 = 0x1234;
-const DOWN: u32 = 0x5678;
+pub(super) const DOWN: u32 = 0x5678;
 const OTHER_DOWN: u32 = 0x9abc;
 const QFI: u8 = 9;
 const RULE: &str = "a/1 prio 1 flow to SERVICE proto udp forward ip APP0 via app0";
 
 /// Whether the tunnels are those of N3, with PDU Session Containers, over IPv4 or IPv6, or of S1-U.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Interface {
+pub(super) enum Interface {
     N3,
     N3Ipv6,
     S1u,
 }
 
 impl Interface {
-    fn uplink(self, from: &str, inner: &Packet) -> Packet {
+    pub(super) fn uplink(self, from: &str, inner: &Packet) -> Packet {
         let pdu = Gtpu::pdu(UP, inner.network_bytes());
         let pdu = match self {
             Self::N3 | Self::N3Ipv6 => pdu.session(Session::Uplink(QFI)),
@@ -43,7 +43,7 @@ impl Interface {
         self.between(&pdu, from, CORE)
     }
 
-    fn downlink(self, to: &str, teid: u32, inner: &Packet) -> Packet {
+    pub(super) fn downlink(self, to: &str, teid: u32, inner: &Packet) -> Packet {
         self.carrying(to, teid, inner.network_bytes())
     }
 
@@ -58,7 +58,7 @@ impl Interface {
     }
 
     /// What is sent to the UE in answer to `question`.
-    fn injected(self, to: &str, teid: u32, inner: &Packet, question: &Packet) -> Packet {
+    pub(super) fn injected(self, to: &str, teid: u32, inner: &Packet, question: &Packet) -> Packet {
         self.sent(self.downlink(to, teid, inner), question)
     }
 

@@ -84,6 +84,12 @@ impl FlowCount {
             downstream: count(down, replies),
         }
     }
+
+    /// The same, but what came down was a tunnel with this inside.
+    pub(super) fn answered_with(mut self, inner: &Packet) -> Self {
+        self.downstream.1 = self.downstream.0 * inner.network_bytes().len() as u64;
+        self
+    }
 }
 
 impl From<&Flow> for FlowCount {
