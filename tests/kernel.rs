@@ -1,9 +1,14 @@
 //! The scenarios in the kernel: the loaded program, run on one frame at a time.
 
-use dataplane_user::{Error, Limits, rule::RuleSet};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use dataplane_user::{Error, Limits, Session, SessionStatus, rule::RuleSet};
 use tests::{
     executor::{Kernel, Rig},
-    packet::Packet,
+    packet::{Gtpu, Packet},
     scenario::{self, Executor as _},
 };
 
@@ -49,4 +54,63 @@ fn a_rule_set_that_does_not_fit_changes_nothing() {
         assert_eq!(seen.rules, ["a/0".parse().unwrap()]);
     }
     kernel.change(&rules(8, "proto udp")).unwrap();
+}
+
+#[test]
+fn two_cpus_learn_of_one_ue_at_the_same_time() {
+    const UES: u32 = 500;
+    const RAN: &str = "192.0.2.1:2152";
+    const CORE: &str = "198.51.100.1:2152";
+    let kernel = Kernel::mobile().unwrap();
+    let talk = |ue: u32| {
+        let ue = Ipv4Addr::from_bits(0x0a2d_0000 + ue);
+        Packet::udp(&format!("{ue}:5000"), "203.0.113.9:443")
+    };
+    let up = |ue: u32| {
+        let inner = talk(ue).network_bytes();
+        Gtpu::pdu(0x10_0000 + ue, inner).over(RAN, CORE).bytes()
+    };
+    let down = |ue: u32| {
+        let inner = talk(ue).reversed().network_bytes();
+        Gtpu::pdu(0x20_0000 + ue, inner).over(CORE, RAN).bytes()
+    };
+    let end = |ue: u32| Gtpu::end_marker(0x20_0000 + ue).over(CORE, RAN).bytes();
+    let together = |ports, frames: &dyn Fn(u32) -> [Vec<u8>; 2]| {
+        let pairs: Vec<_> = (0..UES).map(frames).collect();
+        kernel.arrive_together(ports, &pairs).unwrap();
+    };
+    together(["access0", "core0"], &|ue| [up(ue), down(ue)]);
+    together(["core0", "access0"], &|ue| [down(ue), up(ue)]);
+    // What could not be learned then is with the next packet.
+    together(["core0", "core0"], &|ue| [down(ue), down(ue)]);
+    together(["access0", "access0"], &|ue| [up(ue), up(ue)]);
+    let sessions = kernel.rig.dataplane.sessions();
+    let ues: HashSet<IpAddr> = sessions.iter().map(|it| it.ue).collect();
+    assert_eq!((sessions.len(), ues.len()), (UES as usize, UES as usize));
+    for Session {
+        ue,
+        bearers,
+        status,
+        ..
+    } in sessions
+    {
+        let IpAddr::V4(address) = ue else {
+            panic!("{ue}");
+        };
+        let ue = address.to_bits() - 0x0a2d_0000;
+        let tunnels = bearers.iter().map(|it| (it.uplink, it.downlink));
+        let known = (Some(0x10_0000 + ue), Some(0x20_0000 + ue));
+        assert!(tunnels.eq([known]), "{address}: {bearers:?}");
+        assert_eq!(status, SessionStatus::Active);
+    }
+    // What is said but once is heard, whatever another CPU learns just then.
+    let renewed = |ue: u32| {
+        let inner = talk(ue).network_bytes();
+        Gtpu::pdu(0x30_0000 + ue, inner).over(RAN, CORE).bytes()
+    };
+    together(["access0", "core0"], &|ue| [renewed(ue), end(ue)]);
+    for session in kernel.rig.dataplane.sessions() {
+        let live = session.bearers.iter().any(|it| it.downlink.is_some());
+        assert!(!live, "{session:?}");
+    }
 }

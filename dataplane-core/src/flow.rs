@@ -404,6 +404,8 @@ impl Record {
     pub const RENEWED: u64 = Self::REPLY_RENEWED | 1;
     /// What is added to them to make those of replies stale.
     pub(crate) const REPLY_RENEWED: u64 = 1 << 32;
+    /// [`Self::rule`] of a connection that was left to the data network, as answers had not arrived.
+    pub(crate) const LEFT: u64 = u32::MAX as u64;
 
     /// The reference to this record, which is `id`, of packets in `direction`.
     #[must_use]

@@ -20,12 +20,13 @@ impl<T: Tables> Steering<'_, T> {
         }
     }
 
-    /// Learns what a packet in a tunnel tells, and remembers it with its flow, if that is known.
+    /// Learns what a packet in a tunnel tells, and remembers it with its flow, if that is known. Answers
+    /// whether the packet is of another UE than the flow.
     #[inline(always)]
-    pub(crate) fn learn(&self, found: Option<&Found<'_>>) {
+    pub(crate) fn learn(&self, found: Option<&Found<'_>>) -> bool {
         self.notes.session.set(0);
         if self.is_from_target() {
-            return;
+            return false;
         }
         match self.facts.tunnel.way {
             Way::Uplink if self.port.is_upstream() => {
@@ -34,7 +35,7 @@ impl<T: Tables> Steering<'_, T> {
                     Some(record) if self.is_usual(record) => {
                         self.notes.session.set(record.session.get());
                     }
-                    record => self.learn_uplink(record),
+                    record => return self.learn_uplink(record),
                 }
             }
             Way::Downlink if self.port.is_core() => {
@@ -42,6 +43,7 @@ impl<T: Tables> Steering<'_, T> {
             }
             Way::None | Way::Uplink | Way::Downlink | Way::Target => {}
         }
+        false
     }
 
     /// Whether the packet came as the latest upstream packet of its flow did.
@@ -52,20 +54,24 @@ impl<T: Tables> Steering<'_, T> {
     }
 
     #[inline(never)]
-    fn learn_uplink(&self, record: Option<&Record>) {
+    fn learn_uplink(&self, record: Option<&Record>) -> bool {
         let session = match session::uplink(self.tables, &self.notes.key, &self.lesson()) {
             Ok(session) => session.into(),
             Err(reason) => {
                 self.notes.refusal.set(reason);
-                0
+                SessionRef::UNKNOWN.into()
             }
         };
         self.notes.session.set(session);
-        if let Some(record) = record
-            && !self.tables.read_only()
-        {
+        let Some(record) = record else {
+            return false;
+        };
+        let unknown = session == u64::from(SessionRef::UNKNOWN);
+        // A flow keeps the session that it had.
+        if !self.tables.read_only() && (!unknown || record.session.get() == 0) {
             self.note_tunnel(record);
         }
+        unknown && self.notes.refusal.get() as u8 == Reason::SessionConflict as u8
     }
 
     /// Notes with a flow the tunnel that its packet, this one, came by.
@@ -176,7 +182,7 @@ impl<T: Tables> Steering<'_, T> {
             return Ok(());
         }
         let known = self.notes.session.get();
-        if known == 0 {
+        if known == u64::from(SessionRef::UNKNOWN) {
             return Err(self.notes.refusal.get());
         }
         match session::get(self.tables, known.into()).map(Session::status) {

@@ -127,6 +127,15 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
         let mut rule = 0;
         if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
+            if T::TUNNELS && record.rule.get() == Record::LEFT && action.verb == verb::FORWARD {
+                let none = Decision {
+                    epoch: self.image.epoch,
+                    action: None,
+                    sensitive: false,
+                };
+                record.context.set(none.into());
+                return Ok(None);
+            }
             if let Err(reason) = self.rekey(record, flow, action) {
                 *refused = Some(reason);
                 return Ok(answer.action());
@@ -175,16 +184,20 @@ impl<'a, T: Tables> Steering<'a, T> {
     }
 
     /// Makes a flow that comes under the action in `cell`, or notes why it cannot be made. (A result
-    /// of both would pass the record through memory, where the verifier loses it.)
+    /// of both would pass the record through memory, where the verifier loses it.) One that is `left` goes its
+    /// original path for as long as it lasts.
     #[inline(never)]
     pub(crate) fn remember(
         &self,
         action: &RuleAction,
         cell: u32,
         sensitive: bool,
+        left: bool,
     ) -> Option<&'a Record> {
         let tables = self.tables;
-        if let Err(reason) = self.reply_key(&self.facts.key, action) {
+        if left {
+            self.notes.key.set(&self.facts.key.reversed());
+        } else if let Err(reason) = self.reply_key(&self.facts.key, action) {
             self.notes.refusal.set(reason);
             return None;
         }
@@ -193,7 +206,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         let record = tables.record(id)?;
         let mut decision = Decision {
             epoch: self.image.epoch,
-            action: Some(cell),
+            action: (!left).then_some(cell),
             sensitive: false,
         };
         record.context.set(decision.into());
@@ -204,7 +217,11 @@ impl<'a, T: Tables> Steering<'a, T> {
         record.key.set(&self.facts.key);
         record.reply.copy(&self.notes.key);
         record.tos.set(self.facts.ip.tos.into());
-        record.rule.set(u64::from(action.rule) + 1);
+        record.rule.set(if left {
+            Record::LEFT
+        } else {
+            u64::from(action.rule) + 1
+        });
         record.first_seen.set(tables.now());
         if T::TUNNELS {
             self.note_tunnel(record);

@@ -1,11 +1,15 @@
 //! Sessions: which tunnels lead to a UE, learned from the packets in them.
 //!
-//! A session is that of a UE's address in a zone. It knows one endpoint in the core, one in the RAN, and up
-//! to four bearers between them. A downlink G-PDU teaches the tunnel to the UE; an uplink G-PDU from
-//! another endpoint of the RAN says that the UE has moved, an End Marker or an Error Indication that a
-//! tunnel has ended. Nothing is sent into a tunnel between that and the next downlink G-PDU to where
-//! the UE is now. What is said of a session ([`provision`]) outranks what packets teach: they tell
-//! whether its tunnels still lead to the UE, and no others.
+//! A session is that of a UE's address in a zone, or of its IPv6 prefix. It knows one endpoint in the core,
+//! one in the RAN, and up to four bearers between them. A downlink G-PDU teaches the tunnel to the UE; an
+//! uplink G-PDU from another endpoint of the RAN says that the UE has moved, an End Marker or an Error
+//! Indication that a tunnel has ended. Nothing is sent into a tunnel between that and the next downlink
+//! G-PDU to where the UE is now. What is said of a session ([`provision`]) outranks what packets teach: they
+//! tell whether its tunnels still lead to the UE, and no others.
+//!
+//! Most tunnels end without a word: the station releases them while the UE is idle, and what was a UE's
+//! may be another's soon. So a new tunnel puts those that are known in doubt, until a packet comes by
+//! them again.
 
 mod provision;
 
@@ -34,6 +38,9 @@ pub struct SessionRef(u64);
 impl SessionRef {
     /// Sessions at most.
     pub const LIMIT: u32 = 1 << 23;
+
+    /// None, of a packet that came by a tunnel all the same.
+    pub const UNKNOWN: Self = Self(1);
 
     /// The session `id`.
     #[must_use]
@@ -93,9 +100,9 @@ impl From<SessionRef> for u64 {
 )]
 #[repr(C)]
 pub struct Bearer {
-    /// The TEID towards the UE, and any of [`downlink`].
+    /// The TEID towards the UE, and [`Bearer::KNOWN`], [`Bearer::ENDED`] and [`Bearer::DOUBTED`].
     pub downlink: Word,
-    /// The TEID towards the core, and [`Bearer::KNOWN`].
+    /// The TEID towards the core, and [`Bearer::KNOWN`] and [`Bearer::DOUBTED`].
     pub uplink: Word,
 }
 
@@ -104,6 +111,8 @@ impl Bearer {
     pub const KNOWN: u64 = 1 << 32;
     /// The downlink tunnel with this TEID has ended.
     pub const ENDED: u64 = 1 << 33;
+    /// Something newer was seen than this, of which no packet has come since.
+    pub const DOUBTED: u64 = 1 << 34;
     /// In [`Self::uplink`], the QCI where it was provisioned: an octet from this bit on.
     pub const QCI: u32 = 40;
 
@@ -111,7 +120,13 @@ impl Bearer {
     #[must_use]
     pub fn live(&self) -> Option<u32> {
         let word = self.downlink.get();
-        (word & (Self::KNOWN | Self::ENDED) == Self::KNOWN).then_some(word as u32)
+        let flags = Self::KNOWN | Self::ENDED | Self::DOUBTED;
+        (word & flags == Self::KNOWN).then_some(word as u32)
+    }
+
+    /// Whether it leads to the UE, or has ended, so that a packet by it says nothing new.
+    fn is_settled(&self, teid: u32) -> bool {
+        self.is_to(teid) && self.downlink.get() & Self::DOUBTED == 0
     }
 
     fn is_to(&self, teid: u32) -> bool {
@@ -122,6 +137,24 @@ impl Bearer {
     fn is_from(&self, teid: u32) -> bool {
         let word = self.uplink.get();
         word & Self::KNOWN != 0 && word as u32 == teid
+    }
+
+    fn is_surely_from(&self, teid: u32) -> bool {
+        self.is_from(teid) && self.uplink.get() & Self::DOUBTED == 0
+    }
+
+    fn doubt_downlink(&self) {
+        let word = self.downlink.get();
+        if word & (Self::KNOWN | Self::ENDED) == Self::KNOWN {
+            self.downlink.set(word | Self::DOUBTED);
+        }
+    }
+
+    fn doubt_uplink(&self) {
+        let word = self.uplink.get();
+        if word & Self::KNOWN != 0 {
+            self.uplink.set(word | Self::DOUBTED);
+        }
     }
 }
 
@@ -246,7 +279,7 @@ impl Session {
     pub(crate) fn knows_uplink(&self, tunnel: &Tunnel, known: SessionRef) -> bool {
         known.qfi() == tunnel.qfi
             && self.is_between(tunnel)
-            && self.bearer(known.bearer()).is_from(tunnel.teid)
+            && self.bearer(known.bearer()).is_surely_from(tunnel.teid)
             && (self.status() != Status::Pending || !self.is_provisioned())
     }
 
@@ -275,6 +308,67 @@ impl Session {
             self.generation.set(1);
         }
         SessionRef::new(id, self.generation.get() as u32)
+    }
+
+    /// Takes the uplink tunnel of a packet as one of the session's. Answers its place.
+    fn adopt(&self, tunnel: &Tunnel) -> usize {
+        let known = self.place(Way::Uplink, tunnel.teid);
+        if known.is_none() && self.surely_knows_an_uplink() {
+            // It belongs to another UE of the same address, or to another bearer.
+            for place in 0..BEARERS {
+                self.bearer(place).doubt_downlink();
+            }
+        }
+        let is_free = |place: &usize| self.bearer(*place).uplink.get() & Bearer::KNOWN == 0;
+        let free = (0..BEARERS).find(is_free);
+        // On N3 a session has one tunnel.
+        let place = known.unwrap_or(match free {
+            _ if tunnel.qfi != 0 => 0,
+            Some(free) => free,
+            None => BEARERS - 1,
+        });
+        for other in 0..BEARERS {
+            let bearer = self.bearer(other);
+            bearer.uplink.set(bearer.uplink.get() & !Bearer::DOUBTED);
+            let word = bearer.downlink.get();
+            if word & Bearer::ENDED != 0 {
+                // The station may give its number once more.
+                bearer.downlink.set(word & !Bearer::ENDED | Bearer::DOUBTED);
+            }
+        }
+        let bearer = self.bearer(place);
+        bearer.uplink.set(Bearer::KNOWN | u64::from(tunnel.teid));
+        if self.status() == Status::Active && self.leading(0).is_none() {
+            self.set_status(Status::Pending);
+        }
+        place
+    }
+
+    /// The place for a downlink tunnel: on N3 a session has one, on S1-U there is one for each bearer.
+    fn place_for(&self, tunnel: &Tunnel) -> usize {
+        if tunnel.qfi != 0 {
+            return 0;
+        }
+        let find =
+            |is_it: &dyn Fn(&Bearer) -> bool| (0..BEARERS).find(|place| is_it(self.bearer(*place)));
+        find(&|it| it.is_to(tunnel.teid))
+            .or_else(|| find(&|it| it.downlink.get() == 0))
+            .or_else(|| find(&|it| it.live().is_none()))
+            .unwrap_or(BEARERS - 1)
+    }
+
+    /// Whether an uplink tunnel is known, and no other downlink tunnel has come up since.
+    fn surely_knows_an_uplink(&self) -> bool {
+        let words = || (0..BEARERS).map(|place| self.bearer(place).uplink.get());
+        words().any(|word| word & Bearer::KNOWN != 0)
+            && words().all(|word| word & Bearer::DOUBTED == 0)
+    }
+
+    /// The key of one of its downlink tunnels.
+    fn tunnel_key(&self, teid: u32) -> FlowKey {
+        let (ran, core) = (get_address(&self.ran), get_address(&self.core));
+        let v6 = is_v6(get_address(&self.ue));
+        tunnel_key(ran, core, teid, self.zone.get() as u16, v6)
     }
 
     fn set_status(&self, status: Status) {
@@ -316,23 +410,29 @@ fn set(words: &[Word; 2], address: [u64; 2]) {
     words[1].set(address[1]);
 }
 
-/// The key of a UE's session.
+const fn is_v6(ue: [u64; 2]) -> bool {
+    ue[0] != 0
+}
+
+/// The key of a UE's session. In IPv6 a UE chooses its addresses within a prefix of 64 bits that is its own
+/// (TS 23.401 section 5.3.1.2.2, TS 23.501 section 5.8.2.2).
 #[must_use]
 pub const fn key(ue: [u64; 2], zone: u16) -> FlowKey {
     FlowKey {
-        source: ue,
+        source: if is_v6(ue) { [ue[0], 0] } else { ue },
         destination: [0; 2],
         rest: KeyRest::new(0, zone, 0),
     }
 }
 
-/// The key by which the session of a downlink tunnel is found.
+/// The key by which the session of a downlink tunnel is found. A tunnel may be of two sessions, one of each
+/// IP version: `v6` says of which.
 #[must_use]
-pub const fn tunnel_key(ran: [u64; 2], core: [u64; 2], teid: u32, zone: u16) -> FlowKey {
+pub const fn tunnel_key(ran: [u64; 2], core: [u64; 2], teid: u32, zone: u16, v6: bool) -> FlowKey {
     FlowKey {
         source: ran,
         destination: core,
-        rest: KeyRest::new(teid, zone, 1),
+        rest: KeyRest::new(teid, zone, if v6 { 2 } else { 1 }),
     }
 }
 
@@ -395,6 +495,18 @@ pub(crate) fn uplink<T: Tables>(
     let Some(session) = get(tables, found) else {
         return Err(Reason::NoDownlinkTunnel);
     };
+    if !same(&session.ran, tunnel.ran) && session.place(Way::Uplink, tunnel.teid).is_none() {
+        // From one UE to another, which is at this station: forwarded likewise.
+        key.set(&self::key(other, lesson.port.zone));
+        let is_there = |it: &Session| same(&it.ran, tunnel.ran);
+        if tables
+            .session(key)
+            .and_then(|it| get(tables, it))
+            .is_some_and(is_there)
+        {
+            return Err(Reason::NoDownlinkTunnel);
+        }
+    }
     let place = if claim(tables, session) {
         let place = learn_uplink(tables, key, session, lesson);
         session.writer.set(0);
@@ -418,17 +530,16 @@ fn learn_uplink<T: Tables>(
     lesson: &Lesson<'_>,
 ) -> Option<usize> {
     let tunnel = &lesson.facts.tunnel;
-    let provisioned = session.is_provisioned();
-    let place = session.place(Way::Uplink, tunnel.teid);
+    let (provisioned, place) = (
+        session.is_provisioned(),
+        session.place(Way::Uplink, tunnel.teid),
+    );
     if provisioned && place.is_none() {
         return None;
     }
-    if !same(&session.core, tunnel.core) {
-        if provisioned || session.status() == Status::Active {
-            return None;
-        }
-        set(&session.core, tunnel.core);
-        session.bearers[0].uplink.set(0);
+    let relocated = !same(&session.core, tunnel.core);
+    if relocated && (provisioned || session.status() == Status::Active) {
+        return None;
     }
     session.last_seen.set(tables.now());
     session.qfi.set(tunnel.qfi.into());
@@ -442,7 +553,7 @@ fn learn_uplink<T: Tables>(
         session.follow(same(&session.ran, tunnel.ran));
         return place;
     }
-    if !same(&session.ran, tunnel.ran) {
+    if relocated || !same(&session.ran, tunnel.ran) {
         // The UE has moved: the tunnels to where it was are not used any more.
         if session.status() != Status::Uplink {
             session.set_status(Status::Pending);
@@ -450,12 +561,13 @@ fn learn_uplink<T: Tables>(
         forget_downlinks(tables, key, session);
         set(&session.ran, tunnel.ran);
     }
-    if session.bearers[0].uplink.get() == 0 {
-        session.bearers[0]
-            .uplink
-            .set(Bearer::KNOWN | u64::from(tunnel.teid));
+    if relocated {
+        set(&session.core, tunnel.core);
+        for place in 0..BEARERS {
+            session.bearer(place).uplink.set(0);
+        }
     }
-    Some(place.unwrap_or(0))
+    Some(session.adopt(tunnel))
 }
 
 /// Forgets all tunnels to where the UE was.
@@ -469,10 +581,12 @@ fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, place: usiz
     let bearer = session.bearer(place);
     let word = bearer.downlink.get();
     if word & Bearer::KNOWN != 0 {
-        let (ran, core) = (get_address(&session.ran), get_address(&session.core));
-        let zone = session.zone.get() as u16;
-        key.set(&tunnel_key(ran, core, word as u32, zone));
-        tables.remove_session(key);
+        key.set(&session.tunnel_key(word as u32));
+        // It may have become that of another session.
+        let owner = tables.session(key).and_then(|it| get(tables, it));
+        if owner.is_none_or(|owner| core::ptr::eq(owner, session)) {
+            tables.remove_session(key);
+        }
         bearer.downlink.set(0);
     }
 }
@@ -492,7 +606,8 @@ pub(crate) fn downlink<T: Tables>(
         None => create(tables, key, lesson, ue).ok()?,
     };
     let session = get(tables, found)?;
-    if let Some(place) = session.place(Way::Downlink, tunnel.teid)
+    let settled = (0..BEARERS).find(|place| session.bearer(*place).is_settled(tunnel.teid));
+    if let Some(place) = settled
         && session.is_between(tunnel)
     {
         session.last_seen.set(tables.now());
@@ -516,43 +631,63 @@ fn learn_downlink<T: Tables>(
 ) -> Option<usize> {
     let tunnel = &lesson.facts.tunnel;
     let status = session.status();
-    if !same(&session.core, tunnel.core) {
-        if status == Status::Active {
-            return None;
-        }
-        set(&session.core, tunnel.core);
-    }
     let elsewhere = !same(&session.ran, tunnel.ran);
-    if elsewhere {
-        // To a station that nothing has come from it may be forwarded, by a tunnel that ends soon.
-        if matches!(status, Status::Active | Status::Pending) {
-            return None;
-        }
+    // To a station that nothing has come from it may be forwarded, by a tunnel that ends soon.
+    if elsewhere && matches!(status, Status::Active | Status::Pending) {
+        return None;
+    }
+    let relocated = !same(&session.core, tunnel.core);
+    if relocated && status == Status::Active {
+        return None;
+    }
+    if elsewhere || relocated {
         forget_downlinks(tables, key, session);
         set(&session.ran, tunnel.ran);
+        set(&session.core, tunnel.core);
     }
-    // On N3 a session has one tunnel; on S1-U there is one for each bearer.
-    let place = if tunnel.qfi == 0 {
-        (0..BEARERS).find(|place| session.bearer(*place).live().is_none())
-    } else {
-        Some(0)
-    };
-    let place = place.unwrap_or(BEARERS - 1);
-    forget(tables, key, session, place);
-    key.set(&tunnel_key(
-        tunnel.ran,
-        tunnel.core,
-        tunnel.teid,
-        lesson.port.zone,
-    ));
-    if !tables.set_session(key, known.by(0, 0)) {
+    let place = session.place_for(tunnel);
+    let known_before = session.bearer(place).is_to(tunnel.teid);
+    if !known_before {
+        forget(tables, key, session, place);
+    }
+    key.set(&session.tunnel_key(tunnel.teid));
+    if !take_over(tables, key, session, tunnel) || !tables.set_session(key, known.by(0, 0)) {
         return None;
+    }
+    if !known_before {
+        for other in 0..BEARERS {
+            session.bearer(other).doubt_downlink();
+            session.bearer(other).doubt_uplink();
+        }
     }
     let word = Bearer::KNOWN | u64::from(tunnel.teid);
     session.bearer(place).downlink.set(word);
     session.last_seen.set(tables.now());
     session.set_status(Status::Active);
     Some(place)
+}
+
+/// Takes the tunnel with this key away from the session that had it, if it was another. `false`: not now.
+fn take_over<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: &Tunnel) -> bool {
+    let owner = tables.session(key).and_then(|it| get(tables, it));
+    let Some(owner) = owner.filter(|it| !core::ptr::eq(*it, session)) else {
+        return true;
+    };
+    if !owner.is_between(tunnel) {
+        return true;
+    }
+    if owner.is_provisioned() || !claim(tables, owner) {
+        return false;
+    }
+    for place in 0..BEARERS {
+        let bearer = owner.bearer(place);
+        if bearer.is_to(tunnel.teid) {
+            bearer.doubt_downlink();
+            owner.settle(Status::Pending);
+        }
+    }
+    owner.writer.set(0);
+    true
 }
 
 /// Makes a session of a UE that none is known of.
@@ -585,21 +720,51 @@ fn create<T: Tables>(
 /// Ends the downlink tunnel that an End Marker or an Error Indication is about.
 #[inline(never)]
 pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone: u16) {
-    key.set(&tunnel_key(tunnel.ran, tunnel.core, tunnel.teid, zone));
-    let Some(session) = tables.session(key).and_then(|found| get(tables, found)) else {
+    for v6 in [false, true] {
+        key.set(&tunnel_key(tunnel.ran, tunnel.core, tunnel.teid, zone, v6));
+        if let Some(session) = tables.session(key).and_then(|found| get(tables, found)) {
+            end_of(tables, session, tunnel);
+        }
+    }
+}
+
+fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
+    if !session.is_between(tunnel) {
         return;
-    };
-    if !same(&session.ran, tunnel.ran) || !claim(tables, session) {
-        return;
+    }
+    // Nobody says it again.
+    if !(0..64).any(|_| claim(tables, session)) {
+        return end_meanwhile(tables, session, tunnel);
     }
     for place in 0..BEARERS {
         let bearer = session.bearer(place);
+        if !session.is_provisioned() {
+            // The next uplink packet is worth a look.
+            bearer.doubt_uplink();
+        }
         if bearer.is_to(tunnel.teid) {
-            bearer.downlink.set(bearer.downlink.get() | Bearer::ENDED);
-            session.settle(Status::Ended);
+            let word = bearer.downlink.get() & !Bearer::DOUBTED;
+            bearer.downlink.set(word | Bearer::ENDED);
         }
     }
+    if session.leading(0).is_none() && session.status() == Status::Active {
+        session.set_status(Status::Ended);
+    }
     session.writer.set(0);
+}
+
+/// Ends a tunnel of a session that another CPU has and does not give back soon: nothing is sent by it from
+/// now on, and the next uplink packet brings the rest in line.
+fn end_meanwhile<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
+    for place in 0..BEARERS {
+        let bearer = session.bearer(place);
+        if bearer.is_to(tunnel.teid) {
+            tables.set_bits(&bearer.downlink, Bearer::ENDED);
+        }
+        if !session.is_provisioned() {
+            tables.set_bits(&bearer.uplink, Bearer::DOUBTED);
+        }
+    }
 }
 
 /// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.

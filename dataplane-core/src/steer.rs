@@ -20,7 +20,10 @@ use crate::{
     },
     tunnel::Way,
     verdict::{Reason, Verdict},
-    wire::{ethernet, transport::Tcp},
+    wire::{
+        ethernet,
+        transport::{TCP, Tcp},
+    },
 };
 
 /// Where the facts of a packet are kept while it is on its way.
@@ -257,10 +260,9 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
         let (found, quoted) = self.find();
-        if T::TUNNELS {
-            self.learn(found.as_ref());
-        }
+        let another = T::TUNNELS && self.learn(found.as_ref());
         let plan = match found {
+            _ if another => self.leave(Reason::SessionConflict),
             Some(found) => self.known(&found, quoted),
             // Not asked in `unknown`: the chain of calls would be too long for the stack of Linux 6.1.
             None if self.port.is_app() && self.answers_copy() => {
@@ -290,6 +292,9 @@ impl<'a, T: Tables> Steering<'a, T> {
         self.explain(decision.ok(), Some(flow));
         let cell = match decision {
             Ok(cell) => cell,
+            Err(_) if T::TUNNELS && record.rule.get() == Record::LEFT && !quoted => {
+                return self.left(record, flow.direction());
+            }
             Err(reason) => return self.leave(reason),
         };
         let Some(action) = self.tables.action(cell) else {
@@ -311,6 +316,16 @@ impl<'a, T: Tables> Steering<'a, T> {
             Direction::Upstream => self.given_back(action, record),
             Direction::Downstream => self.downstream(action, record),
         }
+    }
+
+    /// A packet of a connection that was left to the data network.
+    #[inline(never)]
+    fn left(&self, record: &Record, direction: Direction) -> Plan {
+        self.account(record, direction);
+        self.leave(match direction {
+            Direction::Upstream => Reason::NoDownlinkTunnel,
+            Direction::Downstream => Reason::NoRule,
+        })
     }
 
     /// A packet of no known flow.
@@ -337,11 +352,18 @@ impl<'a, T: Tables> Steering<'a, T> {
             && action.verb == verb::FORWARD
             && let Err(reason) = self.answers_arrive()
         {
+            if self.facts.ip.protocol == TCP
+                && !self.tables.read_only()
+                && let Some(record) = self.remember(action, cell, answer.is_sensitive(), true)
+            {
+                // What begins with the data network goes on with it: nobody else knows the connection.
+                self.account(record, Direction::Upstream);
+            }
             return self.leave(reason);
         }
         let mut reason = Reason::Steered;
         if action.kind == kind::FLOW && action.verb != verb::DROP && !self.tables.read_only() {
-            match self.remember(action, cell, answer.is_sensitive()) {
+            match self.remember(action, cell, answer.is_sensitive(), false) {
                 Some(record) => self.account(record, Direction::Upstream),
                 None if self.works_without_flow(action) => reason = Reason::SteeredStateless,
                 None => return self.leave(self.notes.refusal.get()),

@@ -119,9 +119,9 @@ impl Flows {
     /// The sessions that flows belong to.
     pub(crate) fn sessions(&self) -> BTreeSet<u32> {
         self.live()
-            .map(|(_, record)| record.session.get())
-            .filter(|session| *session != 0)
-            .map(|session| SessionRef::from(session).id())
+            .map(|(_, record)| SessionRef::from(record.session.get()))
+            .filter(|session| session.generation() != 0)
+            .map(SessionRef::id)
             .collect()
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     page::{print, said, seen, title, typed},
-    stage::{DIRECTORY, PREFIX, SERVER, Stage, program},
+    stage::{self, DIRECTORY, PREFIX, SERVER, Stage, program},
 };
 
 const PICTURE: &str = "
@@ -22,14 +22,29 @@ const PICTURE: &str = "
                                   └───────────────┘ └───────────────┘
   Every box is a network namespace with a kernel's own TCP. The UE always asks 203.0.113.9.";
 
+const GTPU_PICTURE: &str = "
+             GTP-U              ┌───────────── MEC host ─────────────┐            GTP-U
+  ┌────┐   ┌───────────────┐    │                                    │    ┌──────────────────┐   ┌──────────────┐
+  │ UE ├───┤ base station  ╞════╡ access0 ══════ XDP ══════════ core0 ╞════╡ gateway          ├───┤ data network │
+  └────┘   │ 192.0.2.1     │    │                ║                   │    │ 192.0.2.10       │   │ 203.0.113.9  │
+           │ (sgsnemu)     │    │      app0 ─────╨──── app1          │    │ (osmo-ggsn)      │   └──────────────┘
+           └───────────────┘    └────────┬───────────────┬───────────┘    └──────────────────┘
+                                ┌────────┴──────┐ ┌──────┴────────┐
+                                │ application A │ │ application B │
+                                │ 198.18.1.2    │ │ 203.0.113.9   │
+                                └───────────────┘ └───────────────┘
+  Base station and gateway are Osmocom's; edgesteer sits in the wire between them. The applications see
+  no tunnel. The UE always asks 203.0.113.9.";
+
 /// What to do with a lab that was kept.
-pub(crate) fn hints() -> Result<String> {
+pub(crate) fn hints(gtpu: bool) -> Result<String> {
     let edgesteer = format!("{} --server {SERVER}", program()?);
+    let ue = ue_namespace(gtpu);
     Ok(format!(
         "
 The lab stays. To play with it:
 
-  ip netns exec {PREFIX}-ue curl {WEB}
+  ip netns exec {ue} curl {WEB}
       ask as the UE
   $EDITOR {DIRECTORY}/rules.d/video.json
       change the rules; saving is enough
@@ -53,7 +68,11 @@ const OTHER: &str = "http://203.0.113.9:8080/";
 const NETWORK: &str = "data network";
 
 pub(crate) fn play(stage: &mut Stage) -> Result<()> {
-    print(PICTURE);
+    print(if stage.is_gtpu() {
+        GTPU_PICTURE
+    } else {
+        PICTURE
+    });
 
     title(1, "Two rules are there, both INACTIVE: edgesteer is a wire");
     typed("edgesteer doctor");
@@ -65,10 +84,16 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
     get(stage, "rules")?;
     ask(stage, WEB, NETWORK)?;
     seen("the answer comes from the data network");
+    if stage.is_gtpu() {
+        let sessions = get(stage, "sessions")?;
+        let address = stage.ue_address().to_string();
+        ensure!(sessions.contains(&address), "the UE's session is not known");
+        seen("edgesteer has learned from the packets by which tunnels the UE is reached");
+    }
 
     title(2, "The rules become ACTIVE, by saving their file");
     said(&rule_text()?);
-    stage.set_state("ACTIVE")?;
+    stage::set_state("ACTIVE")?;
     answered(stage, WEB, "application A")?;
     answered(stage, OTHER, "application B")?;
     ask(stage, WEB, "application A")?;
@@ -90,7 +115,8 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
     )?;
     said(&size);
     let flows = get(stage, "flows")?;
-    ensure!(flows.contains("10.45.0.7"), "the UE's flows are not listed");
+    let address = stage.ue_address().to_string();
+    ensure!(flows.contains(&address), "the UE's flows are not listed");
     ensure!(
         bytes_of_web(stage)? > 8 << 20,
         "the film is not counted in full"
@@ -121,7 +147,7 @@ pub(crate) fn play(stage: &mut Stage) -> Result<()> {
     seen("the pinned program never stopped; no packet and no count was lost");
 
     title(6, "INACTIVE again");
-    stage.set_state("INACTIVE")?;
+    stage::set_state("INACTIVE")?;
     answered(stage, WEB, NETWORK)?;
     ask(stage, WEB, NETWORK)?;
     seen("the UE is back in the data network");
@@ -162,7 +188,7 @@ fn ask(stage: &Stage, url: &str, who: &str) -> Result<()> {
 
 /// Waits until it is `who` that answers; new rules are in force within moments of being saved.
 fn answered(stage: &Stage, url: &str, who: &str) -> Result<()> {
-    stage.wait(&format!("{who} does not answer {url}"), || {
+    stage::wait(&format!("{who} does not answer {url}"), || {
         let answer = stage.ue("curl", &["-sS", "--max-time", "2", url])?;
         ensure!(answer.contains(who), "the answer is {answer}");
         Ok(())
@@ -171,8 +197,14 @@ fn answered(stage: &Stage, url: &str, who: &str) -> Result<()> {
 
 fn ue(stage: &Stage, args: &[&str]) -> Result<String> {
     let url = args.last().context("curl without URL")?;
-    typed(&format!("ip netns exec {PREFIX}-ue curl {url}"));
+    let namespace = ue_namespace(stage.is_gtpu());
+    typed(&format!("ip netns exec {namespace} curl {url}"));
     stage.ue("curl", args)
+}
+
+/// The namespace of the UE.
+fn ue_namespace(gtpu: bool) -> String {
+    format!("{PREFIX}-{}", if gtpu { "ue-0" } else { "ue" })
 }
 
 fn get(stage: &Stage, what: &str) -> Result<String> {

@@ -37,20 +37,23 @@ fn main() -> ExitCode {
 
 fn run(args: &[&str]) -> Result<()> {
     match args {
-        [] => show(false),
-        ["--keep"] => show(true),
         ["--clean"] => stage::clean().map(|()| println!("The demo's lab is gone.")),
-        ["play"] => acts::play(&mut Stage::set()?),
+        ["play", options @ ..] => acts::play(&mut Stage::set(options == ["--gtpu"])?),
         ["serve", greeting, addresses @ ..] => serve::forever(greeting, addresses),
+        options if options.iter().all(|it| ["--gtpu", "--keep"].contains(it)) => {
+            show(options.contains(&"--gtpu"), options.contains(&"--keep"))
+        }
         other => bail!("unknown arguments: {}", other.join(" ")),
     }
 }
 
 /// Plays in a process of its own, so that the lab is removed however the play ends.
-fn show(keep: bool) -> Result<()> {
+fn show(gtpu: bool, keep: bool) -> Result<()> {
     stage::clean().context("cannot remove what an earlier demo left")?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let mut play = Command::new(env::current_exe()?).arg("play").spawn()?;
+    let options = gtpu.then_some("--gtpu");
+    let mut play = Command::new(env::current_exe()?);
+    let mut play = play.arg("play").args(options).spawn()?;
     let player = play.id().to_string();
     thread::spawn(move || {
         for _ in signals.forever() {
@@ -60,11 +63,11 @@ fn show(keep: bool) -> Result<()> {
     });
     let status = play.wait()?;
     if keep && status.success() {
-        page::print(&acts::hints()?);
+        page::print(&acts::hints(gtpu)?);
         return Ok(());
     }
     stage::clean().context("`cargo xtask demo --clean` tries again")?;
-    println!("\nThe lab is gone again; `cargo xtask demo --keep` leaves it up for playing.");
+    println!("\nThe lab is gone again; with --keep it stays up for playing.");
     ensure!(status.success(), "the demo ended early: {status}");
     Ok(())
 }

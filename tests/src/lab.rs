@@ -11,6 +11,8 @@
 
 mod applications;
 mod bench;
+mod daemon;
+mod iperf;
 mod mobile;
 mod namespace;
 mod program;
@@ -27,11 +29,13 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use bench::Bench;
+pub use daemon::{Daemon, wait};
+pub use iperf::{Iperf, iperf};
 pub use mobile::{Mobile, Ue};
 pub use namespace::{Namespace, run};
 pub use raw::RawSocket;
 pub use steering::Steering;
-pub use traffic::{Server, http_get, http_post, ping, udp_ask};
+pub use traffic::{Server, exchange, http_get, http_post, ping, udp_ask};
 
 use crate::packet::MacAddress;
 

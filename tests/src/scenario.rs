@@ -89,6 +89,7 @@ pub fn mobile() -> Vec<Scenario> {
         mobile::scenarios(family, &mut all);
         targets::scenarios(family, &mut all);
     }
+    mobile::mixed(&mut all);
     all
 }
 

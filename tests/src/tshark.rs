@@ -45,12 +45,13 @@ pub fn dissect(frames: &[Vec<u8>], fields: &[&str]) -> Result<Vec<Vec<String>>> 
 
 /// By default checksums are not verified, as NICs may compute them after the capture. The frames
 /// are not a conversation.
-const PREFERENCES: [&str; 5] = [
+const PREFERENCES: [&str; 6] = [
     "ip.check_checksum:TRUE",
     "udp.check_checksum:TRUE",
     "tcp.check_checksum:TRUE",
     "sctp.checksum:CRC-32c",
     "tcp.analyze_sequence_numbers:FALSE",
+    "tcp.desegment_tcp_streams:FALSE",
 ];
 /// What is wrong, how bad it is, and in what.
 const COMPLAINTS: [&str; 3] = [

@@ -15,6 +15,11 @@ use crate::{
     setup,
 };
 
+/// Whether these are options of the demo.
+pub(crate) fn understands(args: &[&str]) -> bool {
+    args == ["--clean"] || args.iter().all(|it| ["--gtpu", "--keep"].contains(it))
+}
+
 /// Shows edgesteer steering, or cleans up after it (`--clean`).
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     ensure!(
@@ -24,15 +29,18 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     let demo = target()?.join("debug/demo");
     // Cleaning up has to work while the source does not compile.
     if args != ["--clean"] || !demo.exists() {
-        build()?;
+        build(args.contains(&"--gtpu"))?;
     }
     // Replaces this process: Ctrl-C and the exit status are the demo's own business.
     let error = Command::new(demo).args(args).exec();
     Err(error).context("cannot run the demo")
 }
 
-fn build() -> Result<()> {
+fn build(gtpu: bool) -> Result<()> {
     setup::run(setup::Purpose::Demo)?;
+    if gtpu {
+        setup::gtpu()?;
+    }
     println!("{}", bold("Building"));
     let build = "cargo build --package control --package tests --bin edgesteer --bin demo";
     progress(command(build).current_dir(root()))

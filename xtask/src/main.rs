@@ -21,8 +21,9 @@ Usage: cargo xtask <task>
 
   setup [build|demo|test]  install what is missing to build, show or test edgesteer
                            (default: all of it)
-  demo [--keep]            steer real HTTP traffic between network namespaces, and show it;
-                           --keep leaves the lab up for playing
+  demo [--gtpu] [--keep]   steer real HTTP traffic between network namespaces, and show it; with
+                           --gtpu that of a UE behind a GTP-U tunnel; --keep leaves the lab up
+                           for playing
   demo --clean             remove a lab that was kept
   test                     everything CI checks, in CI's order
   bench [--quick|--json]   measure what steering a packet costs in the kernel, and (without an
@@ -45,7 +46,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
         ["setup"] | ["setup", "test"] => setup::run(setup::Purpose::Test)?,
         ["setup", "build"] => setup::run(setup::Purpose::Build)?,
         ["setup", "demo"] => setup::run(setup::Purpose::Demo)?,
-        ["demo"] | ["demo", "--keep" | "--clean"] => return demo::run(&args[1..]),
+        ["demo", options @ ..] if demo::understands(options) => return demo::run(options),
         ["test"] => return Ok(test::run()),
         ["bench"] | ["bench", "--quick" | "--json"] => bench::run(&args[1..])?,
         ["vm"] => vm::run_scenario()?,

@@ -46,6 +46,7 @@ const TEST_PACKAGES: &[&str] = &[
     "rust-web-clippy",
     "qemu-system-x86",
     "busybox-static",
+    "iperf3",
     "tshark",
 ];
 
@@ -114,9 +115,14 @@ fn debian(purpose: Purpose) -> Result<()> {
     )?;
     if purpose >= Purpose::Test {
         out_of("prometheus", &["promtool"], false)?;
-        out_of("osmo-ggsn", &["osmo-ggsn", "sgsnemu"], true)?;
+        gtpu()?;
     }
     Ok(())
+}
+
+/// Real ends of GTP-U, for tests and for the demo that shows them.
+pub(crate) fn gtpu() -> Result<()> {
+    out_of("osmo-ggsn", &["osmo-ggsn", "sgsnemu"], true)
 }
 
 fn elsewhere(purpose: Purpose) -> Result<()> {
@@ -129,6 +135,7 @@ fn elsewhere(purpose: Purpose) -> Result<()> {
         ("osmo-ggsn", Purpose::Test),
         ("sgsnemu", Purpose::Test),
         ("tshark", Purpose::Test),
+        ("iperf3", Purpose::Test),
     ];
     let missing: Vec<&str> = wanted
         .iter()

@@ -19,7 +19,7 @@ use crate::{
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 20;
 
-/// What was counted so far: tests, fuzz targets, the demo and the run in the VM.
+/// What was counted so far: tests, fuzz targets, the demos and the run in the VM.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     passed: u32,
@@ -145,8 +145,10 @@ fn examples(_: &mut Tally) -> Result<()> {
 }
 
 fn demo(tally: &mut Tally) -> Result<()> {
-    cargo("run --quiet --package tests --bin demo")?;
-    tally.passed += 1;
+    for options in ["", " -- --gtpu"] {
+        cargo(&format!("run --quiet --package tests --bin demo{options}"))?;
+        tally.passed += 1;
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Sessions that are said, not learned: they outrank what packets teach.
 
 use super::{
-    BEARERS, Bearer, Session, SessionRef, Status, get, get_address, key, same, set, tunnel_key,
+    BEARERS, Bearer, Session, SessionRef, Status, get, get_address, is_v6, key, same, set,
+    tunnel_key,
 };
 use crate::{
     flow::{FlowKey, SharedKey},
@@ -51,25 +52,18 @@ impl Binding {
 
     /// The keys that its tunnels to the UE are found by.
     fn keys(&self) -> impl Iterator<Item = FlowKey> {
-        keys(
-            self.ran,
-            self.core,
-            self.zone,
-            self.bearers.map(|[down, _]| down),
-        )
+        let Self {
+            ue,
+            zone,
+            ran,
+            core,
+            bearers,
+            ..
+        } = *self;
+        let downlinks = bearers.into_iter().map(|[downlink, _]| downlink);
+        let known = downlinks.filter(|word| word & Bearer::KNOWN != 0);
+        known.map(move |word| tunnel_key(ran, core, word as u32, zone, is_v6(ue)))
     }
-}
-
-fn keys(
-    ran: [u64; 2],
-    core: [u64; 2],
-    zone: u16,
-    downlinks: [u64; BEARERS],
-) -> impl Iterator<Item = FlowKey> {
-    let known = downlinks
-        .into_iter()
-        .filter(|word| word & Bearer::KNOWN != 0);
-    known.map(move |word| tunnel_key(ran, core, word as u32, zone))
 }
 
 impl Session {
@@ -93,6 +87,7 @@ impl Session {
     }
 
     fn write(&self, binding: &Binding) {
+        set(&self.ue, binding.ue);
         set(&self.ran, binding.ran);
         set(&self.core, binding.core);
         for (place, [downlink, uplink]) in binding.bearers.into_iter().enumerate() {

@@ -1,6 +1,13 @@
 //! The loaded program, run on frames by BPF_PROG_TEST_RUN.
 
-use std::{collections::HashMap, net::IpAddr, slice};
+use std::{
+    collections::HashMap,
+    hint, io, mem,
+    net::IpAddr,
+    slice,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{TestRun as _, TestRunOptions, programs::Xdp};
@@ -47,6 +54,43 @@ impl Kernel {
                 .collect(),
         })
     }
+
+    /// Lets frames arrive on two CPUs at the same time, pair by pair.
+    pub fn arrive_together(&self, port: [&str; 2], pairs: &[[Vec<u8>; 2]]) -> Result<()> {
+        let arrived = AtomicUsize::new(0);
+        let (program, arrived) = (&self.program, &arrived);
+        let sides = [0, 1].map(|side| (side, self.interfaces[port[side]]));
+        let run = |(side, interface): (usize, u32)| -> Result<()> {
+            pin(side)?;
+            for (number, pair) in pairs.iter().enumerate() {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 * (number + 1) {
+                    hint::spin_loop();
+                }
+                test_run(program, interface, &pair[side])?;
+            }
+            Ok(())
+        };
+        self.rig.bench.host.enter(|| {
+            thread::scope(|scope| {
+                let other = scope.spawn(|| run(sides[1]));
+                run(sides[0])?;
+                other.join().expect("it does not panic")
+            })
+        })
+    }
+}
+
+/// Keeps the thread on one CPU.
+fn pin(cpu: usize) -> Result<()> {
+    // SAFETY: all zeros is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: the set is initialized, and there are not that many CPUs.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: the pointer and the length are of one set.
+    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    ensure!(done == 0, "CPU {cpu}: {}", io::Error::last_os_error());
+    Ok(())
 }
 
 impl Executor for Kernel {

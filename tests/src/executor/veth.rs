@@ -61,9 +61,9 @@ impl Veth {
             [Reason::Duplicated] => 2 + usize::from(World::new().port(port).pair.is_some()),
             [
                 Reason::RuleDrop
+                | Reason::DownlinkPending
                 | Reason::CopyReply
                 | Reason::NoHeadroom
-                | Reason::DownlinkPending
                 | Reason::MtuExceededUntold,
             ] => 0,
             [reason] if reason.is_malformed() => 0,

@@ -34,6 +34,7 @@ const MTU: u16 = 1500 - 20 - 8 - 12;
 pub struct Mobile {
     gateway: Program,
     directory: PathBuf,
+    keep: bool,
     /// Two with an IPv4 address and one with an IPv6 address, each at a base station of its own.
     /// Their downlink TEIDs are the same number, and only the first one's is its uplink TEID too.
     pub ues: [Ue; 3],
@@ -78,7 +79,14 @@ impl Mobile {
     /// Lays the cables, lets `attach` make the MEC host pass packets between `access0` and `core0`,
     /// and starts gateway and UEs, whose signalling takes the same way as their traffic.
     pub fn start<T>(attach: impl FnOnce(&Namespace) -> Result<T>) -> Result<(Self, T)> {
-        let prefix = unique_name()?;
+        Self::named(&unique_name()?, attach)
+    }
+
+    /// The same with namespaces that are called `PREFIX-ue-0` and so on; replaces one of the same name.
+    pub fn named<T>(
+        prefix: &str,
+        attach: impl FnOnce(&Namespace) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let namespace = |name: &str| Namespace::create(&format!("{prefix}-{name}"));
         let [ran, host, core, network] = ["ran", "host", "core", "network"].map(namespace);
         let (ran, host, core, network) = (ran?, host?, core?, network?);
@@ -98,6 +106,7 @@ impl Mobile {
         let mobile = Self {
             gateway,
             directory,
+            keep: false,
             ues,
             ran,
             host,
@@ -106,6 +115,27 @@ impl Mobile {
             network,
         };
         Ok((mobile, attached))
+    }
+
+    /// Leaves the mobile network in place when the value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+        self.gateway.keep();
+        for ue in &mut self.ues {
+            ue.emulator.keep();
+            ue.namespace.keep();
+        }
+        let [a, b] = &mut self.apps;
+        for namespace in [
+            &mut self.ran,
+            &mut self.host,
+            &mut self.core,
+            &mut self.network,
+            a,
+            b,
+        ] {
+            namespace.keep();
+        }
     }
 
     /// Starts the servers `network`, `app-a` and `app-b`, as [`Lab::serve`] does.
@@ -137,8 +167,10 @@ impl Mobile {
 
 impl Drop for Mobile {
     fn drop(&mut self) {
-        // What they write on their way out is of no interest.
-        let _ = fs::remove_dir_all(&self.directory);
+        if !self.keep {
+            // What they write on their way out is of no interest.
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 

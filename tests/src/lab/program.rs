@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Program {
     process: Child,
     log: PathBuf,
+    keep: bool,
 }
 
 impl Program {
@@ -26,13 +28,24 @@ impl Program {
     pub(super) fn start(mut command: Command, directory: &Path, name: &str) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file = File::create(&log)?;
+        // Whoever started it decides when it ends, and not a Ctrl-C.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(file.try_clone()?);
         let process = command.stderr(file).spawn();
         let process = process.with_context(|| {
             let program = command.get_program().display();
             format!("cannot start {program}: run `cargo xtask setup`")
         })?;
-        Ok(Self { process, log })
+        Ok(Self {
+            process,
+            log,
+            keep: false,
+        })
+    }
+
+    /// Leaves it running when the value is dropped.
+    pub(super) fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// What `look` finds, as soon as it finds anything.
@@ -71,6 +84,8 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.stop();
+        if !self.keep {
+            self.stop();
+        }
     }
 }

@@ -25,15 +25,20 @@ pub struct Steering {
 impl Steering {
     /// Loads and attaches the program, natively or not at all.
     pub fn open(host: &Namespace, mode: Mode) -> Result<Self> {
-        Self::start(host, mode, true)
+        Self::start(host, mode, true, Timeouts::default())
+    }
+
+    /// The same, where flows and sessions end when they were idle for this long.
+    pub fn patient(host: &Namespace, mode: Mode, timeouts: Timeouts) -> Result<Self> {
+        Self::start(host, mode, true, timeouts)
     }
 
     /// The same where no UE is behind a tunnel.
     pub fn plain(host: &Namespace, mode: Mode) -> Result<Self> {
-        Self::start(host, mode, false)
+        Self::start(host, mode, false, Timeouts::default())
     }
 
-    fn start(host: &Namespace, mode: Mode, gtpu: bool) -> Result<Self> {
+    fn start(host: &Namespace, mode: Mode, gtpu: bool, timeouts: Timeouts) -> Result<Self> {
         let pins = PathBuf::from(format!("/sys/fs/bpf/{}", host.name()));
         let port = |name: &str, role, pair: Option<&str>| PortConfig {
             name: name.to_owned(),
@@ -54,7 +59,7 @@ impl Steering {
                 port("app1", Role::App, None),
             ],
             limits: Limits::default(),
-            timeouts: Timeouts::default(),
+            timeouts,
             gtpu: Gtpu {
                 ran: vec!["192.0.2.0/29".parse()?, "2001:db8:2::1".parse()?],
                 core: vec!["192.0.2.10".parse()?, "2001:db8:2::2".parse()?],

@@ -121,6 +121,39 @@ pub fn udp_ask(
     answer.with_context(|| format!("{} > {server}", namespace.name()))
 }
 
+/// Sends numbered datagrams to the echo that the socket is connected to, this long one after the other.
+/// Answers who answered each.
+pub fn exchange(socket: &UdpSocket, datagrams: u32, gap: Duration) -> Vec<Option<String>> {
+    let mut answers = vec![None; datagrams as usize];
+    let patience = socket.set_read_timeout(Some(PATIENCE));
+    patience.expect("patience is not zero");
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| -> io::Result<()> {
+            for number in 0..datagrams {
+                socket.send(number.to_string().as_bytes())?;
+                thread::sleep(gap);
+            }
+            Ok(())
+        });
+        let mut buffer = [0; 64];
+        while answers.iter().any(Option::is_none) {
+            let Ok(length) = socket.recv(&mut buffer) else {
+                if sender.is_finished() {
+                    break;
+                }
+                continue;
+            };
+            let answer = String::from_utf8_lossy(&buffer[..length]);
+            let (who, number) = answer.split_once(": ").expect("an answer of an echo");
+            let number: usize = number.parse().expect("the number that was sent");
+            answers[number] = Some(who.to_owned());
+        }
+        let sent = sender.join().expect("sending does not panic");
+        sent.expect("datagrams can be sent");
+    });
+    answers
+}
+
 fn http(
     namespace: &Namespace,
     server: SocketAddr,

@@ -8,6 +8,8 @@ mod mtu;
 mod outer;
 mod provisioned;
 mod steering;
+mod story;
+mod tunnels;
 
 use dataplane_user::{Bearer, Binding, QosFlow};
 
@@ -55,6 +57,17 @@ impl Interface {
             Self::S1u => pdu,
         };
         self.between(&pdu, CORE, to)
+    }
+
+    /// What goes on to the core of `original`, once an application has given it back.
+    fn continued(self, from: &str, inner: &Packet, original: &Packet) -> Packet {
+        let pdu = Gtpu::pdu(UP, inner.network_bytes());
+        let pdu = match self {
+            Self::N3 | Self::N3Ipv6 => pdu.session(Session::Uplink(QFI)),
+            Self::S1u => pdu,
+        };
+        let packet = self.sent(self.between(&pdu, from, CORE), original);
+        packet.macs(original.source_mac, original.destination_mac)
     }
 
     /// What is sent to the UE in answer to `question`.
@@ -125,7 +138,7 @@ impl Interface {
     }
 }
 
-pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
+pub(super) fn scenarios(family: &'static Family, all: &mut Vec<Scenario>) {
     for interface in [Interface::N3, Interface::N3Ipv6, Interface::S1u] {
         steering::scenarios(family, interface, all);
         handover::scenarios(family, interface, all);
@@ -133,11 +146,19 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         mtu::scenarios(family, interface, all);
         provisioned::scenarios(family, interface, all);
         filters::scenarios(family, interface, all);
+        tunnels::scenarios(family, interface, all);
     }
     steering::in_tunnels(family, all);
     filters::attributes(family, all);
     messages::scenarios(family, all);
     outer::scenarios(family, all);
+}
+
+/// Those of both IP versions at once.
+pub(super) fn mixed(all: &mut Vec<Scenario>) {
+    for interface in [Interface::N3, Interface::S1u] {
+        tunnels::mixed(interface, all);
+    }
 }
 
 /// The port of GTP-U at `address`.

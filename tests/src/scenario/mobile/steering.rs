@@ -1,8 +1,8 @@
 //! How packets leave their tunnel and answers go back, and rules that leave them in it.
 
 use dataplane_core::Reason::{
-    self, AppInitiated, DownlinkPending, GtpuEndMarker, GtpuErrorIndication, NoDownlinkTunnel,
-    NoRule, Replied, Steered,
+    self, AppInitiated, Continued, DownlinkPending, GtpuEndMarker, GtpuErrorIndication,
+    NoDownlinkTunnel, NoRule, Replied, Steered,
 };
 
 use super::{CORE, DOWN, Interface, RAN, RULE};
@@ -15,6 +15,8 @@ use crate::{
 pub(super) fn scenarios(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
     life(family, interface, all);
     initiated(family, interface, all);
+    inline(family, interface, all);
+    left(family, interface, all);
 }
 
 /// From the first packet to the end of the tunnel.
@@ -48,6 +50,80 @@ fn life(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
     };
     all.push(between(&marker, GtpuEndMarker, "core0"));
     all.push(between(&missing, GtpuErrorIndication, "access0"));
+}
+
+/// A connection that began with the data network is not torn from it once answers would arrive.
+fn left(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let first = family.tcp(443);
+    let other = family.tcp(444);
+    let up = interface.uplink(RAN, &first);
+    let down = interface.downlink(RAN, DOWN, &first.reversed());
+    let there = to_app(&world, "app0", &other).ttl(63);
+    all.push(
+        Scenario::new(
+            "a connection stays where it began",
+            family,
+            &["a/1 prio 1 flow to SERVICE proto tcp forward ip APP0 via app0"],
+        )
+        .original("access0", &up, NoDownlinkTunnel)
+        .original("core0", &down, NoRule)
+        .original("access0", &up, NoDownlinkTunnel)
+        .original("core0", &down, NoRule)
+        .sent(
+            "access0",
+            &interface.uplink(RAN, &other),
+            Steered,
+            "app0",
+            &there,
+        )
+        .original("access0", &up, NoDownlinkTunnel),
+    );
+}
+
+/// An application in the middle gets packets without tunnels, and gives them back without.
+fn inline(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(443);
+    let up = interface.uplink(RAN, &inner);
+    let down = interface.downlink(RAN, DOWN, &inner.reversed());
+    let (there, back) = (
+        to_app(&world, "app0", &inner),
+        to_app(&world, "app1", &inner.reversed()),
+    );
+    let given = inner
+        .clone()
+        .macs([2, 0, 0, 0, 0xa, 2], world.port("app1").mac);
+    let given_back = inner
+        .reversed()
+        .macs([2, 0, 0, 0, 0xa, 1], world.port("app0").mac);
+    all.push(
+        Scenario::new(
+            "an inline application is between two tunnels",
+            family,
+            &[
+                "a/1 prio 1 flow to SERVICE zone 0 forward mac 02:00:00:00:0a:01 via app0 \
+                and mac 02:00:00:00:0a:02 via app1",
+            ],
+        )
+        .original("core0", &down, NoRule)
+        .sent("access0", &up, Steered, "app0", &there)
+        .sent(
+            "app1",
+            &given,
+            Continued,
+            "core0",
+            &interface.continued(RAN, &inner, &up),
+        )
+        .sent("core0", &down, Steered, "app1", &back)
+        .sent(
+            "app0",
+            &given_back,
+            Replied,
+            "access0",
+            &interface.injected(RAN, DOWN, &inner.reversed(), &up),
+        ),
+    );
 }
 
 /// An application sends first.

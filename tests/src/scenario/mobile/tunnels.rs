@@ -1,0 +1,230 @@
+//! Tunnels that end, begin and change while the UE stays where it is.
+
+use dataplane_core::Reason::{self, NoDownlinkTunnel, NoRule, WrongSide};
+
+use super::{
+    Interface, OTHER_RAN,
+    story::{HOME, Place, Story},
+};
+use crate::{
+    packet::Gtpu,
+    scenario::{Family, Scenario, V4, V6},
+};
+
+/// Other tunnels between the same endpoints.
+const RENEWED: Place = Place {
+    up: 0x1111,
+    down: 0x2222,
+    ..HOME
+};
+/// The same tunnel to the core, and another one to the UE.
+const AWAKE: Place = Place {
+    down: 0x3333,
+    ..HOME
+};
+
+pub(super) fn scenarios(family: &'static Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let begin = |name: &str| Story::of(name, family, interface);
+    let stories = [
+        unknown_to_station(begin("a station that does not know a tunnel is believed")),
+        unknown_to_core(begin("the core knows tunnels to the core only")),
+        renewed_by_uplink(begin("another UE has the address, and sends first")),
+        renewed_by_downlink(begin("another UE has the address, and is sent to first")),
+        awake(begin("a UE wakes up with another tunnel")),
+        awake_as_before(begin("a UE wakes up with the tunnel that it had")),
+        other_zone(begin("the same address in another zone is another UE")),
+    ];
+    all.extend(stories.map(|story| story.scenario));
+    if interface == Interface::S1u {
+        all.push(bearers(begin("a UE has two bearers")).scenario);
+    }
+    all.push(reassigned(family, interface).scenario);
+}
+
+/// Of both IP versions at once.
+pub(super) fn mixed(interface: Interface, all: &mut Vec<Scenario>) {
+    all.push(dual_stack(interface).scenario);
+}
+
+fn unknown_to_station(story: Story) -> Story {
+    let other = [
+        Place { down: 1, ..HOME },
+        Place {
+            down: HOME.up,
+            ..HOME
+        },
+        Place {
+            ran: OTHER_RAN,
+            ..HOME
+        },
+    ];
+    other
+        .iter()
+        .fold(story, |story, place| {
+            story.unknown_to_station(*place).answered(HOME)
+        })
+        .unknown_to_station(HOME)
+        .lost()
+        .flow(444)
+        .unsteered(HOME, NoDownlinkTunnel)
+        .downlink(AWAKE, NoRule)
+        .uplink(HOME)
+        .answered(AWAKE)
+}
+
+fn unknown_to_core(story: Story) -> Story {
+    story
+        .unknown_to_core(HOME, HOME.up)
+        .answered(HOME)
+        .unknown_to_core(HOME, HOME.down)
+        .answered(HOME)
+}
+
+fn renewed_by_uplink(story: Story) -> Story {
+    story
+        .flow(444)
+        .unsteered(RENEWED, NoDownlinkTunnel)
+        .flow(443)
+        .lost()
+        .uplink(RENEWED)
+        .lost()
+        .downlink(RENEWED, WrongSide)
+        .answered(RENEWED)
+        .flow(444)
+        .uplink(RENEWED)
+        .answered(RENEWED)
+}
+
+fn renewed_by_downlink(story: Story) -> Story {
+    story
+        .downlink(RENEWED, WrongSide)
+        .answered(RENEWED)
+        .uplink(RENEWED)
+        .answered(RENEWED)
+        .flow(444)
+        .uplink(RENEWED)
+        .answered(RENEWED)
+        .end_marker(RENEWED)
+        .lost()
+}
+
+/// TS 23.502 section 4.2.3.2: the tunnel to the station is released while the UE is idle, which is not
+/// to be seen, and there is another one afterwards.
+fn awake(story: Story) -> Story {
+    story
+        .flow(444)
+        .downlink(AWAKE, NoRule)
+        .uplink(AWAKE)
+        .answered(AWAKE)
+        .flow(443)
+        .answered(AWAKE)
+        .uplink(AWAKE)
+        .answered(AWAKE)
+        .end_marker(AWAKE)
+        .lost()
+}
+
+fn awake_as_before(story: Story) -> Story {
+    story
+        .unknown_to_station(HOME)
+        .lost()
+        // What was under way says nothing new.
+        .downlink(HOME, WrongSide)
+        .lost()
+        .uplink(HOME)
+        .lost()
+        .downlink(HOME, WrongSide)
+        .answered(HOME)
+}
+
+fn other_zone(story: Story) -> Story {
+    let (moved, lost) = (
+        story.packet(Place {
+            ran: OTHER_RAN,
+            ..HOME
+        }),
+        story.between(
+            &Gtpu::error_indication(HOME.down, HOME.ran),
+            HOME.ran,
+            HOME.core,
+        ),
+    );
+    story
+        .passes("access1", &moved, NoDownlinkTunnel)
+        .answered(HOME)
+        .passes("access1", &lost, Reason::GtpuErrorIndication)
+        .answered(HOME)
+        .uplink(HOME)
+        .answered(HOME)
+}
+
+fn bearers(story: Story) -> Story {
+    story
+        .flow(444)
+        .downlink(RENEWED, NoRule)
+        .flow(443)
+        .downlink(HOME, WrongSide)
+        .answered(HOME)
+        .flow(444)
+        .uplink(RENEWED)
+        .downlink(RENEWED, WrongSide)
+        .answered(RENEWED)
+        .flow(443)
+        .downlink(HOME, WrongSide)
+        .answered(HOME)
+        .end_marker(HOME)
+        .answered(RENEWED)
+        .end_marker(RENEWED)
+        .lost()
+}
+
+/// Without a word, the station gives the number of the tunnel to another UE.
+fn reassigned(family: &'static Family, interface: Interface) -> Story {
+    let other = if family.is_v4() {
+        "10.45.0.99"
+    } else {
+        "2001:db8:45:99::1"
+    };
+    Story::of("a tunnel becomes that of another UE", family, interface)
+        .ue(family, other)
+        .downlink(HOME, NoRule)
+        .uplink(RENEWED)
+        .answered(HOME)
+        .ue(family, family.ue)
+        .lost()
+        .downlink(AWAKE, WrongSide)
+        .answered(AWAKE)
+        .ue(family, other)
+        .answered(HOME)
+        .end_marker(HOME)
+        .lost()
+}
+
+/// A UE with an IPv4 address and IPv6 addresses of one prefix, all by one tunnel.
+fn dual_stack(interface: Interface) -> Story {
+    let rules = [
+        "a/1 prio 1 flow to 203.0.113.9 proto udp forward ip 198.18.1.2 via app0",
+        "a/2 prio 1 flow to 2001:db8:203::9 proto udp forward ip 2001:db8:a1::2 via app0",
+    ];
+    let addresses: [(&'static Family, &str); 3] = [
+        (&V4, "10.45.0.7"),
+        (&V6, "2001:db8:45::7"),
+        (&V6, "2001:db8:45::1:2:3"),
+    ];
+    let mut story = Story::under("one tunnel, three addresses", &V4, interface, &rules);
+    for (family, address) in addresses {
+        story = story
+            .ue(family, address)
+            .downlink(HOME, NoRule)
+            .uplink(HOME)
+            .answered(HOME);
+    }
+    for (family, address) in addresses {
+        story = story.ue(family, address).answered(HOME);
+    }
+    story = story.end_marker(HOME);
+    for (family, address) in addresses {
+        story = story.ue(family, address).lost();
+    }
+    story
+}
