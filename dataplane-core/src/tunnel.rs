@@ -106,7 +106,8 @@ pub(crate) const fn is_gtpu(facts: &Facts) -> bool {
 /// # Errors
 ///
 /// The reason why there is nothing inside that can be steered.
-#[inline(never)]
+// Inlined: another call on the way to what is inside would be too many for the stack of Linux 6.1.
+#[inline(always)]
 pub(crate) fn open<P: Packet, T: Tables>(
     packet: &P,
     port: &Port,
@@ -122,6 +123,17 @@ pub(crate) fn open<P: Packet, T: Tables>(
             return Ok(());
         }
     }
+    of_ue(packet, port.zone, tables, facts)
+}
+
+/// Parses GTP-U between endpoints of the RAN and the core.
+#[inline(never)]
+fn of_ue<P: Packet, T: Tables>(
+    packet: &P,
+    zone: u16,
+    tables: &T,
+    facts: &mut Facts,
+) -> Result<(), Reason> {
     if facts.ip.is_fragment() {
         // The others of its kind have no tunnel header.
         return Err(Reason::GtpuFragment);
@@ -131,7 +143,7 @@ pub(crate) fn open<P: Packet, T: Tables>(
     tunnel.ip = facts.ip;
     tunnel.qfi = 0;
     let (at, end) = header(packet, tunnel)?;
-    inner(packet, port.zone, tables, facts, at, end)
+    inner(packet, zone, tables, facts, at, end)
 }
 
 /// Whether this is GTP-U between endpoints of the RAN and the core; then the tunnel is theirs.
