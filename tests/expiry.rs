@@ -238,6 +238,43 @@ fn what_was_counted_of_a_flow_is_told_once() {
 }
 
 #[test]
+fn a_flow_tells_the_rule_it_was_counted_for_when_that_is_gone() {
+    let rig = Rig::with_limits(LIMITS).unwrap();
+    let mut kernel = Kernel::on(rig).unwrap();
+    let rules = |lines: &[&str]| lines.iter().map(|line| line.parse().unwrap()).collect();
+    kernel.prepare(&rules(&[RULE])).unwrap();
+    let ended = kernel.rig.dataplane.ended(8);
+    kernel.arrive("access0", &udp(1).bytes()).unwrap();
+    kernel.arrive("access0", &udp(2).bytes()).unwrap();
+    let of_rules = |flows: Vec<Flow>| -> Vec<_> {
+        let named = |flow: Flow| (flow.source_port, flow.rule.map(|rule| rule.to_string()));
+        let mut named: Vec<_> = flows.into_iter().map(named).collect();
+        named.sort();
+        named
+    };
+    let rule = || Some("a/1".to_owned());
+    kernel.change(&rules(&[])).unwrap();
+    let seen = kernel.arrive("access0", &udp(1).bytes()).unwrap();
+    assert_eq!(seen.reasons, [Reason::NoRule]);
+    assert_eq!(of_rules(kernel.flows()), [(1, rule()), (2, rule())]);
+    // Its counter becomes that of another rule.
+    for number in 0..2 * LIMITS.rules {
+        let other = format!("b/{number} prio 1 flow to 192.0.2.1 drop");
+        kernel.change(&rules(&[&other])).unwrap();
+    }
+    assert_eq!(of_rules(kernel.flows()), [(1, rule()), (2, rule())]);
+    // One comes under another rule again.
+    let other = RULE.replace("a/1", "c/1");
+    kernel.change(&rules(&[&other])).unwrap();
+    kernel.arrive("access0", &udp(2).bytes()).unwrap();
+    let expected = [(1, rule()), (2, Some("c/1".to_owned()))];
+    assert_eq!(of_rules(kernel.flows()), expected);
+    thread::sleep(TICK);
+    assert_eq!(expire(&mut kernel.rig), 2);
+    assert_eq!(of_rules(ended.try_iter().collect()), expected);
+}
+
+#[test]
 fn flows_that_nobody_hears_of_are_counted() {
     let mut kernel = Kernel::new().unwrap();
     kernel

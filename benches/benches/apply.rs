@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use benches::{Host, rules};
 use criterion::Criterion;
-use dataplane_user::rule::RuleSet;
+use dataplane_user::rule::{Rule, RuleSet};
 
 fn main() -> Result<()> {
     let mut host = Host::new()?;
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     criterion.bench_function("one of 10,000 rules", |bencher| {
         bencher.iter_custom(|times| {
             let time = (0..times).map(|_| {
-                let mut rule = many.iter().nth(5_000).expect("a rule").clone();
+                let mut rule = Rule::clone(many.iter().nth(5_000).expect("a rule"));
                 odd = !odd;
                 rule.priority = 100 + u8::from(odd);
                 many.insert(rule);

@@ -383,7 +383,8 @@ pub struct Record {
     /// DSCP or traffic class of the packet that made the flow; in the upper half the UDP ports of the tunnel that
     /// [`Self::session`] was noted with.
     pub tos: Word,
-    /// Where the rule it comes under is counted, plus 1, or 0. User space knows rules by that.
+    /// Where the rule it comes under, or came under last, is counted, plus 1. User space knows rules by
+    /// that, and makes it 0 when the rule is gone.
     pub rule: Word,
     /// Whether the record is in use.
     pub live: Word,

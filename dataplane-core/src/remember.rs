@@ -125,7 +125,6 @@ impl<'a, T: Tables> Steering<'a, T> {
         if self.tables.read_only() {
             return Ok(answer.action());
         }
-        let mut rule = 0;
         if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
             if T::TUNNELS && record.rule.get() == Record::LEFT && action.verb == verb::FORWARD {
                 let none = Decision {
@@ -140,9 +139,8 @@ impl<'a, T: Tables> Steering<'a, T> {
                 *refused = Some(reason);
                 return Ok(answer.action());
             }
-            rule = u64::from(action.rule) + 1;
+            record.rule.set(u64::from(action.rule) + 1);
         }
-        record.rule.set(rule);
         let decision = Decision {
             epoch: self.image.epoch,
             action: answer.action(),

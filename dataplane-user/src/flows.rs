@@ -1,8 +1,9 @@
 //! Reading flows, and forgetting those that are over.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -21,6 +22,7 @@ use crate::{
     Timeouts,
     clock::Clock,
     ended::Ended,
+    install::Released,
     records::Records,
     rule::{Rule, RuleId},
 };
@@ -40,7 +42,7 @@ pub struct Flow {
     pub destination_port: u16,
     /// Address space of the UE.
     pub zone: u16,
-    /// The rule it comes under, if that is still in force.
+    /// The rule it comes under, or came under last; none if that went while another process was there.
     pub rule: Option<RuleId>,
     /// The port that its latest upstream packet came by.
     pub ingress: String,
@@ -78,7 +80,11 @@ pub(crate) struct Entry<T>(pub(crate) T);
 unsafe impl<T: IntoBytes + FromBytes + Copy + 'static> aya::Pod for Entry<T> {}
 
 /// The flow table as user space sees it.
-pub(crate) struct Flows(Records<Record>);
+pub(crate) struct Flows {
+    records: Records<Record>,
+    /// Rules that flows came under last and that are gone, by the flow's record.
+    former: HashMap<u32, Arc<Rule>>,
+}
 
 /// What flows are described with.
 pub(crate) struct Context<'a> {
@@ -90,12 +96,15 @@ pub(crate) struct Context<'a> {
 }
 
 impl Flows {
-    pub(crate) const fn new(records: Records<Record>) -> Self {
-        Self(records)
+    pub(crate) fn new(records: Records<Record>) -> Self {
+        Self {
+            records,
+            former: HashMap::new(),
+        }
     }
 
     fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
-        self.0.live()
+        self.records.live()
     }
 
     /// How many there are.
@@ -106,14 +115,14 @@ impl Flows {
     /// All flows.
     pub(crate) fn snapshot(&self, context: &Context<'_>) -> Vec<Flow> {
         self.live()
-            .map(|(_, record)| describe(record, context))
+            .map(|(id, record)| self.describe(id, record, context))
             .collect()
     }
 
     /// One flow.
     pub(crate) fn get(&self, flow: FlowRef, context: &Context<'_>) -> Option<Flow> {
-        let record = self.0.get(flow.id())?;
-        Some(describe(record, context))
+        let record = self.records.get(flow.id())?;
+        Some(self.describe(flow.id(), record, context))
     }
 
     /// The sessions that flows belong to.
@@ -125,14 +134,15 @@ impl Flows {
             .collect()
     }
 
-    /// Flows that came under rules counted in `slots`, which are no more, come under none.
-    pub(crate) fn orphan(&self, slots: &HashSet<u32>) {
-        if slots.is_empty() {
+    /// Remembers under which rules flows came, where these are gone and their counters will be those of others.
+    pub(crate) fn part(&mut self, released: &Released) {
+        if released.is_empty() {
             return;
         }
-        for (_, record) in self.live() {
+        for (id, record) in self.records.live() {
             let slot = (record.rule.get() as u32).checked_sub(1);
-            if slot.is_some_and(|slot| slots.contains(&slot)) {
+            if let Some(rule) = slot.and_then(|slot| released.get(&slot)) {
+                self.former.extend(rule.clone().map(|rule| (id, rule)));
                 record.rule.set(0);
             }
         }
@@ -141,7 +151,7 @@ impl Flows {
     /// Forgets flows that are over, and tells what was counted of them, to the last packet. Answers how many
     /// there were.
     pub(crate) fn expire(
-        &self,
+        &mut self,
         timeouts: &Timeouts,
         context: &Context<'_>,
         settle: impl FnOnce(),
@@ -168,9 +178,9 @@ impl Flows {
         settle();
         for id in &over {
             if ended.is_heard()
-                && let Some(record) = self.0.get(*id)
+                && let Some(record) = self.records.get(*id)
             {
-                let flow = describe(record, context);
+                let flow = self.describe(*id, record, context);
                 // Without a packet it was no flow: another CPU was faster to make it.
                 if flow.upstream.packets + flow.downstream.packets != 0 {
                     ended.tell(flow);
@@ -181,10 +191,40 @@ impl Flows {
         over.len()
     }
 
+    fn describe(&self, id: u32, record: &Record, context: &Context<'_>) -> Flow {
+        let key = record.key.get();
+        let [up, down] = &record.halves;
+        let slot = (record.rule.get() as u32).checked_sub(1);
+        let rule = match slot {
+            Some(slot) => context.rules.get(&slot).copied(),
+            None => self.former.get(&id).map(|rule| &**rule),
+        };
+        let ingress = record.way_back().ue.get() as u16;
+        let target = rule
+            .and_then(|rule| rule.action.destination())
+            .and_then(|it| it.endpoints().next());
+        Flow {
+            source: address(key.source),
+            destination: address(key.destination),
+            protocol: key.rest.protocol(),
+            source_port: key.rest.source_port(),
+            destination_port: key.rest.destination_port(),
+            zone: key.rest.zone(),
+            rule: rule.map(|rule| rule.id.clone()),
+            ingress: context.ports.get(&ingress).cloned().unwrap_or_default(),
+            target: target.map(ToString::to_string),
+            upstream: count(record, Direction::Upstream),
+            downstream: count(record, Direction::Downstream),
+            first_seen: context.clock.time(record.first_seen.get()),
+            last_seen: context.clock.time(last_seen(record)),
+            tcp_flags: [up, down].map(Half::tcp_flags),
+        }
+    }
+
     /// Lets no key lead to a record any more.
     fn close(&self, id: u32) {
         self.remove_keys(id);
-        if let Some(record) = self.0.get(id) {
+        if let Some(record) = self.records.get(id) {
             record.live.set(2);
             record.generations.add(Record::RENEWED);
         }
@@ -192,26 +232,27 @@ impl Flows {
 
     /// The reply's key first: a packet that then makes the flow anew finds none in its way.
     fn remove_keys(&self, id: u32) {
-        let Some(record) = self.0.get(id) else {
+        let Some(record) = self.records.get(id) else {
             return;
         };
         for key in [record.reply.get(), record.key.get()] {
             let leads_here = |word| FlowRef::from(word).id() == id;
-            if self.0.find(key).is_some_and(leads_here) {
-                self.0.remove(key);
+            if self.records.find(key).is_some_and(leads_here) {
+                self.records.remove(key);
             }
         }
     }
 
     /// Makes a record free that no packet can reach.
-    fn release(&self, id: u32) {
+    fn release(&mut self, id: u32) {
+        self.former.remove(&id);
         // A packet may have changed the reply's key while the record was closed.
         self.remove_keys(id);
-        let Some(record) = self.0.get(id) else {
+        let Some(record) = self.records.get(id) else {
             return;
         };
         record.clear();
-        self.0.release(id);
+        self.records.release(id);
     }
 }
 
@@ -237,33 +278,6 @@ fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
         UDP => timeouts.udp,
         ICMP | ICMPV6 => timeouts.icmp,
         _ => timeouts.other,
-    }
-}
-
-fn describe(record: &Record, context: &Context<'_>) -> Flow {
-    let key = record.key.get();
-    let [up, down] = &record.halves;
-    let slot = (record.rule.get() as u32).checked_sub(1);
-    let rule = slot.and_then(|slot| context.rules.get(&slot).copied());
-    let ingress = record.way_back().ue.get() as u16;
-    let target = rule
-        .and_then(|rule| rule.action.destination())
-        .and_then(|it| it.endpoints().next());
-    Flow {
-        source: address(key.source),
-        destination: address(key.destination),
-        protocol: key.rest.protocol(),
-        source_port: key.rest.source_port(),
-        destination_port: key.rest.destination_port(),
-        zone: key.rest.zone(),
-        rule: rule.map(|rule| rule.id.clone()),
-        ingress: context.ports.get(&ingress).cloned().unwrap_or_default(),
-        target: target.map(ToString::to_string),
-        upstream: count(record, Direction::Upstream),
-        downstream: count(record, Direction::Downstream),
-        first_seen: context.clock.time(record.first_seen.get()),
-        last_seen: context.clock.time(last_seen(record)),
-        tcp_flags: [up, down].map(Half::tcp_flags),
     }
 }
 

@@ -44,7 +44,8 @@ pub fn rehearse(
         memory,
         rules: in_force,
     } = &mut tables;
-    in_force.apply(memory, rules, &view, || ())
+    let difference = in_force.difference(rules);
+    in_force.apply(memory, &difference, &view, || ())
 }
 
 /// Tells where next hops are.
@@ -86,8 +87,9 @@ impl HostTables {
         wanted: &RuleSet,
         resolve: &dyn Fn(EndpointAddress, Option<&str>) -> Option<Hop>,
     ) -> Result<Applied, Error> {
+        let difference = self.rules.difference(wanted);
         self.rules
-            .apply(&mut self.memory, wanted, &Answers(resolve), || ())
+            .apply(&mut self.memory, &difference, &Answers(resolve), || ())
     }
 
     /// The rule set in force.

@@ -1,6 +1,6 @@
 //! From the wire to the domain: `TrafficRule` to [`Rule`].
 
-use std::{fmt::Display, net::IpAddr, str::FromStr};
+use std::{fmt::Display, net::IpAddr, str::FromStr, sync::Arc};
 
 use dataplane_user::rule::{
     Action as Act, AppInstanceId, Destination, Endpoint, EndpointAddress, Filter,
@@ -16,7 +16,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Outcome {
     /// The data path can do what the rule says.
-    Enforceable(Box<Rule>),
+    Enforceable(Arc<Rule>),
     /// It cannot, and must not do half of it: the reason, in words.
     NotEnforceable(String),
 }
@@ -82,7 +82,7 @@ pub(crate) fn rule(
         };
         Refusal::new(pointer, contradiction.why)
     })?;
-    Ok(Outcome::Enforceable(Box::new(rule)))
+    Ok(Outcome::Enforceable(Arc::new(rule)))
 }
 
 fn filter(wire: &TrafficFilter, obstacles: &mut Vec<&'static str>) -> Result<Filter, Refusal> {

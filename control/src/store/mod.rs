@@ -405,15 +405,13 @@ fn log_left_out(before: &BTreeMap<RuleId, String>, after: &BTreeMap<RuleId, Stri
 pub(crate) fn wanted(applications: &Applications) -> RuleSet {
     let active = applications.values().flat_map(|entry| entry.rules());
     let active = active.filter(|(_, wire, _)| wire.state == Activity::Active);
-    active
-        .filter_map(|(_, _, outcome)| {
-            if let Outcome::Enforceable(rule) = outcome {
-                Some((**rule).clone())
-            } else {
-                None
-            }
-        })
-        .collect()
+    RuleSet::shared(active.filter_map(|(_, _, outcome)| {
+        if let Outcome::Enforceable(rule) = outcome {
+            Some(Arc::clone(rule))
+        } else {
+            None
+        }
+    }))
 }
 
 #[cfg(test)]

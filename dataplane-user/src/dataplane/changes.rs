@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::IpAddr,
+    sync::Arc,
 };
 
 use dataplane_core::table::Hop;
@@ -14,7 +15,7 @@ use crate::{
     install::{HopKey, hop_keys},
     netlink,
     ports::{self, View, mac_of},
-    rule::{Mac, RuleSet},
+    rule::{Mac, Rule},
 };
 
 /// Where packets for an address go.
@@ -92,12 +93,12 @@ impl Dataplane {
         {
             tracing::warn!(%error, "packets are not copied on every port");
         }
-        let addresses: Vec<(IpAddr, Option<String>)> = self
+        let addresses: BTreeSet<(IpAddr, Option<String>)> = self
             .rules
             .next_hops()
             .flat_map(|(key, _)| looked_after(key))
             .collect();
-        self.watch(&addresses)?;
+        self.watch(addresses)?;
         let Self {
             rules,
             memory,
@@ -124,25 +125,22 @@ impl Dataplane {
         Ok(changes)
     }
 
-    /// Looks up where the rules' destinations are, before they are needed.
-    pub(super) fn look_up(&mut self, wanted: &RuleSet) -> Result<(), Error> {
-        let mut keys = BTreeSet::new();
-        for rule in wanted.iter() {
-            keys.extend(hop_keys(rule));
-        }
-        let addresses: Vec<_> = keys.iter().flat_map(looked_after).collect();
+    /// Looks up where the destinations of new rules are, before they are needed.
+    pub(super) fn look_up(&mut self, fresh: &[&Arc<Rule>]) -> Result<(), Error> {
+        let keys: BTreeSet<_> = fresh.iter().flat_map(|rule| hop_keys(rule)).collect();
+        let mut addresses: BTreeSet<_> = keys.iter().flat_map(looked_after).collect();
         // What is known is kept up to date by refreshing.
-        if addresses.iter().all(|it| self.watched.contains(it)) {
+        if addresses.is_subset(&self.watched) {
             return Ok(());
         }
-        self.watch(&addresses)
+        addresses.extend(self.watched.iter().cloned());
+        self.watch(addresses)
     }
 
     /// Learns routes to addresses and has the kernel resolve them, then reads all neighbors.
-    fn watch(&mut self, addresses: &[(IpAddr, Option<String>)]) -> Result<(), Error> {
+    fn watch(&mut self, addresses: BTreeSet<(IpAddr, Option<String>)>) -> Result<(), Error> {
         self.routes.clear();
-        self.watched = addresses.iter().cloned().collect();
-        for (address, port) in addresses {
+        for (address, port) in &addresses {
             match netlink::route(*address) {
                 Ok(Some(route)) => _ = self.routes.insert(*address, route),
                 Ok(None) => {}
@@ -160,6 +158,7 @@ impl Dataplane {
                 tracing::debug!(%neighbor, ifindex, %error, "cannot keep the neighbor resolved");
             }
         }
+        self.watched = addresses;
         self.neighbors = netlink::neighbors()?;
         Ok(())
     }

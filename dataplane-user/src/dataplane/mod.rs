@@ -39,7 +39,7 @@ use crate::{
     ports::{self, View},
     program::{self, Found, Pins},
     records::Records,
-    rule::{Action, Rule, RuleId, RuleSet},
+    rule::{RuleId, RuleSet},
     sessions::{self, Sessions},
 };
 
@@ -232,14 +232,12 @@ impl Dataplane {
 
     /// Puts `wanted` in force in one transaction. An error means that the old rules are in force.
     pub fn apply(&mut self, wanted: &RuleSet) -> Result<Applied, Error> {
-        self.look_up(wanted)?;
-        let copies = wanted
-            .iter()
-            .any(|rule| matches!(rule.action, Action::Duplicate { .. }));
-        if copies {
+        let difference = self.rules.difference(wanted);
+        self.look_up(&difference.fresh)?;
+        if difference.copies() {
             self.attach_copies()?;
         }
-        let tunnels = self.options.has_gtpu() || wanted.iter().any(Rule::sends_into_tunnel);
+        let tunnels = self.options.has_gtpu() || wanted.iter().any(|rule| rule.sends_into_tunnel());
         if tunnels {
             self.run(program::names(true))?;
         }
@@ -258,10 +256,10 @@ impl Dataplane {
             neighbors,
             routes,
         };
-        let applied = rules.apply(memory, wanted, &view, grace)?;
-        flows.orphan(&rules.released());
+        let applied = rules.apply(memory, &difference, &view, grace)?;
+        flows.part(&rules.released());
         openings.follow(&rules.openings())?;
-        if !copies {
+        if !self.rules.copies() {
             self.detach_copies();
         }
         if !tunnels {
@@ -294,7 +292,7 @@ impl Dataplane {
             Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
         }
         self.rules.reclaim(&self.memory, false);
-        self.flows.orphan(&self.rules.released());
+        self.flows.part(&self.rules.released());
         let context = Context {
             clock: &self.clock,
             ports: names(&self.ports),

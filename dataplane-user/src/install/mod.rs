@@ -2,25 +2,28 @@
 
 mod action;
 mod counters;
+mod difference;
 mod hops;
 mod order;
 mod pool;
 mod transaction;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
     thread::JoinHandle,
 };
 
 use dataplane_core::table::{Filter, Split, TARGETS};
 
+pub(crate) use self::difference::Difference;
 pub(crate) use self::hops::{HopAddress, HopKey, Place, Surroundings, keys as hop_keys};
 use self::{hops::NextHop, pool::Pool};
 use crate::{
     Applied, Error, Limits,
     classifier::{Classifier, Item, Remains},
     memory::{Memory, counters},
-    rule::{Rule, RuleId, RuleSet},
+    rule::{Rule, RuleId},
     shared::Shared,
 };
 
@@ -29,6 +32,12 @@ use crate::{
 pub(crate) struct Rules {
     classifier: Classifier,
     installed: BTreeMap<RuleId, Installed>,
+    /// Their ranks, by what decides over them.
+    order: BTreeMap<(u8, RuleId), u64>,
+    /// How many of them ask for copies.
+    copies: usize,
+    /// How many combinations of tunnel attributes they have.
+    tunnelled: usize,
     actions: Pool,
     tunnels: Pool,
     /// Next hops but for those at the ends of tunnels, whose cells come before.
@@ -40,8 +49,8 @@ pub(crate) struct Rules {
     next_hops: BTreeMap<HopKey, NextHop>,
     limits: Limits,
     cpus: u32,
-    /// Counters given back, which flows may still name.
-    released: HashSet<u32>,
+    /// Counters given back, which flows may still name, and the rules that were counted there.
+    released: Released,
     /// What rule sets of before leave behind, oldest first.
     limbo: VecDeque<Limbo>,
 }
@@ -55,12 +64,15 @@ struct Limbo {
     actions: Vec<u32>,
     tunnels: Vec<u32>,
     hops: Vec<u32>,
-    slots: Vec<u32>,
+    slots: Vec<(u32, Option<Arc<Rule>>)>,
 }
+
+/// Rules by the counter that they had; none where only an earlier process knew.
+pub(crate) type Released = HashMap<u32, Option<Arc<Rule>>>;
 
 #[derive(Debug)]
 struct Installed {
-    rule: Rule,
+    rule: Arc<Rule>,
     rank: u64,
     /// Where it is counted.
     slot: u32,
@@ -102,6 +114,9 @@ impl Rules {
         Self {
             classifier: Classifier::new(splits, filters, image.root, limits.filters),
             installed: BTreeMap::new(),
+            order: BTreeMap::new(),
+            copies: 0,
+            tunnelled: 0,
             actions: Pool::new(0..memory.actions.len() as u32, &used),
             tunnels: Pool::new(0..memory.tunnel_filters.len() as u32, &tunnels),
             hops: Pool::new(TARGETS..memory.hops.len() as u32, &hops),
@@ -111,26 +126,26 @@ impl Rules {
             next_hops: BTreeMap::new(),
             limits,
             cpus,
-            released: HashSet::new(),
+            released: Released::new(),
             limbo: VecDeque::new(),
         }
     }
 
-    /// Puts `wanted` in force, whole or not at all, but for single rules that cannot be. `settle` returns
+    /// Puts what is wanted in force, whole or not at all, but for single rules that cannot be. `settle` returns
     /// when no packet is under way in the old rule set any more; nobody waits for it, unless there is no
     /// room otherwise.
     pub(crate) fn apply(
         &mut self,
         memory: &mut Memory,
-        wanted: &RuleSet,
+        difference: &Difference<'_>,
         surroundings: &impl Surroundings,
         settle: fn(),
     ) -> Result<Applied, Error> {
         self.reclaim(memory, false);
-        match self.change(memory, wanted, surroundings, settle) {
+        match self.change(memory, difference, surroundings, settle) {
             Err(Error::TooMany { .. } | Error::TooManyTunnels { .. }) if !self.limbo.is_empty() => {
                 self.reclaim(memory, true);
-                self.change(memory, wanted, surroundings, settle)
+                self.change(memory, difference, surroundings, settle)
             }
             result => result,
         }
@@ -160,9 +175,9 @@ impl Rules {
             for hop in limbo.hops {
                 self.give_back_hop(memory, hop);
             }
-            for slot in limbo.slots {
+            for (slot, rule) in limbo.slots {
                 self.slots.give_back(slot);
-                self.released.insert(slot);
+                self.released.insert(slot, rule);
             }
         }
     }
@@ -177,16 +192,21 @@ impl Rules {
         self.classifier.filter(cell)
     }
 
-    /// Rules by where they are counted.
+    /// Whether a rule asks for copies.
+    pub(crate) const fn copies(&self) -> bool {
+        self.copies > 0
+    }
+
+    /// Rules by where they are counted, those included that have just gone.
     pub(crate) fn by_slot(&self) -> BTreeMap<u32, &Rule> {
-        self.installed
-            .values()
-            .map(|rule| (rule.slot, &rule.rule))
-            .collect()
+        let gone = self.limbo.iter().flat_map(|limbo| &limbo.slots);
+        let gone = gone.filter_map(|(slot, rule)| Some((*slot, &**rule.as_ref()?)));
+        let installed = self.installed.values().map(|rule| (rule.slot, &*rule.rule));
+        gone.chain(installed).collect()
     }
 
     /// Counters that were given back since the last call.
-    pub(crate) fn released(&mut self) -> HashSet<u32> {
+    pub(crate) fn released(&mut self) -> Released {
         std::mem::take(&mut self.released)
     }
 

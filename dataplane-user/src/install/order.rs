@@ -1,6 +1,6 @@
 //! The place of each rule in the order of all.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::Rules;
 use crate::{
@@ -10,51 +10,33 @@ use crate::{
 
 impl Rules {
     /// A place in the order for each new rule; `None` when there is no room between two.
-    pub(super) fn ranks(
-        &self,
-        kept: &[&RuleId],
-        fresh: &[(&Rule, Compiled)],
-    ) -> Option<BTreeMap<RuleId, u64>> {
-        // A rule of the same priority as before stays where it was.
-        let (stay, come): (Vec<&Rule>, Vec<&Rule>) =
-            fresh.iter().map(|(rule, _)| rule).partition(|rule| {
-                self.installed
-                    .get(&rule.id)
-                    .is_some_and(|old| old.rule.priority == rule.priority)
-            });
-        let old = |id: &RuleId| self.installed.get(id).map(|old| old.rank);
-        let mut ranks: BTreeMap<RuleId, u64> = stay
-            .iter()
-            .filter_map(|rule| Some((rule.id.clone(), old(&rule.id)?)))
-            .collect();
-        if come.is_empty() {
-            return Some(ranks);
-        }
-        let mut order: Vec<(u8, &RuleId, Option<u64>)> = come
-            .iter()
-            .map(|rule| (rule.priority, &rule.id, None))
-            .collect();
-        order.extend(
-            stay.iter()
-                .map(|rule| (rule.priority, &rule.id, old(&rule.id))),
-        );
-        for id in kept {
-            let old = self.installed.get(*id)?;
-            order.push((old.rule.priority, &old.rule.id, Some(old.rank)));
-        }
-        order.sort_unstable_by_key(|(priority, id, _)| (*priority, *id));
-        let mut waiting: Vec<&RuleId> = Vec::new();
-        let mut below = 0;
-        for (_, id, rank) in order {
-            match rank {
-                None => waiting.push(id),
-                Some(above) => {
-                    spread(&mut ranks, &mut waiting, below, above)?;
-                    below = above;
-                }
+    pub(super) fn ranks(&self, fresh: &[(&Arc<Rule>, Compiled)]) -> Option<BTreeMap<RuleId, u64>> {
+        let place = |rule: &Rule| (rule.priority, rule.id.clone());
+        let mut ranks = BTreeMap::new();
+        let mut come = Vec::new();
+        for (rule, _) in fresh {
+            match self.order.get(&place(rule)) {
+                // A rule of the same priority as before stays where it was.
+                Some(rank) => _ = ranks.insert(rule.id.clone(), *rank),
+                None => come.push(*rule),
             }
         }
-        spread(&mut ranks, &mut waiting, below, u64::MAX)?;
+        come.sort_unstable_by_key(|rule| (rule.priority, &rule.id));
+        let mut waiting: Vec<&RuleId> = Vec::new();
+        let mut between = (0, u64::MAX);
+        for rule in come {
+            let place = place(rule);
+            let above = self.order.range(&place..).next();
+            let below = self.order.range(..place.clone()).next_back();
+            let rank = |of: Option<(_, &u64)>| of.map(|(_, rank)| *rank);
+            let here = (rank(below).unwrap_or(0), rank(above).unwrap_or(u64::MAX));
+            if here != between {
+                spread(&mut ranks, &mut waiting, between)?;
+                between = here;
+            }
+            waiting.push(&rule.id);
+        }
+        spread(&mut ranks, &mut waiting, between)?;
         Some(ranks)
     }
 }
@@ -63,8 +45,7 @@ impl Rules {
 fn spread(
     ranks: &mut BTreeMap<RuleId, u64>,
     waiting: &mut Vec<&RuleId>,
-    below: u64,
-    above: u64,
+    (below, above): (u64, u64),
 ) -> Option<()> {
     let step = (above - below) / (waiting.len() as u64 + 1);
     if step == 0 && !waiting.is_empty() {
@@ -77,7 +58,7 @@ fn spread(
 }
 
 /// Places for all rules, as far from one another as can be.
-pub(super) fn even_ranks(rules: &[(&Rule, Compiled)]) -> BTreeMap<RuleId, u64> {
+pub(super) fn even_ranks(rules: &[(&Arc<Rule>, Compiled)]) -> BTreeMap<RuleId, u64> {
     let mut order: Vec<_> = rules
         .iter()
         .map(|(rule, _)| (rule.priority, &rule.id))

@@ -2,13 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem, thread,
+    mem,
+    sync::Arc,
+    thread,
 };
 
 use dataplane_core::table::{Filter, Image};
 
 use super::{
-    HopKey, Installed, Limbo, Rules, Surroundings, action, counters::forget, hops,
+    HopKey, Installed, Limbo, Rules, Surroundings, action,
+    counters::forget,
+    difference::{Difference, copies},
+    hops,
     order::even_ranks,
 };
 use crate::{
@@ -16,7 +21,7 @@ use crate::{
     classifier::Item,
     compile::{Compiled, compile},
     memory::Memory,
-    rule::{Action, Destination, FilterType, Rule, RuleId, RuleSet},
+    rule::{Action, Destination, FilterType, Rule, RuleId},
 };
 
 /// What a transaction has taken so far.
@@ -29,43 +34,27 @@ pub(super) struct Taken {
 }
 
 impl Rules {
-    /// Puts `wanted` in force if there is room for it now.
+    /// Puts what is wanted in force if there is room for it now.
     pub(super) fn change(
         &mut self,
         memory: &mut Memory,
-        wanted: &RuleSet,
+        difference: &Difference<'_>,
         surroundings: &impl Surroundings,
         settle: fn(),
     ) -> Result<Applied, Error> {
         let mut not_installed = BTreeMap::new();
-        let mut fresh: Vec<(&Rule, Compiled)> = Vec::new();
-        let (mut kept, mut gone, mut changed) = (Vec::new(), Vec::new(), 0);
-        // Both are in the same order.
-        let mut installed = self.installed.iter().peekable();
-        for rule in wanted.iter() {
-            while let Some((id, _)) = installed.next_if(|(id, _)| **id < rule.id) {
-                gone.push(id.clone());
-            }
-            let before = installed.next_if(|(id, _)| **id == rule.id);
-            if before.is_some_and(|(_, before)| before.rule == *rule) {
-                kept.push(&rule.id);
-                continue;
-            }
-            gone.extend(before.map(|(id, _)| id.clone()));
+        let mut fresh: Vec<(&Arc<Rule>, Compiled)> = Vec::new();
+        for rule in &difference.fresh {
             match surroundings
                 .refuse(rule, &hops::keys(rule))
                 .or_else(|| unsupported(rule))
                 .map_or_else(|| compile(rule), Err)
             {
-                Ok(compiled) => {
-                    changed += usize::from(before.is_some());
-                    fresh.push((rule, compiled));
-                }
+                Ok(compiled) => fresh.push((*rule, compiled)),
                 Err(reason) => _ = not_installed.insert(rule.id.clone(), reason),
             }
         }
-        gone.extend(installed.map(|(id, _)| id.clone()));
-        let total = kept.len() + fresh.len();
+        let total = difference.kept + fresh.len();
         if total > self.limits.rules as usize {
             return Err(Error::TooMany {
                 what: "rules",
@@ -74,9 +63,10 @@ impl Rules {
                 option: "rules",
             });
         }
-        let tunnels = kept.iter().map(|id| self.installed[*id].tunnels.len());
-        let tunnels = tunnels.chain(fresh.iter().map(|(_, compiled)| compiled.tunnels.len()));
-        let wanted_tunnels = tunnels.sum();
+        let mut gone = difference.gone.clone();
+        let gone_tunnels: usize = gone.iter().map(|id| self.installed[id].tunnels.len()).sum();
+        let fresh_tunnels: usize = fresh.iter().map(|(_, it)| it.tunnels.len()).sum();
+        let wanted_tunnels = self.tunnelled + fresh_tunnels - gone_tunnels;
         if wanted_tunnels > self.limits.rules as usize {
             return Err(Error::TooMany {
                 what: "combinations of tunnel attributes",
@@ -85,6 +75,8 @@ impl Rules {
                 option: "rules",
             });
         }
+        let known = |(rule, _): &&(&Arc<Rule>, _)| self.installed.contains_key(&rule.id);
+        let changed = fresh.iter().filter(known).count();
         let first_time = memory.image().epoch == 0 || !self.adopted.is_empty();
         let applied = Applied {
             epoch: memory.image().epoch,
@@ -96,11 +88,17 @@ impl Rules {
         if gone.is_empty() && fresh.is_empty() && !first_time {
             return Ok(applied);
         }
-        let ranks = self.ranks(&kept, &fresh).unwrap_or_else(|| {
+        let ranks = self.ranks(&fresh).unwrap_or_else(|| {
             // No room in the order: everything gets a new place.
-            let again = |id| Some((wanted.get(id)?, compile(wanted.get(id)?).ok()?));
-            fresh.extend(kept.into_iter().filter_map(again));
-            gone = self.installed.keys().cloned().collect();
+            let all = mem::replace(&mut gone, self.installed.keys().cloned().collect());
+            let kept = gone.iter().filter(|id| !all.contains(id));
+            let again = |id| {
+                Some((
+                    difference.wanted.get(id)?,
+                    compile(difference.wanted.get(id)?).ok()?,
+                ))
+            };
+            fresh.extend(kept.filter_map(again));
             even_ranks(&fresh)
         });
         self.commit(memory, surroundings, gone, fresh, &ranks, applied, settle)
@@ -115,7 +113,7 @@ impl Rules {
         memory: &mut Memory,
         surroundings: &impl Surroundings,
         gone: Vec<RuleId>,
-        fresh: Vec<(&Rule, Compiled)>,
+        fresh: Vec<(&Arc<Rule>, Compiled)>,
         ranks: &BTreeMap<RuleId, u64>,
         applied: Applied,
         settle: fn(),
@@ -182,6 +180,9 @@ impl Rules {
             let Some(old) = self.installed.remove(&id) else {
                 continue;
             };
+            self.order.remove(&(old.rule.priority, id));
+            self.copies -= usize::from(copies(&old.rule));
+            self.tunnelled -= old.tunnels.len();
             limbo.actions.push(old.action);
             limbo.tunnels.extend(&old.tunnels);
             limbo
@@ -189,11 +190,15 @@ impl Rules {
                 .extend(old.hops.iter().filter_map(|hop| self.leave_hop(hop)));
             if counted.insert(old.slot) {
                 forget(memory, old.slot);
-                limbo.slots.push(old.slot);
+                limbo.slots.push((old.slot, Some(old.rule)));
             }
         }
         for new in news {
-            self.installed.insert(new.rule.id.clone(), new);
+            let id = &new.rule.id;
+            self.order.insert((new.rule.priority, id.clone()), new.rank);
+            self.copies += usize::from(copies(&new.rule));
+            self.tunnelled += new.tunnels.len();
+            self.installed.insert(id.clone(), new);
         }
         if !self.adopted.is_empty() {
             // Rules of an earlier process that nobody wants any more.
@@ -202,7 +207,7 @@ impl Rules {
             for (_, slot) in mem::take(&mut self.adopted) {
                 if !in_use.contains(&slot) {
                     forget(memory, slot);
-                    limbo.slots.push(slot);
+                    limbo.slots.push((slot, None));
                 }
             }
         }
@@ -215,7 +220,7 @@ impl Rules {
         &mut self,
         memory: &mut Memory,
         surroundings: &impl Surroundings,
-        rule: &Rule,
+        rule: &Arc<Rule>,
         compiled: Compiled,
         ranks: &BTreeMap<RuleId, u64>,
         taken: &mut Taken,
@@ -260,7 +265,7 @@ impl Rules {
             });
         let items = items.collect();
         Ok(Installed {
-            rule: rule.clone(),
+            rule: Arc::clone(rule),
             rank,
             slot,
             action,

@@ -1,13 +1,14 @@
 use std::{
     fmt::{self, Display, Formatter},
     str::FromStr,
+    sync::Arc,
 };
 
 use super::ParseError;
 
 const MAX_LENGTH: usize = 255;
 
-fn checked(what: &'static str, text: &str) -> Result<String, ParseError> {
+fn checked(what: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
     if text.is_empty() {
         return Err(ParseError::new(what, text, "it is empty"));
     }
@@ -21,14 +22,14 @@ fn checked(what: &'static str, text: &str) -> Result<String, ParseError> {
     if text.chars().any(char::is_control) {
         return Err(ParseError::new(what, text, "it has control characters"));
     }
-    Ok(text.to_owned())
+    Ok(text.into())
 }
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {

@@ -60,24 +60,25 @@ fn left(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
     let up = interface.uplink(RAN, &first);
     let down = interface.downlink(RAN, DOWN, &first.reversed());
     let there = to_app(&world, "app0", &other).ttl(63);
+    let rule = "a/1 prio 1 flow to SERVICE proto tcp forward ip APP0 via app0";
     all.push(
-        Scenario::new(
-            "a connection stays where it began",
-            family,
-            &["a/1 prio 1 flow to SERVICE proto tcp forward ip APP0 via app0"],
-        )
-        .original("access0", &up, NoDownlinkTunnel)
-        .original("core0", &down, NoRule)
-        .original("access0", &up, NoDownlinkTunnel)
-        .original("core0", &down, NoRule)
-        .sent(
-            "access0",
-            &interface.uplink(RAN, &other),
-            Steered,
-            "app0",
-            &there,
-        )
-        .original("access0", &up, NoDownlinkTunnel),
+        Scenario::new("a connection stays where it began", family, &[rule])
+            .original("access0", &up, NoDownlinkTunnel)
+            .original("core0", &down, NoRule)
+            .original("access0", &up, NoDownlinkTunnel)
+            .original("core0", &down, NoRule)
+            .sent(
+                "access0",
+                &interface.uplink(RAN, &other),
+                Steered,
+                "app0",
+                &there,
+            )
+            .original("access0", &up, NoDownlinkTunnel)
+            .rules(family, &[])
+            .original("access0", &up, NoDownlinkTunnel)
+            .rules(family, &[rule])
+            .original("access0", &up, NoDownlinkTunnel),
     );
 }
 
