@@ -239,19 +239,20 @@ pub(crate) fn plain<P: Packet, const V6: bool>(
     Some(())
 }
 
-/// Parses the packet at `at` in a tunnel, which has room until `end`, into `facts`.
+/// Parses the packet in a tunnel into the facts, which say where it is.
 ///
 /// # Errors
 ///
 /// As [`frame`], but nothing in a tunnel is malformed enough to be discarded: that is for its end to do.
+#[inline(never)]
 pub(crate) fn inner<P: Packet, T: Tables>(
     packet: &P,
     zone: u16,
     tables: &T,
     facts: &mut Facts,
-    at: u16,
-    end: usize,
 ) -> Result<(), Reason> {
+    let at = facts.tunnel.inside as u16;
+    let end = facts.tunnel.end as usize;
     let version = packet
         .get::<[u8; 4]>(at.into())
         .map_or(0, |[first, ..]| first >> 4);

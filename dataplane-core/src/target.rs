@@ -2,7 +2,7 @@
 
 use crate::{
     packet::Packet,
-    parse::{Facts, inner},
+    parse::Facts,
     steer::{Plan, Steering},
     table::{RuleAction, Tables, Target, encapsulation, flag, verb},
     tunnel::{self, Way},
@@ -24,16 +24,15 @@ struct Label {
     at: usize,
 }
 
-/// Looks into a packet if it comes from the other end of a configured tunnel: then the facts are about the
-/// packet inside. Else they stay.
+/// Notes the tunnel that a packet comes by, and where the packet inside is, if that comes from the other end of a
+/// configured one.
 ///
 /// # Errors
 ///
 /// The reason why there is nothing inside that can be steered.
 #[inline(never)]
-pub(crate) fn open<P: Packet, T: Tables>(
+pub(crate) fn find<P: Packet, T: Tables>(
     packet: &P,
-    zone: u16,
     tables: &T,
     facts: &mut Facts,
 ) -> Result<(), Reason> {
@@ -50,18 +49,19 @@ pub(crate) fn open<P: Packet, T: Tables>(
     tunnel.length = facts.ip.length;
     tunnel.target = cell + 1;
     tunnel.way = Way::Target;
-    let (at, end) = match label.encapsulation {
-        encapsulation::GTPU => tunnel::header(packet, tunnel)?,
+    tunnel.end = tunnel.ip.end() as u32;
+    tunnel.inside = match label.encapsulation {
+        encapsulation::GTPU => return tunnel::header(packet, tunnel),
         encapsulation::VXLAN => {
             let frame = packet.get::<Ethernet>(label.at).ok_or(Reason::NotIp)?;
             if !is_ip(frame.ethertype.get()) {
                 return Err(Reason::NotIp);
             }
-            ((label.at + Ethernet::LEN) as u16, tunnel.ip.end())
+            label.at + Ethernet::LEN
         }
-        _ => (label.at as u16, tunnel.ip.end()),
-    };
-    inner(packet, zone, tables, facts, at, end)
+        _ => label.at,
+    } as u32;
+    Ok(())
 }
 
 const fn is_ip(ethertype: u16) -> bool {

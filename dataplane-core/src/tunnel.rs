@@ -48,6 +48,10 @@ pub struct Tunnel {
     /// The cell of the [`Target`](crate::table::Target) from whose other end the packet comes, plus 1, or
     /// 0. [`Self::way`] may be of another tunnel in that one.
     pub target: u32,
+    /// Where the packet inside begins.
+    pub inside: u32,
+    /// Where there is no room for more of it.
+    pub end: u32,
     /// Outer network layer.
     pub ip: Ip,
     /// Which way the packet goes.
@@ -106,7 +110,8 @@ pub(crate) const fn is_gtpu(facts: &Facts) -> bool {
 /// # Errors
 ///
 /// The reason why there is nothing inside that can be steered.
-// Inlined: another call on the way to what is inside would be too many for the stack of Linux 6.1.
+// Inlined, and what is inside is parsed from here, once it is known where: calls of calls would be too many for
+// the stack of Linux 6.1.
 #[inline(always)]
 pub(crate) fn open<P: Packet, T: Tables>(
     packet: &P,
@@ -117,23 +122,23 @@ pub(crate) fn open<P: Packet, T: Tables>(
     facts.tunnel.target = 0;
     facts.tunnel.length = facts.ip.length;
     if !(port.sees_gtpu() && is_of_ue(tables, facts)) {
-        target::open(packet, port.zone, tables, facts)?;
+        target::find(packet, tables, facts)?;
+        if facts.tunnel.way == Way::None {
+            return Ok(());
+        }
+        inner(packet, port.zone, tables, facts)?;
         // What was sent with its tunnel may be answered with one.
-        if facts.tunnel.way == Way::None || !is_of_ue(tables, facts) {
+        if !is_of_ue(tables, facts) {
             return Ok(());
         }
     }
-    of_ue(packet, port.zone, tables, facts)
+    of_ue(packet, facts)?;
+    inner(packet, port.zone, tables, facts)
 }
 
-/// Parses GTP-U between endpoints of the RAN and the core.
+/// Parses the header of GTP-U between endpoints of the RAN and the core.
 #[inline(never)]
-fn of_ue<P: Packet, T: Tables>(
-    packet: &P,
-    zone: u16,
-    tables: &T,
-    facts: &mut Facts,
-) -> Result<(), Reason> {
+fn of_ue<P: Packet>(packet: &P, facts: &mut Facts) -> Result<(), Reason> {
     if facts.ip.is_fragment() {
         // The others of its kind have no tunnel header.
         return Err(Reason::GtpuFragment);
@@ -142,8 +147,7 @@ fn of_ue<P: Packet, T: Tables>(
     tunnel.ports = facts.ports;
     tunnel.ip = facts.ip;
     tunnel.qfi = 0;
-    let (at, end) = header(packet, tunnel)?;
-    inner(packet, zone, tables, facts, at, end)
+    header(packet, tunnel)
 }
 
 /// Whether this is GTP-U between endpoints of the RAN and the core; then the tunnel is theirs.
@@ -171,8 +175,8 @@ fn is_of_ue<T: Tables>(tables: &T, facts: &mut Facts) -> bool {
     }
 }
 
-/// Parses the header. Answers where the packet inside begins and ends.
-pub(crate) fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16, usize), Reason> {
+/// Parses the header, and notes where the packet inside begins and ends.
+pub(crate) fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(), Reason> {
     let at = usize::from(tunnel.ip.payload) + Udp::LEN;
     let header = packet.get::<Gtpu>(at).ok_or(Reason::MalformedGtpu)?;
     if !header.is_version_1() {
@@ -202,7 +206,9 @@ pub(crate) fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Result<(u16,
     if at > end {
         return Err(Reason::MalformedGtpu);
     }
-    Ok((at as u16, end))
+    tunnel.inside = at as u32;
+    tunnel.end = end as u32;
+    Ok(())
 }
 
 /// Steps over the extension headers, of which the first, at `at`, is of type `kind`; the message ends at
