@@ -238,6 +238,7 @@ fn refusals_point_at_the_member() {
             json!(["2001:db8::/64"]),
             "/dstInterface/x-nat",
         ),
+        ("/filterType", json!("PACKET"), "/dstInterface/x-nat"),
     ] {
         assert_eq!(
             converted(with(pointer, value.clone())).unwrap_err().pointer,

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::{
-    Action, AddressRange, Destination, Encapsulation, EndpointAddress, Filter, Rule, Target,
+    Action, AddressRange, Destination, Encapsulation, EndpointAddress, Filter, FilterType, Rule,
+    Target,
 };
 
 /// A part of a rule that makes no sense, and why.
@@ -91,12 +92,16 @@ impl Rule {
             })
         });
         let families = families.collect::<Result<Vec<_>, _>>()?;
-        self.action.check(&families)
+        self.action.check(self.filter_type, &families)
     }
 }
 
 impl Action {
-    fn check(&self, families: &[Option<Family>]) -> Result<(), Contradiction> {
+    fn check(
+        &self,
+        filter_type: FilterType,
+        families: &[Option<Family>],
+    ) -> Result<(), Contradiction> {
         let Some(destination) = self.destination() else {
             return Ok(());
         };
@@ -112,7 +117,7 @@ impl Action {
                     return refuse(Place::Endpoint(index), why);
                 }
                 EndpointAddress::Ip { address, nat: true } => {
-                    if let Some(why) = self.refuse_nat(address, families) {
+                    if let Some(why) = self.refuse_nat(address, filter_type, families) {
                         return refuse(Place::Nat(index), why);
                     }
                 }
@@ -132,13 +137,23 @@ impl Action {
     }
 
     /// Why addresses of packets cannot be translated to `address`.
-    fn refuse_nat(&self, address: IpAddr, families: &[Option<Family>]) -> Option<&'static str> {
+    fn refuse_nat(
+        &self,
+        address: IpAddr,
+        filter_type: FilterType,
+        families: &[Option<Family>],
+    ) -> Option<&'static str> {
         if matches!(self, Self::Duplicate { .. }) {
             return Some("a copy is of the packet as it is, without address translation");
         }
         if matches!(self.destination(), Some(Destination::Inline { .. })) {
             return Some(
                 "an application in line sees packets as they are, without address translation",
+            );
+        }
+        if filter_type == FilterType::Packet {
+            return Some(
+                "address translation needs filterType FLOW: without a flow, nothing restores the address in answers",
             );
         }
         families.contains(&Some(other(address))).then_some(

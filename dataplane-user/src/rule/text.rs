@@ -454,6 +454,10 @@ mod tests {
                 "in line",
             ),
             ("a/b prio 1 flow any duplicate ip 10.0.0.1 nat", "a copy"),
+            (
+                "a/b prio 1 packet any forward ip 10.0.0.1 nat",
+                "filterType FLOW",
+            ),
         ] {
             let error = line.parse::<Rule>().unwrap_err();
             assert!(error.reason().contains(word), "{line}: {error}");

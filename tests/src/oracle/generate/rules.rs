@@ -187,11 +187,10 @@ fn in_line_needs_flows(rule: &mut Rule) {
     }
 }
 
-/// Turns address translation off, or on if no filter is for the other IP version alone.
+/// Turns address translation off, or on where it can be.
 fn translate(rule: &mut Rule) {
     toggle_translation(&mut rule.action);
-    let of_flows = rule.filter_type == FilterType::Flow;
-    if rule.action.translates_to().is_some() && (!of_flows || rule.check().is_err()) {
+    if rule.action.translates_to().is_some() && rule.check().is_err() {
         toggle_translation(&mut rule.action);
     }
 }
