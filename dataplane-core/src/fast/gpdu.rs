@@ -25,10 +25,16 @@ pub(super) fn open<P: Packet>(packet: &P, port: &Port, facts: &mut Facts) -> Opt
     tunnel.ran = facts.key.source;
     tunnel.core = facts.key.destination;
     tunnel.ports = facts.ports;
-    tunnel.ip = facts.ip;
     tunnel.length = facts.ip.length;
     tunnel.target = 0;
-    let at = header(packet, tunnel)?;
+    let end = facts.ip.end();
+    // The outer header is not copied: a copy in words of what was written in fields makes a CPU wait.
+    let at = header(
+        packet,
+        usize::from(facts.ip.payload) + Udp::LEN,
+        end,
+        tunnel,
+    )?;
     let [first, ..] = packet.get::<[u8; 4]>(at.into())?;
     match first >> 4 {
         4 => parse::plain::<P, false>(packet, at, port.zone, facts)?,
@@ -36,16 +42,15 @@ pub(super) fn open<P: Packet>(packet: &P, port: &Port, facts: &mut Facts) -> Opt
         _ => return None,
     }
     facts.tunnel.way = Way::Uplink;
-    (facts.ip.end() <= facts.tunnel.ip.end()).then_some(())
+    (facts.ip.end() <= end).then_some(())
 }
 
 /// Takes from the header of a G-PDU what it says of its tunnel. Answers where the packet inside begins.
 #[inline(always)]
-fn header<P: Packet>(packet: &P, tunnel: &mut Tunnel) -> Option<u16> {
-    let at = usize::from(tunnel.ip.payload) + Udp::LEN;
+fn header<P: Packet>(packet: &P, at: usize, end: usize, tunnel: &mut Tunnel) -> Option<u16> {
     let header = packet.get::<Gtpu>(at)?;
-    let end = at + Gtpu::LEN + usize::from(header.length.get());
-    if !header.is_version_1() || header.message != message::G_PDU || end != tunnel.ip.end() {
+    let whole = at + Gtpu::LEN + usize::from(header.length.get()) == end;
+    if !header.is_version_1() || header.message != message::G_PDU || !whole {
         return None;
     }
     tunnel.teid = header.teid.get();
