@@ -144,6 +144,10 @@ pub(crate) struct Observation {
     pub(crate) ports: Vec<Port>,
     pub(crate) port_counters: Vec<PortCounter>,
     pub(crate) rule_counters: BTreeMap<RuleId, RuleCounter>,
+    /// Flows that ended and came under no rule that was in force then.
+    pub(crate) flows_ended: u64,
+    /// Flows that ended and were not counted as such.
+    pub(crate) flows_ended_lost: u64,
     pub(crate) next_hops: Vec<NextHop>,
 }
 
@@ -197,6 +201,8 @@ pub(crate) struct RuleCounter {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
     pub(crate) last_hit: Option<SystemTime>,
+    /// Flows that came under it and ended since the daemon began.
+    pub(crate) flows_ended: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -120,6 +120,20 @@ impl Collector for Scrape {
             &["app", "rule"],
             rules.iter().map(|(id, c)| (rule(id), c.bytes)),
         );
+        let of_rules = rules.iter().map(|(id, c)| (rule(id), c.flows_ended));
+        let of_none = (vec![String::new(); 2], observation.flows_ended);
+        families.counter(
+            "flows_ended_total",
+            "Flows that ended, by the rule that they came under; without one if that was not in force any more",
+            &["app", "rule"],
+            of_rules.chain([of_none]),
+        );
+        families.counter(
+            "flows_ended_lost_total",
+            "Flows that ended and that edgesteer_flows_ended_total has not, as too many ended at once",
+            &[],
+            [(vec![], observation.flows_ended_lost)],
+        );
         let maps = &observation.status.pressure;
         families.gauge(
             "map_entries",

@@ -1,5 +1,6 @@
 //! The thread that owns the data path, and its answers in the terms of the daemon.
 
+mod ended;
 mod sessions;
 
 use std::{error::Error, fmt::Write as _, path::Path, thread, time::Duration};
@@ -11,6 +12,7 @@ use dataplane_user::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use self::ended::Ended;
 use crate::{
     config::{Config, Role},
     dataplane::{
@@ -32,14 +34,14 @@ pub(crate) async fn start(
         .name("dataplane".to_owned())
         .spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
-            match user::Dataplane::open(options) {
-                Ok(dataplane) => {
+            match counted(options) {
+                Ok((dataplane, ended)) => {
                     if opened.send(Ok(())).is_ok() {
-                        serve(dataplane, requests);
+                        serve(dataplane, &ended, requests);
                     }
                 }
                 // Nobody waiting for it any more is no reason to complain.
-                Err(error) => _ = opened.send(Err(sentence(&error))),
+                Err(error) => _ = opened.send(Err(sentence(&*error))),
             }
         })?;
     let result = open.await.context("the thread of the data path died")?;
@@ -106,12 +108,24 @@ pub(crate) fn options(config: &Config) -> user::Options {
     }
 }
 
+fn counted(options: user::Options) -> Result<(user::Dataplane, Ended), Box<dyn Error>> {
+    let mut dataplane = user::Dataplane::open(options)?;
+    let ended = Ended::of(&mut dataplane)?;
+    Ok((dataplane, ended))
+}
+
 /// Answers until the last handle is gone. A question whose asker went away needs no answer.
-fn serve(mut dataplane: user::Dataplane, mut requests: mpsc::Receiver<Request>) {
+fn serve(mut dataplane: user::Dataplane, ended: &Ended, mut requests: mpsc::Receiver<Request>) {
     while let Some(request) = requests.blocking_recv() {
         match request {
-            Request::Apply(rules, answer) => _ = answer.send(apply(&mut dataplane, &rules)),
-            Request::Observe(answer) => _ = answer.send(observe(&dataplane)),
+            Request::Apply(rules, answer) => {
+                let applied = apply(&mut dataplane, &rules);
+                if let Ok(applied) = &applied {
+                    ended.follow(*rules, applied);
+                }
+                _ = answer.send(applied);
+            }
+            Request::Observe(answer) => _ = answer.send(observe(&dataplane, ended)),
             Request::Flows(answer) => {
                 _ = answer.send(dataplane.flows().into_iter().map(flow).collect())
             }
@@ -162,7 +176,7 @@ fn refresh(dataplane: &mut user::Dataplane) -> Result<Vec<String>, String> {
     Ok(changes.iter().map(ToString::to_string).collect())
 }
 
-fn observe(dataplane: &user::Dataplane) -> Observation {
+fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
     let status = dataplane.status();
     let pressure = status.pressure.into_iter().map(|map| Pressure {
         name: map.name.to_string(),
@@ -183,6 +197,7 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
             packets: counter.packets,
             bytes: counter.bytes,
             last_hit: counter.last_hit,
+            flows_ended: ended.of_rule(&counter.id),
         };
         (counter.id, value)
     });
@@ -210,6 +225,8 @@ fn observe(dataplane: &user::Dataplane) -> Observation {
         ports: ports(dataplane),
         port_counters: port_counters.collect(),
         rule_counters: rule_counters.collect(),
+        flows_ended: ended.of_none(),
+        flows_ended_lost: status.ended_lost,
         next_hops: next_hops.collect(),
     }
 }

@@ -176,6 +176,7 @@ fn observation() -> Observation {
         packets: 2,
         bytes: 200,
         last_hit: Some(hit),
+        flows_ended: 7,
     };
     Observation {
         status: Status {
@@ -196,6 +197,8 @@ fn observation() -> Observation {
         ports: vec![port],
         port_counters: vec![counter, marker],
         rule_counters: [("video/r1".parse().unwrap(), rule)].into(),
+        flows_ended: 8,
+        flows_ended_lost: 9,
         next_hops: vec![NextHop {
             address: IpAddr::from([192, 0, 2, 10]),
             port: Some("app0".into()),

@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, Permissions},
+    io::{Read as _, Write as _},
     os::unix::{
         fs::{PermissionsExt as _, chown},
-        net::UnixDatagram,
+        net::{UnixDatagram, UnixStream},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -206,6 +207,16 @@ impl Host {
         let (text, code) = self.edgesteer(arguments);
         assert_eq!(code, 1, "{arguments:?}: {text}");
         text
+    }
+
+    /// The daemon's metrics.
+    pub(crate) fn metrics(&self) -> String {
+        let mut stream = UnixStream::connect(self.path("api.sock")).unwrap();
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     #[track_caller]

@@ -4,7 +4,11 @@
 mod host;
 mod sessions;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -185,6 +189,56 @@ fn a_change_is_shown_before_it_is_made() {
     );
     let refused = host.refused(&["delete", "application", "video"]);
     assert_eq!(refused, "edgesteer: there is no application `video`\n");
+    assert!(daemon.stop());
+}
+
+#[test]
+fn flows_that_ended_are_counted_by_rule() {
+    let host = Host::new();
+    host.configure("[timeouts]\nudp = 2\n");
+    let daemon = host.start().ready(&host);
+    let (video, audio) = (
+        application("video", "203.0.113.9"),
+        application("audio", "203.0.113.10"),
+    );
+    let file = write(&host, "rules.json", &json!([video, audio]));
+    host.said(&["apply", "-f", &file]);
+    host.shell(
+        "ip address add 10.45.0.7/16 dev far-access0 && ip route add 203.0.113.0/24 dev far-access0 &&
+         for last in 9 10; do
+             ip neighbor add 203.0.113.$last lladdr 02:00:00:00:00:01 nud permanent dev far-access0
+         done",
+    );
+    let send = |last: &str| {
+        host.shell(&format!(
+            "bash -c 'echo > /dev/udp/203.0.113.{last}/443 && echo > /dev/udp/203.0.113.{last}/443'"
+        ));
+    };
+    let counted = |app: &str, rule: &str, count: u64| {
+        let line =
+            format!("edgesteer_flows_ended_total{{app=\"{app}\",rule=\"{rule}\"}} {count}\n");
+        let end = Instant::now() + PATIENCE;
+        while !host.metrics().contains(&line) {
+            assert!(Instant::now() < end, "{line} in {}", host.metrics());
+            sleep(Duration::from_millis(100));
+        }
+    };
+    counted("video", "r1", 0);
+    send("9");
+    counted("video", "r1", 2);
+    counted("audio", "r1", 0);
+    counted("", "", 0);
+
+    send("10");
+    host.said(&["delete", "application", "audio"]);
+    counted("", "", 2);
+    counted("video", "r1", 2);
+    let metrics = host.metrics();
+    assert!(!metrics.contains("audio"), "{metrics}");
+    assert!(
+        metrics.contains("edgesteer_flows_ended_lost_total 0\n"),
+        "{metrics}"
+    );
     assert!(daemon.stop());
 }
 

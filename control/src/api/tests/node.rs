@@ -157,6 +157,9 @@ async fn metrics_have_the_right_type_and_the_top_flows_only() {
     promtool(&text);
     for line in [
         "edgesteer_rule_packets_total{app=\"video\",rule=\"r1\"} 2",
+        "edgesteer_flows_ended_total{app=\"video\",rule=\"r1\"} 7",
+        "edgesteer_flows_ended_total{app=\"\",rule=\"\"} 8",
+        "edgesteer_flows_ended_lost_total 9",
         "edgesteer_rules_desired 1",
         "edgesteer_flow_table_max_entries 10",
         "edgesteer_session_table_entries 1",
