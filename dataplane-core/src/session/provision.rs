@@ -1,7 +1,8 @@
 //! Sessions that are said, not learned: they outrank what packets teach.
 
 use super::{
-    BEARERS, Bearer, Session, SessionRef, Status, get, get_address, is_v6, key, same, set,
+    BEARERS, Bearer, Session, SessionRef, Status, get, key,
+    record::{get_address, is_v6, same, set},
     tunnel_key,
 };
 use crate::{

@@ -1,0 +1,326 @@
+//! Learning sessions from the packets in tunnels.
+
+use super::{
+    BEARERS, Bearer, Session, SessionRef, Status, get, key as key_of,
+    record::{same, set},
+    tunnel_key,
+};
+use crate::{
+    flow::SharedKey,
+    parse::Facts,
+    table::{Port, Tables},
+    tunnel::{Tunnel, Way},
+    verdict::Reason,
+};
+
+/// A packet in a tunnel, which teaches something about a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lesson<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) port: &'a Port,
+}
+
+/// Learns from an uplink G-PDU. Answers the session as the flow should know it.
+///
+/// # Errors
+///
+/// Why there is none.
+#[inline(always)]
+pub(crate) fn uplink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    lesson: &Lesson<'_>,
+) -> Result<SessionRef, Reason> {
+    let tunnel = &lesson.facts.tunnel;
+    let (ue, other) = (lesson.facts.key.source, lesson.facts.key.destination);
+    key.set(&key_of(ue, lesson.port.zone));
+    let found = if let Some(found) = tables.session(key) {
+        found
+    } else {
+        // What a source station forwards at a handover is for a UE, not from one.
+        key.set(&key_of(other, lesson.port.zone));
+        if tables.session(key).is_some() {
+            return Err(Reason::NoDownlinkTunnel);
+        }
+        create(tables, key, lesson, ue)?
+    };
+    let Some(session) = get(tables, found) else {
+        return Err(Reason::NoDownlinkTunnel);
+    };
+    if !same(&session.ran, tunnel.ran) && session.place(Way::Uplink, tunnel.teid).is_none() {
+        // From one UE to another, which is at this station: forwarded likewise.
+        key.set(&key_of(other, lesson.port.zone));
+        let is_there = |it: &Session| same(&it.ran, tunnel.ran);
+        if tables
+            .session(key)
+            .and_then(|it| get(tables, it))
+            .is_some_and(is_there)
+        {
+            return Err(Reason::NoDownlinkTunnel);
+        }
+    }
+    let place = if claim(tables, session) {
+        let place = learn_uplink(tables, key, session, lesson);
+        session.writer.set(0);
+        place
+    } else {
+        let place = session.place(Way::Uplink, tunnel.teid);
+        place.or_else(|| (!session.is_provisioned()).then_some(0))
+    };
+    match place {
+        Some(place) => Ok(found.by(place, tunnel.qfi)),
+        None => Err(Reason::SessionConflict),
+    }
+}
+
+/// Takes over what an uplink packet says. Answers the place of its bearer, or `None` when another
+/// endpoint of the core has the UE, or what was said knows of no such bearer.
+fn learn_uplink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    session: &Session,
+    lesson: &Lesson<'_>,
+) -> Option<usize> {
+    let tunnel = &lesson.facts.tunnel;
+    let (provisioned, place) = (
+        session.is_provisioned(),
+        session.place(Way::Uplink, tunnel.teid),
+    );
+    if provisioned && place.is_none() {
+        return None;
+    }
+    let relocated = !same(&session.core, tunnel.core);
+    if relocated && (provisioned || session.status() == Status::Active) {
+        return None;
+    }
+    session.last_seen.set(tables.now());
+    session.qfi.set(tunnel.qfi.into());
+    session
+        .path
+        .ue
+        .set(lesson.facts.link.source << 16 | u64::from(lesson.port.slot));
+    session.path.core.set(lesson.facts.link.destination);
+    session.path.tags.set(lesson.facts.link.tags);
+    if provisioned {
+        session.follow(same(&session.ran, tunnel.ran));
+        return place;
+    }
+    if relocated || !same(&session.ran, tunnel.ran) {
+        // The UE has moved: the tunnels to where it was are not used any more.
+        if session.status() != Status::Uplink {
+            session.set_status(Status::Pending);
+        }
+        forget_downlinks(tables, key, session);
+        set(&session.ran, tunnel.ran);
+    }
+    if relocated {
+        set(&session.core, tunnel.core);
+        for place in 0..BEARERS {
+            session.bearer(place).uplink.set(0);
+        }
+    }
+    Some(session.adopt(tunnel))
+}
+
+/// Forgets all tunnels to where the UE was.
+fn forget_downlinks<T: Tables>(tables: &T, key: &SharedKey, session: &Session) {
+    for place in 0..BEARERS {
+        forget(tables, key, session, place);
+    }
+}
+
+fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, place: usize) {
+    let bearer = session.bearer(place);
+    let word = bearer.downlink.get();
+    if word & Bearer::KNOWN != 0 {
+        key.set(&session.tunnel_key(word as u32));
+        // It may have become that of another session.
+        let owner = tables.session(key).and_then(|it| get(tables, it));
+        if owner.is_none_or(|owner| core::ptr::eq(owner, session)) {
+            tables.remove_session(key);
+        }
+        bearer.downlink.set(0);
+    }
+}
+
+/// Learns from a downlink G-PDU. Answers the session, and the place of the bearer that it came by.
+#[inline(always)]
+pub(crate) fn downlink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    lesson: &Lesson<'_>,
+) -> Option<SessionRef> {
+    let tunnel = &lesson.facts.tunnel;
+    let ue = lesson.facts.key.destination;
+    key.set(&key_of(ue, lesson.port.zone));
+    let found = match tables.session(key) {
+        Some(found) => found,
+        None => create(tables, key, lesson, ue).ok()?,
+    };
+    let session = get(tables, found)?;
+    let settled = (0..BEARERS).find(|place| session.bearer(*place).is_settled(tunnel.teid));
+    if let Some(place) = settled
+        && session.is_between(tunnel)
+    {
+        session.last_seen.set(tables.now());
+        return Some(found.by(place, 0));
+    }
+    if session.is_provisioned() || !claim(tables, session) {
+        return None;
+    }
+    let place = learn_downlink(tables, key, session, found, lesson);
+    session.writer.set(0);
+    Some(found.by(place?, 0))
+}
+
+/// Takes over the tunnel of a downlink packet, which is not known yet. `None`: it is not to be trusted.
+fn learn_downlink<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    session: &Session,
+    known: SessionRef,
+    lesson: &Lesson<'_>,
+) -> Option<usize> {
+    let tunnel = &lesson.facts.tunnel;
+    let status = session.status();
+    let elsewhere = !same(&session.ran, tunnel.ran);
+    // To a station that nothing has come from it may be forwarded, by a tunnel that ends soon.
+    if elsewhere && matches!(status, Status::Active | Status::Pending) {
+        return None;
+    }
+    let relocated = !same(&session.core, tunnel.core);
+    if relocated && status == Status::Active {
+        return None;
+    }
+    if elsewhere || relocated {
+        forget_downlinks(tables, key, session);
+        set(&session.ran, tunnel.ran);
+        set(&session.core, tunnel.core);
+    }
+    let place = session.place_for(tunnel);
+    let known_before = session.bearer(place).is_to(tunnel.teid);
+    if !known_before {
+        forget(tables, key, session, place);
+    }
+    key.set(&session.tunnel_key(tunnel.teid));
+    if !take_over(tables, key, session, tunnel) || !tables.set_session(key, known.by(0, 0)) {
+        return None;
+    }
+    if !known_before {
+        for other in 0..BEARERS {
+            session.bearer(other).doubt_downlink();
+            session.bearer(other).doubt_uplink();
+        }
+    }
+    let word = Bearer::KNOWN | u64::from(tunnel.teid);
+    session.bearer(place).downlink.set(word);
+    session.last_seen.set(tables.now());
+    session.set_status(Status::Active);
+    Some(place)
+}
+
+/// Takes the tunnel with this key away from the session that had it, if it was another. `false`: not now.
+fn take_over<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: &Tunnel) -> bool {
+    let owner = tables.session(key).and_then(|it| get(tables, it));
+    let Some(owner) = owner.filter(|it| !core::ptr::eq(*it, session)) else {
+        return true;
+    };
+    if !owner.is_between(tunnel) {
+        return true;
+    }
+    if owner.is_provisioned() || !claim(tables, owner) {
+        return false;
+    }
+    for place in 0..BEARERS {
+        let bearer = owner.bearer(place);
+        if bearer.is_to(tunnel.teid) {
+            bearer.doubt_downlink();
+            owner.settle(Status::Pending);
+        }
+    }
+    owner.writer.set(0);
+    true
+}
+
+/// Makes a session of a UE that none is known of.
+fn create<T: Tables>(
+    tables: &T,
+    key: &SharedKey,
+    lesson: &Lesson<'_>,
+    ue: [u64; 2],
+) -> Result<SessionRef, Reason> {
+    if tables.read_only() {
+        return Err(Reason::NoDownlinkTunnel);
+    }
+    let full = Reason::SessionTableFull;
+    let id = tables.allocate_session().ok_or(full)?;
+    let session = tables.session_record(id).ok_or(full)?;
+    let created = session.begin(id, ue, lesson.port.zone);
+    set(&session.ran, lesson.facts.tunnel.ran);
+    set(&session.core, lesson.facts.tunnel.core);
+    session.last_seen.set(tables.now());
+    key.set(&key_of(ue, lesson.port.zone));
+    if tables.add_session(key, created) {
+        return Ok(created);
+    }
+    session.live.set(0);
+    tables.release_session(id);
+    // Another CPU may have been faster.
+    tables.session(key).ok_or(full)
+}
+
+/// Ends the downlink tunnel that an End Marker or an Error Indication is about.
+#[inline(never)]
+pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone: u16) {
+    for v6 in [false, true] {
+        key.set(&tunnel_key(tunnel.ran, tunnel.core, tunnel.teid, zone, v6));
+        if let Some(session) = tables.session(key).and_then(|found| get(tables, found)) {
+            end_of(tables, session, tunnel);
+        }
+    }
+}
+
+fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
+    if !session.is_between(tunnel) {
+        return;
+    }
+    // Nobody says it again.
+    if !(0..64).any(|_| claim(tables, session)) {
+        return end_meanwhile(tables, session, tunnel);
+    }
+    for place in 0..BEARERS {
+        let bearer = session.bearer(place);
+        if !session.is_provisioned() {
+            // The next uplink packet is worth a look.
+            bearer.doubt_uplink();
+        }
+        if bearer.is_to(tunnel.teid) {
+            let word = bearer.downlink.get() & !Bearer::DOUBTED;
+            bearer.downlink.set(word | Bearer::ENDED);
+        }
+    }
+    if session.leading(0).is_none() && session.status() == Status::Active {
+        session.set_status(Status::Ended);
+    }
+    session.writer.set(0);
+}
+
+/// Ends a tunnel of a session that another CPU has and does not give back soon: nothing is sent by it from
+/// now on, and the next uplink packet brings the rest in line.
+fn end_meanwhile<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
+    for place in 0..BEARERS {
+        let bearer = session.bearer(place);
+        if bearer.is_to(tunnel.teid) {
+            tables.set_bits(&bearer.downlink, Bearer::ENDED);
+        }
+        if !session.is_provisioned() {
+            tables.set_bits(&bearer.uplink, Bearer::DOUBTED);
+        }
+    }
+}
+
+fn claim<T: Tables>(tables: &T, session: &Session) -> bool {
+    let me = u64::from(tables.cpu()) + 1;
+    // A CPU does one thing at a time: it does not hold the record already.
+    !tables.read_only() && session.writer.get() == 0 && tables.claim(&session.writer, me) == me
+}

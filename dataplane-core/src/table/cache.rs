@@ -1,0 +1,138 @@
+//! References to flows, the flow cache, and fragments.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::word::Word;
+
+/// A flow in the flow table: which record, which direction, and the record's generation, which
+/// changes when the record is freed, so that a stale reference is known as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FlowRef(u64);
+
+impl FlowRef {
+    /// The flow of packets that go in `direction` in the record `id`.
+    #[must_use]
+    pub const fn new(id: u32, generation: u32, direction: Direction) -> Self {
+        Self((generation as u64) << 32 | (direction as u64) << 31 | id as u64)
+    }
+
+    /// Index of the record.
+    #[must_use]
+    pub const fn id(self) -> u32 {
+        self.0 as u32 & 0x7fff_ffff
+    }
+
+    /// Generation of the record.
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The direction of packets with this key.
+    #[must_use]
+    pub const fn direction(self) -> Direction {
+        if self.0 & 0x8000_0000 == 0 {
+            Direction::Upstream
+        } else {
+            Direction::Downstream
+        }
+    }
+}
+
+impl From<u64> for FlowRef {
+    fn from(word: u64) -> Self {
+        Self(word)
+    }
+}
+
+impl From<FlowRef> for u64 {
+    fn from(flow: FlowRef) -> Self {
+        flow.0
+    }
+}
+
+/// Direction of a packet in its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From the UE.
+    Upstream = 0,
+    /// To the UE.
+    Downstream = 1,
+}
+
+impl Direction {
+    /// The other one.
+    #[must_use]
+    pub const fn opposite(self) -> Self {
+        match self {
+            Self::Upstream => Self::Downstream,
+            Self::Downstream => Self::Upstream,
+        }
+    }
+}
+
+/// One way of a set of the flow cache.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct CacheWay {
+    /// The key.
+    pub key: [Word; 5],
+    /// A [`FlowRef`].
+    pub flow: Word,
+    /// The [`Decision`](crate::flow::Decision) for these packets.
+    pub decided: Word,
+    /// Makes a set fill two cache lines.
+    pub padding: Word,
+}
+
+/// A set of the flow cache. Each CPU has sets of its own.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct CacheSet {
+    /// The ways, latest first.
+    pub ways: [CacheWay; 2],
+}
+
+/// Which datagram a fragment belongs to.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+)]
+#[repr(C)]
+pub struct FragmentKey {
+    /// Source address.
+    pub source: [u64; 2],
+    /// Destination address.
+    pub destination: [u64; 2],
+    /// Identification.
+    pub identification: u32,
+    /// Address space.
+    pub zone: u16,
+    /// Protocol.
+    pub protocol: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u8,
+}
+
+/// What became of an insertion into the flow table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there now.
+    Done,
+    /// Another entry has the key.
+    Exists,
+    /// There is no room.
+    Full,
+}

@@ -1,0 +1,293 @@
+//! Cells of a rule set, and where packets are sent.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::flow::{FlowKey, KeyRest};
+
+/// The rule set in force: where to begin, and its number. One word, so that it changes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Image {
+    /// The first node or filter.
+    pub root: Index,
+    /// Grows with each rule set.
+    pub epoch: u32,
+}
+
+impl From<u64> for Image {
+    fn from(word: u64) -> Self {
+        Self {
+            root: Index(word as u32),
+            epoch: (word >> 32) as u32,
+        }
+    }
+}
+
+impl From<Image> for u64 {
+    fn from(image: Image) -> Self {
+        Self::from(image.epoch) << 32 | Self::from(image.root.0)
+    }
+}
+
+/// Where a walk through the rule set goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
+pub struct Index(pub u32);
+
+impl Index {
+    /// Nowhere: no rule matches.
+    pub const END: Self = Self(0);
+    const FILTER: u32 = 1 << 31;
+
+    /// The split in cell `cell`, which is not 0.
+    #[must_use]
+    pub const fn split(cell: u32) -> Self {
+        Self(cell)
+    }
+
+    /// The filter in cell `cell`.
+    #[must_use]
+    pub const fn filter(cell: u32) -> Self {
+        Self(cell | Self::FILTER)
+    }
+
+    /// Whether a filter is there, not a split.
+    #[must_use]
+    pub const fn is_filter(self) -> bool {
+        self.0 & Self::FILTER != 0
+    }
+
+    /// The cell, in the table that [`Self::is_filter`] tells.
+    #[must_use]
+    pub const fn cell(self) -> u32 {
+        self.0 & !Self::FILTER
+    }
+}
+
+/// A fork in the walk: below the threshold one way, from it on the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Split {
+    /// The smallest value that goes [`Self::high`].
+    pub threshold: [u64; 2],
+    /// Which fact is compared: one of [`field`].
+    pub field: u32,
+    /// Where smaller values go.
+    pub low: Index,
+    /// Where the others go.
+    pub high: Index,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u32,
+}
+
+/// What a [`Split`] can compare.
+pub mod field {
+    /// Destination address.
+    pub const DESTINATION: u32 = 0;
+    /// Source address.
+    pub const SOURCE: u32 = 1;
+    /// Destination port.
+    pub const DESTINATION_PORT: u32 = 2;
+    /// Source port.
+    pub const SOURCE_PORT: u32 = 3;
+    /// Protocol.
+    pub const PROTOCOL: u32 = 4;
+    /// Zone.
+    pub const ZONE: u32 = 5;
+}
+
+/// One conjunction of ranges, all inclusive. A list of them, in order of precedence, ends a walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Filter {
+    /// Source addresses: upper and lower half of the first and of the last.
+    pub source: [[u64; 2]; 2],
+    /// Destination addresses.
+    pub destination: [[u64; 2]; 2],
+    /// Source ports; [`NO_PORTS`](crate::classify::NO_PORTS) is the value of packets without.
+    pub source_port: [u32; 2],
+    /// Destination ports.
+    pub destination_port: [u32; 2],
+    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
+    pub tos: [u16; 2],
+    /// Zones.
+    pub zone: [u16; 2],
+    /// Protocols.
+    pub protocol: [u8; 2],
+    /// One of [`kind`].
+    pub kind: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u8,
+    /// What to do with a packet that matches.
+    pub action: u32,
+    /// Where to go on with one that does not.
+    pub next: Index,
+    /// The [`TunnelFilter`] that has to match as well, plus 1; 0 when there is none.
+    pub tunnel: u32,
+}
+
+/// Ranges for the tunnel that a packet is in, all inclusive. A packet that is in none does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct TunnelFilter {
+    /// Source addresses of the outer header.
+    pub source: [[u64; 2]; 2],
+    /// Its destination addresses.
+    pub target: [[u64; 2]; 2],
+    /// Its UDP source ports.
+    pub source_port: [u32; 2],
+    /// Its UDP destination ports.
+    pub target_port: [u32; 2],
+    /// QCI of the bearer or 5QI of the QoS flow; 0 is that of packets of which none is known.
+    pub qci: [u8; 2],
+    /// Keeps the size a multiple of the alignment.
+    pub padding: [u8; 6],
+}
+
+/// Which filters a classification looks at; see `filterType` in ETSI GS MEC 011, 7.1.2.2.
+pub mod kind {
+    /// Those matched against upstream packets, for all their flow.
+    pub const FLOW: u8 = 1;
+    /// Those matched against each packet on its own.
+    pub const PACKET: u8 = 2;
+}
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct RuleAction {
+    /// Place in the order of all rules: lower comes first.
+    pub rank: u64,
+    /// New destination address, when [`flag::NAT`] is set.
+    pub nat: [u64; 2],
+    /// Where the rule is counted.
+    pub rule: u32,
+    /// Next hop of upstream packets.
+    pub first: u32,
+    /// Next hop of downstream packets, when [`flag::INLINE`] is set.
+    pub second: u32,
+    /// One of [`verb`].
+    pub verb: u8,
+    /// Any of [`flag`].
+    pub flags: u8,
+    /// One of [`kind`].
+    pub kind: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u8,
+}
+
+/// What [`RuleAction::verb`] can be; see `action` in ETSI GS MEC 011, 7.1.2.2.
+pub mod verb {
+    /// Discard.
+    pub const DROP: u8 = 0;
+    /// As if no rule had matched.
+    pub const PASSTHROUGH: u8 = 1;
+    /// Send to the next hop.
+    pub const FORWARD: u8 = 2;
+    /// Send a copy to the next hop.
+    pub const DUPLICATE: u8 = 3;
+}
+
+/// What [`RuleAction::flags`] can hold.
+pub mod flag {
+    /// The destination address is rewritten, and restored in replies.
+    pub const NAT: u8 = 1;
+    /// The packet is routed: TTL or hop limit is decremented.
+    pub const ROUTE: u8 = 2;
+    /// Between two interfaces of an application: `first` faces the UE, `second` the core.
+    pub const INLINE: u8 = 4;
+    /// What comes in a tunnel is sent with it.
+    pub const ENCAPSULATED: u8 = 8;
+    /// `first` is the end of a tunnel that packets are put into.
+    pub const TUNNEL: u8 = 16;
+}
+
+/// A tunnel that rules send packets into, and that answers come by.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
+#[repr(C)]
+pub struct Target {
+    /// Address of this end.
+    pub source: [u64; 2],
+    /// Address of the other end.
+    pub destination: [u64; 2],
+    /// MAC address that frames in the tunnel are sent to, for VXLAN.
+    pub mac: u64,
+    /// TEID, key or VNI.
+    pub identifier: u32,
+    /// One of [`encapsulation`].
+    pub encapsulation: u8,
+    /// QFI of what is sent, as in [`Tunnel::qfi`](crate::tunnel::Tunnel::qfi).
+    pub qfi: u8,
+    /// Keeps the size a multiple of the alignment.
+    pub padding: u16,
+}
+
+/// What [`Target::encapsulation`] can be.
+pub mod encapsulation {
+    /// GTP-U (3GPP TS 29.281).
+    pub const GTPU: u8 = 2;
+    /// GRE (RFC 2784).
+    pub const GRE: u8 = 3;
+    /// GRE with a key (RFC 2890).
+    pub const GRE_KEY: u8 = 4;
+    /// VXLAN (RFC 7348).
+    pub const VXLAN: u8 = 5;
+}
+
+impl Target {
+    /// What packets from the other end are known by.
+    #[must_use]
+    pub const fn key(&self) -> FlowKey {
+        Self::key_of(
+            self.destination,
+            self.source,
+            self.identifier,
+            self.encapsulation,
+        )
+    }
+
+    /// The key of packets between these addresses.
+    pub(crate) const fn key_of(
+        from: [u64; 2],
+        to: [u64; 2],
+        identifier: u32,
+        encapsulation: u8,
+    ) -> FlowKey {
+        FlowKey {
+            source: from,
+            destination: to,
+            rest: KeyRest::new(identifier, 0, encapsulation),
+        }
+    }
+}
+
+/// A resolved next hop: MAC address and the slot of the port it is reached by. One word, so that it
+/// changes at once; 0 while it is not resolved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hop {
+    /// MAC address, in the lower 48 bits.
+    pub mac: u64,
+    /// Slot of the port.
+    pub slot: u16,
+}
+
+impl Hop {
+    /// The hop in `word`, if it is resolved.
+    #[must_use]
+    pub const fn of(word: u64) -> Option<Self> {
+        if word == 0 {
+            return None;
+        }
+        Some(Self {
+            mac: word >> 16,
+            slot: word as u16,
+        })
+    }
+
+    /// As one word.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.mac << 16 | self.slot as u64
+    }
+}
