@@ -94,6 +94,9 @@ impl<'a, T: Tables> Steering<'a, T> {
         {
             return Err(reason);
         }
+        if T::TUNNELS && record.rule.get() == Record::LEFT && !first {
+            decision.action = None;
+        }
         if !icmp_error && !self.tables.read_only() {
             record.decision(flow.direction()).set(decision.into());
         }
@@ -126,20 +129,14 @@ impl<'a, T: Tables> Steering<'a, T> {
             return Ok(answer.action());
         }
         if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
-            if T::TUNNELS && record.rule.get() == Record::LEFT && action.verb == verb::FORWARD {
-                let none = Decision {
-                    epoch: self.image.epoch,
-                    action: None,
-                    sensitive: false,
-                };
-                record.context.set(none.into());
-                return Ok(None);
+            let left = T::TUNNELS && record.rule.get() == Record::LEFT;
+            if !(left && action.verb == verb::FORWARD) {
+                if let Err(reason) = self.rekey(record, flow, action) {
+                    *refused = Some(reason);
+                    return Ok(answer.action());
+                }
+                record.rule.set(u64::from(action.rule) + 1);
             }
-            if let Err(reason) = self.rekey(record, flow, action) {
-                *refused = Some(reason);
-                return Ok(answer.action());
-            }
-            record.rule.set(u64::from(action.rule) + 1);
         }
         let decision = Decision {
             epoch: self.image.epoch,
@@ -204,11 +201,14 @@ impl<'a, T: Tables> Steering<'a, T> {
         let record = tables.record(id)?;
         let mut decision = Decision {
             epoch: self.image.epoch,
-            action: (!left).then_some(cell),
+            action: Some(cell),
             sensitive: false,
         };
         record.context.set(decision.into());
         decision.sensitive = sensitive;
+        if left {
+            decision.action = None;
+        }
         let [upstream, downstream] = &record.decided;
         upstream.set(decision.into());
         downstream.set(0);

@@ -41,13 +41,14 @@ pub const fn key(ue: [u64; 2], zone: u16) -> FlowKey {
     }
 }
 
-/// The key by which the session of a downlink tunnel is found. A tunnel may be of two sessions, one of each
+/// The key by which the session of a downlink tunnel is found: the station numbers all that lead to it, from
+/// whichever endpoint of the core (TS 29.281 section 3.1). A tunnel may be of two sessions, one of each
 /// IP version: `v6` says of which.
 #[must_use]
-pub const fn tunnel_key(ran: [u64; 2], core: [u64; 2], teid: u32, zone: u16, v6: bool) -> FlowKey {
+pub const fn tunnel_key(ran: [u64; 2], teid: u32, zone: u16, v6: bool) -> FlowKey {
     FlowKey {
         source: ran,
-        destination: core,
+        destination: [0; 2],
         rest: KeyRest::new(teid, zone, if v6 { 2 } else { 1 }),
     }
 }
@@ -90,11 +91,11 @@ pub(crate) fn exit<T: Tables>(tables: &T, known: SessionRef, way: Way, exit: &Ex
     exit.qfi.set(known.qfi());
     exit.way.set(way);
     if way == Way::Uplink {
-        let uplink = session.bearer(known.bearer()).uplink.get();
+        let uplink = session.to_core(known.bearer());
         exit.source.set(ran);
         exit.destination.set(core);
         exit.identifier.set(uplink as u32);
-        return uplink & Bearer::KNOWN != 0;
+        return uplink != 0;
     }
     let Some(teid) = session.leading(known.bearer()) else {
         return false;

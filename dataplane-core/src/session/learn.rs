@@ -2,7 +2,7 @@
 
 use super::{
     BEARERS, Bearer, Session, SessionRef, Status, get, key as key_of,
-    record::{same, set},
+    record::{is_v6, same, set},
     tunnel_key,
 };
 use crate::{
@@ -114,10 +114,7 @@ fn learn_uplink<T: Tables>(
         set(&session.ran, tunnel.ran);
     }
     if relocated {
-        set(&session.core, tunnel.core);
-        for place in 0..BEARERS {
-            session.bearer(place).uplink.set(0);
-        }
+        session.relocate(tunnel);
     }
     Some(session.adopt(tunnel))
 }
@@ -165,7 +162,11 @@ pub(crate) fn downlink<T: Tables>(
         session.last_seen.set(tables.now());
         return Some(found.by(place, 0));
     }
-    if session.is_provisioned() || !claim(tables, session) {
+    // Even if it is only forwarded by this tunnel, that is no other UE's any more.
+    let v6 = is_v6(ue);
+    key.set(&tunnel_key(tunnel.ran, tunnel.teid, lesson.port.zone, v6));
+    let free = take_over(tables, key, session, tunnel);
+    if !free || session.is_provisioned() || !claim(tables, session) {
         return None;
     }
     let place = learn_downlink(tables, key, session, found, lesson);
@@ -195,7 +196,9 @@ fn learn_downlink<T: Tables>(
     if elsewhere || relocated {
         forget_downlinks(tables, key, session);
         set(&session.ran, tunnel.ran);
-        set(&session.core, tunnel.core);
+    }
+    if relocated {
+        session.relocate(tunnel);
     }
     let place = session.place_for(tunnel);
     let known_before = session.bearer(place).is_to(tunnel.teid);
@@ -203,7 +206,8 @@ fn learn_downlink<T: Tables>(
         forget(tables, key, session, place);
     }
     key.set(&session.tunnel_key(tunnel.teid));
-    if !take_over(tables, key, session, tunnel) || !tables.set_session(key, known.by(0, 0)) {
+    if !tables.set_session(key, known.by(0, 0)) {
+        session.lose(tunnel.teid);
         return None;
     }
     if !known_before {
@@ -225,19 +229,13 @@ fn take_over<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: 
     let Some(owner) = owner.filter(|it| !core::ptr::eq(*it, session)) else {
         return true;
     };
-    if !owner.is_between(tunnel) {
+    if !same(&owner.ran, tunnel.ran) {
         return true;
     }
     if owner.is_provisioned() || !claim(tables, owner) {
         return false;
     }
-    for place in 0..BEARERS {
-        let bearer = owner.bearer(place);
-        if bearer.is_to(tunnel.teid) {
-            bearer.doubt_downlink();
-            owner.settle(Status::Pending);
-        }
-    }
+    owner.lose(tunnel.teid);
     owner.writer.set(0);
     true
 }
@@ -273,7 +271,7 @@ fn create<T: Tables>(
 #[inline(never)]
 pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone: u16) {
     for v6 in [false, true] {
-        key.set(&tunnel_key(tunnel.ran, tunnel.core, tunnel.teid, zone, v6));
+        key.set(&tunnel_key(tunnel.ran, tunnel.teid, zone, v6));
         if let Some(session) = tables.session(key).and_then(|found| get(tables, found)) {
             end_of(tables, session, tunnel);
         }

@@ -57,13 +57,12 @@ impl Binding {
             ue,
             zone,
             ran,
-            core,
             bearers,
             ..
         } = *self;
         let downlinks = bearers.into_iter().map(|[downlink, _]| downlink);
         let known = downlinks.filter(|word| word & Bearer::KNOWN != 0);
-        known.map(move |word| tunnel_key(ran, core, word as u32, zone, is_v6(ue)))
+        known.map(move |word| tunnel_key(ran, word as u32, zone, is_v6(ue)))
     }
 }
 
@@ -114,15 +113,19 @@ pub fn provision<T: SessionTable>(tables: &T, binding: &Binding) -> Option<Befor
     // The keys first: what does not fit, changes nothing.
     for key in binding.keys() {
         shared.set(&key);
+        let owner = tables.session(&shared).and_then(|it| get(tables, it));
         if !tables.set_session(&shared, known) {
             remove(tables, &shared, session, binding.keys(), known);
             return None;
         }
+        let other = owner.filter(|it| !core::ptr::eq(*it, session) && !it.is_provisioned());
+        if let Some(other) = other {
+            claim(tables, other);
+            other.lose(key.rest.ports());
+            other.writer.set(0);
+        }
     }
-    // A CPU has it for a few instructions; an earlier process may have died with it.
-    while tables.claim(&session.writer, USER_SPACE) != USER_SPACE {
-        core::hint::spin_loop();
-    }
+    claim(tables, session);
     let (said, before) = (session.is_provisioned(), session.binding());
     // Nothing is sent by tunnels that change meanwhile.
     session.set_status(Status::Pending);
@@ -131,6 +134,13 @@ pub fn provision<T: SessionTable>(tables: &T, binding: &Binding) -> Option<Befor
     session.writer.set(0);
     remove(tables, &shared, session, before.keys(), known);
     Some(Before(said.then_some(before)))
+}
+
+/// Waits for a CPU that has the session for a few instructions; an earlier process may have died with it.
+fn claim<T: SessionTable>(tables: &T, session: &Session) {
+    while tables.claim(&session.writer, USER_SPACE) != USER_SPACE {
+        core::hint::spin_loop();
+    }
 }
 
 /// Removes those of `keys` that lead to the session and are not of its tunnels.

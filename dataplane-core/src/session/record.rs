@@ -251,6 +251,22 @@ impl Session {
             .or_else(|| self.bearers[3].live())
     }
 
+    /// [`Bearer::uplink`] of the bearer in `place`, or of another if only that is known; else 0.
+    pub(super) fn to_core(&self, place: usize) -> u64 {
+        let own = self.bearer(place).uplink.get();
+        if own & Bearer::KNOWN != 0 {
+            return own;
+        }
+        let words = self.bearers.iter().map(|it| it.uplink.get());
+        words.fold(0, |known, word| {
+            if known == 0 && word & Bearer::KNOWN != 0 {
+                word
+            } else {
+                known
+            }
+        })
+    }
+
     pub(super) fn is_between(&self, tunnel: &Tunnel) -> bool {
         same(&self.ran, tunnel.ran) && same(&self.core, tunnel.core)
     }
@@ -324,6 +340,29 @@ impl Session {
         place
     }
 
+    /// The tunnel with this TEID has become that of another UE.
+    pub(super) fn lose(&self, teid: u32) {
+        for place in 0..BEARERS {
+            let bearer = self.bearer(place);
+            if bearer.is_to(teid) {
+                // If it had ended, it has begun again.
+                let word = bearer.downlink.get() & !Bearer::ENDED;
+                bearer.downlink.set(word | Bearer::DOUBTED);
+            }
+        }
+        if self.status() == Status::Active && self.leading(0).is_none() {
+            self.set_status(Status::Pending);
+        }
+    }
+
+    /// Another endpoint of the core has the UE: what numbers the one before gave says nothing of it.
+    pub(super) fn relocate(&self, tunnel: &Tunnel) {
+        set(&self.core, tunnel.core);
+        for place in 0..BEARERS {
+            self.bearer(place).uplink.set(0);
+        }
+    }
+
     /// The place for a downlink tunnel: on N3 a session has one, on S1-U there is one for each bearer.
     pub(super) fn place_for(&self, tunnel: &Tunnel) -> usize {
         if tunnel.qfi != 0 {
@@ -346,9 +385,8 @@ impl Session {
 
     /// The key of one of its downlink tunnels.
     pub(super) fn tunnel_key(&self, teid: u32) -> FlowKey {
-        let (ran, core) = (get_address(&self.ran), get_address(&self.core));
         let v6 = is_v6(get_address(&self.ue));
-        tunnel_key(ran, core, teid, self.zone.get() as u16, v6)
+        tunnel_key(get_address(&self.ran), teid, self.zone.get() as u16, v6)
     }
 
     pub(super) fn set_status(&self, status: Status) {

@@ -5,7 +5,7 @@ use dataplane_core::Reason::{
     NoDownlinkTunnel, NoRule, Replied, Steered,
 };
 
-use super::{CORE, DOWN, Interface, RAN, RULE};
+use super::{CORE, DOWN, Interface, OTHER_DOWN, RAN, RULE};
 use crate::{
     packet::{Gtpu, Packet},
     scenario::{Family, Scenario, answer, to_app},
@@ -80,6 +80,29 @@ fn left(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             .rules(family, &[rule])
             .original("access0", &up, NoDownlinkTunnel),
     );
+    let passed = |name: &str, earlier: &[&str]| {
+        let rules = [
+            earlier,
+            &[
+                "a/2 prio 2 flow to SERVICE proto tcp forward ip APP0 via app0",
+                "a/3 prio 3 packet from SERVICE drop",
+            ],
+        ];
+        Scenario::new(name, family, &rules.concat())
+            .original("access0", &up, NoDownlinkTunnel)
+            .original("access0", &up, NoDownlinkTunnel)
+    };
+    all.push(
+        passed("a later rule is none for a connection that stays", &[])
+            .original("core0", &down, NoRule),
+    );
+    all.push(
+        passed(
+            "an earlier rule is one for a connection that stays",
+            &["a/1 prio 1 packet from SERVICE drop"],
+        )
+        .discarded("core0", &down, Reason::RuleDrop),
+    );
 }
 
 /// An application in the middle gets packets without tunnels, and gives them back without.
@@ -123,6 +146,33 @@ fn inline(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             Replied,
             "access0",
             &interface.injected(RAN, DOWN, &inner.reversed(), &up),
+        ),
+    );
+    all.push(
+        Scenario::new(
+            "an inline application gives back what came by the only tunnel to the core",
+            family,
+            &[
+                "a/1 prio 1 flow to SERVICE zone 0 forward mac 02:00:00:00:0a:01 via app0 \
+                and mac 02:00:00:00:0a:02 via app1",
+            ],
+        )
+        .original("core0", &down, NoRule)
+        .sent("access0", &up, Steered, "app0", &there)
+        // On S1-U, by another bearer.
+        .sent(
+            "core0",
+            &interface.downlink(RAN, OTHER_DOWN, &inner.reversed()),
+            Steered,
+            "app1",
+            &back,
+        )
+        .sent(
+            "app1",
+            &given,
+            Continued,
+            "core0",
+            &interface.continued(RAN, &inner, &up),
         ),
     );
 }

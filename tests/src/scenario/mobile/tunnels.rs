@@ -4,7 +4,7 @@ use dataplane_core::Reason::{self, NoDownlinkTunnel, NoRule, WrongSide};
 
 use super::{
     Interface, OTHER_RAN,
-    story::{HOME, Place, Story},
+    story::{HOME, OTHER_CORE, Place, Story},
 };
 use crate::{
     packet::Gtpu,
@@ -32,13 +32,20 @@ pub(super) fn scenarios(family: &'static Family, interface: Interface, all: &mut
         renewed_by_downlink(begin("another UE has the address, and is sent to first")),
         awake(begin("a UE wakes up with another tunnel")),
         awake_as_before(begin("a UE wakes up with the tunnel that it had")),
+        relocated(begin("another endpoint of the core sends first")),
         other_zone(begin("the same address in another zone is another UE")),
     ];
     all.extend(stories.map(|story| story.scenario));
     if interface == Interface::S1u {
         all.push(bearers(begin("a UE has two bearers")).scenario);
     }
-    all.push(reassigned(family, interface).scenario);
+    let reassigned = [
+        reassigned(family, interface),
+        reassigned_by_station(family, interface),
+        reassigned_to_forward(family, interface),
+        reassigned_by_saying(family, interface),
+    ];
+    all.extend(reassigned.map(|story| story.scenario));
 }
 
 /// Of both IP versions at once.
@@ -180,11 +187,7 @@ fn bearers(story: Story) -> Story {
 
 /// Without a word, the station gives the number of the tunnel to another UE.
 fn reassigned(family: &'static Family, interface: Interface) -> Story {
-    let other = if family.is_v4() {
-        "10.45.0.99"
-    } else {
-        "2001:db8:45:99::1"
-    };
+    let other = other_ue(family);
     Story::of("a tunnel becomes that of another UE", family, interface)
         .ue(family, other)
         .downlink(HOME, NoRule)
@@ -198,6 +201,105 @@ fn reassigned(family: &'static Family, interface: Interface) -> Story {
         .answered(HOME)
         .end_marker(HOME)
         .lost()
+        .ue(family, family.ue)
+        .end_marker(AWAKE)
+        .lost()
+        .downlink(HOME, WrongSide)
+        .answered(HOME)
+        .ue(family, other)
+        .downlink(HOME, WrongSide)
+        .answered(HOME)
+        .ue(family, family.ue)
+        .lost()
+}
+
+fn other_ue(family: &Family) -> &'static str {
+    if family.is_v4() {
+        "10.45.0.99"
+    } else {
+        "2001:db8:45:99::1"
+    }
+}
+
+/// The station numbers its tunnels, whoever is at their other end (TS 29.281 section 3.1).
+fn reassigned_by_station(family: &'static Family, interface: Interface) -> Story {
+    let elsewhere = Place {
+        core: OTHER_CORE,
+        ..HOME
+    };
+    Story::of(
+        "a tunnel becomes that of a UE at another endpoint of the core",
+        family,
+        interface,
+    )
+    .ue(family, other_ue(family))
+    .downlink(elsewhere, NoRule)
+    .uplink(elsewhere)
+    .answered(elsewhere)
+    .ue(family, family.ue)
+    .lost()
+    .downlink(HOME, WrongSide)
+    .answered(HOME)
+}
+
+/// A station uses the number for what is forwarded to another UE, which is not there yet.
+fn reassigned_to_forward(family: &'static Family, interface: Interface) -> Story {
+    let there = Place {
+        ran: OTHER_RAN,
+        ..RENEWED
+    };
+    Story::of(
+        "by the tunnel of a UE it is forwarded to another",
+        family,
+        interface,
+    )
+    .ue(family, other_ue(family))
+    .downlink(there, NoRule)
+    .uplink(there)
+    .answered(there)
+    .downlink(HOME, WrongSide)
+    .answered(there)
+    .ue(family, family.ue)
+    .lost()
+}
+
+/// It is said that the tunnel is another UE's.
+fn reassigned_by_saying(family: &'static Family, interface: Interface) -> Story {
+    let name = "a tunnel is said to be that of another UE";
+    let mut story = Story::of(name, family, interface);
+    let other = family.udp(443).from(other_ue(family));
+    let binding = interface.binding(&other, HOME.ran, HOME.down, 9);
+    story.scenario = story.scenario.provisioned(&binding);
+    story
+        .lost()
+        .downlink(HOME, WrongSide)
+        .lost()
+        .downlink(AWAKE, WrongSide)
+        .answered(AWAKE)
+        .ue(family, other_ue(family))
+        .uplink(HOME)
+        .answered(HOME)
+}
+
+/// What numbers one endpoint of the core gave says nothing when another has the UE.
+fn relocated(story: Story) -> Story {
+    let relocated = Place {
+        core: OTHER_CORE,
+        ..RENEWED
+    };
+    story
+        .end_marker(HOME)
+        .lost()
+        .downlink(relocated, WrongSide)
+        .uplink(relocated)
+        .answered(relocated)
+        .uplink(Place {
+            up: HOME.up,
+            ..relocated
+        })
+        .lost()
+        .downlink(relocated, WrongSide)
+        .answered(relocated)
 }
 
 /// A UE with an IPv4 address and IPv6 addresses of one prefix, all by one tunnel.
