@@ -6,17 +6,24 @@
 use std::{cell::RefCell, collections::BTreeMap, env};
 
 use dataplane_core::Reason;
-use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner},
+};
 use tests::{
     executor::{Host, Kernel},
-    oracle,
+    oracle::{self, Case},
     scenario::Executor,
 };
 
 /// Pairs on the host and in the kernel, unless the environment says another number for all together.
 const PAIRS: [usize; 2] = [80_000, 25_000];
+/// The same of packets of UEs behind tunnels.
+const MOBILE_PAIRS: [usize; 2] = [40_000, 8_000];
 /// Rules of a case, and packets.
 const SIZE: (usize, usize) = (10, 256);
+/// The same of UEs behind tunnels.
+const MOBILE_SIZE: (usize, usize) = (4, 40);
 /// What packets have to meet in so many pairs, or the oracle looks away from what it is there for.
 const MET: [Reason; 13] = [
     Reason::Steered,
@@ -33,21 +40,57 @@ const MET: [Reason; 13] = [
     Reason::FragmentUnknown,
     Reason::CopyReply,
 ];
+/// The same of packets of UEs behind tunnels.
+const MET_MOBILE: [Reason; 14] = [
+    Reason::Steered,
+    Reason::Replied,
+    Reason::Continued,
+    Reason::Passthrough,
+    Reason::RuleDrop,
+    Reason::NoRule,
+    Reason::NoDownlinkTunnel,
+    Reason::DownlinkPending,
+    Reason::SessionConflict,
+    Reason::TunnelUnsupported,
+    Reason::AppInitiated,
+    Reason::GtpuEndMarker,
+    Reason::GtpuErrorIndication,
+    Reason::GtpuEcho,
+];
 
 #[test]
 fn host_agrees() {
-    agree(Host::new(), PAIRS[0]);
+    agree(Host::new(), &oracle::cases(SIZE.0, SIZE.1), PAIRS[0], &MET);
+}
+
+#[test]
+fn host_agrees_on_tunnels() {
+    let cases = oracle::mobile_cases(MOBILE_SIZE.0, MOBILE_SIZE.1);
+    agree(Host::new(), &cases, MOBILE_PAIRS[0], &MET_MOBILE);
 }
 
 #[test]
 fn kernel_agrees() {
-    agree(Kernel::new().unwrap(), PAIRS[1]);
+    let cases = oracle::cases(SIZE.0, SIZE.1);
+    agree(Kernel::new().unwrap(), &cases, PAIRS[1], &MET);
 }
 
-fn agree(executor: impl Executor, share: usize) {
+#[test]
+fn kernel_agrees_on_tunnels() {
+    let cases = oracle::mobile_cases(MOBILE_SIZE.0, MOBILE_SIZE.1);
+    let kernel = Kernel::mobile().unwrap();
+    agree(kernel, &cases, MOBILE_PAIRS[1], &MET_MOBILE);
+}
+
+fn agree(
+    executor: impl Executor,
+    cases: &impl Strategy<Value = Case>,
+    share: usize,
+    wanted_reasons: &[Reason],
+) {
     let wanted = env::var("EDGESTEER_ORACLE_CASES").map_or(share, |number| {
         let number: usize = number.parse().expect("EDGESTEER_ORACLE_CASES is a number");
-        (number * share).div_ceil(PAIRS[0] + PAIRS[1])
+        (number * share).div_ceil(PAIRS.iter().chain(&MOBILE_PAIRS).sum())
     });
     let mut runner = TestRunner::new(Config {
         cases: 32,
@@ -62,7 +105,7 @@ fn agree(executor: impl Executor, share: usize) {
     let met = RefCell::new(BTreeMap::<Option<Reason>, usize>::new());
     let pairs = || met.borrow().values().sum::<usize>();
     while pairs() < wanted {
-        let result = runner.run(&oracle::cases(SIZE.0, SIZE.1), |case| {
+        let result = runner.run(cases, |case| {
             let outcome = oracle::run(&case, &mut *executor.borrow_mut());
             let reasons = outcome.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
             for reason in reasons {
@@ -76,9 +119,9 @@ fn agree(executor: impl Executor, share: usize) {
     }
     if wanted >= share {
         let met = met.into_inner();
-        for reason in MET {
+        for reason in wanted_reasons {
             assert!(
-                met.contains_key(&Some(reason)),
+                met.contains_key(&Some(*reason)),
                 "{reason:?} is not among {met:?}"
             );
         }

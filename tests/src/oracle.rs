@@ -1,25 +1,36 @@
 //! What should happen to a packet, worked out the slow and obvious way.
 //!
 //! A first-match interpreter of ETSI GS MEC 011 traffic rules (clauses 7.1.2.2 and 7.1.5.2) over a
-//! sorted list: no compilation, no tables, nothing shared with the data path but the domain types.
+//! sorted list: no compilation, no tables, nothing shared with the data path but the domain types. UEs may be
+//! behind tunnels; what must never happen to them is watched for besides, without any of that.
 
+mod envelope;
 mod flows;
 mod frame;
 mod generate;
+mod mobile;
 mod rules;
 mod run;
+mod sessions;
+mod watch;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use dataplane_core::Reason;
-use dataplane_user::rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, RuleId};
+use dataplane_user::{
+    Binding,
+    rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, RuleId},
+};
 
+use envelope::Way;
 use flows::{Direction, Flows, Key};
 pub use frame::Frame;
 use frame::is_icmp;
-pub use generate::{Arrival, Case, cases};
+pub use generate::{Arrival, Case, cases, mobile_cases};
+use mobile::{Lesson, is_beyond, keeps_tunnel, pending};
 use rules::Rules;
 pub use run::run;
+use sessions::{Bearing, Came, Sessions};
 
 use crate::world::{Port, Role, World};
 
@@ -71,6 +82,7 @@ impl fmt::Display for Outcome {
 pub struct Oracle<'a> {
     rules: Rules<'a>,
     flows: Flows,
+    sessions: Sessions,
     /// Identifications of the datagrams whose first fragment came by.
     begun: Vec<u32>,
 }
@@ -81,6 +93,7 @@ impl<'a> Oracle<'a> {
         Self {
             rules: Rules::new(world, rules),
             flows: Flows::default(),
+            sessions: Sessions::default(),
             begun: Vec::new(),
         }
     }
@@ -96,15 +109,32 @@ impl<'a> Oracle<'a> {
         self.flows.change(&self.rules);
     }
 
+    /// These are the tunnels of a UE.
+    pub fn provision(&mut self, binding: &Binding) {
+        self.sessions.provision(binding);
+    }
+
+    /// Nothing is said of the tunnels of a UE any more. `false`: nothing was.
+    pub fn withdraw(&mut self, zone: u16, ue: IpAddr) -> bool {
+        self.sessions.withdraw(zone, ue)
+    }
+
     /// What should become of a frame that comes in by `port`. `None`: the standard and the design
     /// leave it open.
     pub fn see(&mut self, port: &Port, frame: &Frame) -> Option<Outcome> {
+        if let Some(reason) = self.message(port, frame) {
+            return Some(original(reason));
+        }
         if let Some(outcome) = self.fragment(frame) {
             return Some(outcome);
         }
         if let Some(quoted) = frame.quoted()
             && let Some((flow, direction)) = self.flows.find(&Key::of(port.zone, quoted).reversed())
         {
+            let lesson = self.learn(port, frame, Some((flow, direction)));
+            if lesson.is_conflict() && direction == Direction::Upstream {
+                return Some(original(Reason::SessionConflict));
+            }
             return self.known(port, frame, flow, direction);
         }
         // An error about nothing known is a packet like any other.
@@ -113,9 +143,13 @@ impl<'a> Oracle<'a> {
             ..frame.clone()
         };
         let key = Key::of(port.zone, &frame.packet);
-        let mut outcome = match self.flows.find(&key) {
-            Some((flow, direction)) => self.known(port, &plain, flow, direction),
-            None => self.unknown(port, &plain, key),
+        let found = self.flows.find(&key);
+        let mut outcome = match (found, self.learn(port, frame, found)) {
+            (Some((_, Direction::Upstream)), lesson) if lesson.is_conflict() => {
+                Some(original(Reason::SessionConflict))
+            }
+            (Some((flow, direction)), _) => self.known(port, &plain, flow, direction),
+            (None, lesson) => self.unknown(port, &plain, key, lesson),
         };
         if let Some(Fate::Sent(_, sent) | Fate::Routed(sent)) =
             outcome.as_mut().map(|outcome| &mut outcome.fate)
@@ -150,6 +184,12 @@ impl<'a> Oracle<'a> {
     ) -> Option<Outcome> {
         self.flows.settle(flow);
         let own = self.flows.all.get(flow)?.rule;
+        let action = own
+            .and_then(|own| self.rules.at(own))
+            .map(|rule| &rule.action);
+        // Another rule takes it back, but none does not.
+        let stays = matches!(action, None | Some(Action::Forward { .. }));
+        self.flows.all.get_mut(flow)?.left &= stays;
         let before = self
             .rules
             .first_match(port, &frame.packet, None, |at, rule| {
@@ -157,6 +197,13 @@ impl<'a> Oracle<'a> {
             });
         if let Some(index) = before {
             return self.apply(port, frame, index);
+        }
+        if self.flows.all.get(flow)?.left {
+            return Some(original(match direction {
+                _ if frame.quoted().is_some() => Reason::NoRule,
+                Direction::Upstream => Reason::NoDownlinkTunnel,
+                Direction::Downstream => Reason::NoRule,
+            }));
         }
         let Some(own) = own else {
             return Some(original(Reason::NoRule));
@@ -196,7 +243,9 @@ impl<'a> Oracle<'a> {
                 Reason::WrongSide
             }));
         }
-        let mut sent = frame.clone();
+        let Some(mut sent) = self.through_tunnel(frame, flow, Way::Uplink) else {
+            return Some(pending(None));
+        };
         sent.packet.source_mac = flow.latest.source_mac;
         let fate = match self.rules.world.port(flow.port).pair {
             Some(pair) => {
@@ -233,22 +282,28 @@ impl<'a> Oracle<'a> {
                         self.forward(port, frame, own, true)
                     }
                     (Destination::Inline { .. }, [ue, _]) => Some(match ue {
-                        Some((ue, _)) if ue == port.name => to_ue(frame, flow, None, None),
+                        Some((ue, _)) if ue == port.name => self.to_ue(frame, flow, None, None),
                         _ if leads_here => original(Reason::OwnOutput),
                         _ => original(Reason::WrongSide),
                     }),
                     (Destination::One(_), [None, _]) => None,
                     (Destination::One(_), _) if !from_app => Some(original(Reason::WrongSide)),
+                    // An answer in a tunnel, to a question that came in none.
+                    (Destination::One(_), _)
+                        if frame.envelope.is_some() && !keeps_tunnel(&rule.action) =>
+                    {
+                        None
+                    }
                     // Applications of a zone may answer for one another.
                     (Destination::One(endpoint), _) => {
-                        Some(to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint)))
+                        Some(self.to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint)))
                     }
                 }
             }
         }
     }
 
-    fn unknown(&mut self, port: &Port, frame: &Frame, key: Key) -> Option<Outcome> {
+    fn unknown(&mut self, port: &Port, frame: &Frame, key: Key, lesson: Lesson) -> Option<Outcome> {
         if port.role == Role::App && self.answers_a_copy(port, frame) {
             return Some(copy_reply());
         }
@@ -259,9 +314,23 @@ impl<'a> Oracle<'a> {
                 upstream || rule.filter_type == FilterType::Packet
             });
         let Some(index) = found else {
-            return Some(original(Reason::NoRule));
+            return Some(self.initiated(port, frame));
         };
         let rule = self.rules.at(index)?;
+        if rule.filter_type == FilterType::Flow
+            && matches!(rule.action, Action::Forward { .. })
+            && let Err(reason) = self.answers_arrive(lesson)
+        {
+            if frame.packet.protocol() == 6 {
+                // The connection begins with the data network, and stays there.
+                let reply = key.reversed();
+                let begun = self.flows.begin(key, reply, index, &frame.packet, port);
+                if let (true, Some(flow)) = (begun, self.flows.all.last_mut()) {
+                    (flow.left, flow.came) = (true, lesson.came());
+                }
+            }
+            return Some(original(reason));
+        }
         if rule.filter_type == FilterType::Flow && rule.action != Action::Drop {
             let Some(reply) = self.rules.reply_key(&key, rule) else {
                 return Some(original(Reason::NextHopUnresolved));
@@ -269,6 +338,7 @@ impl<'a> Oracle<'a> {
             if !self.flows.begin(key, reply, index, &frame.packet, port) {
                 return Some(original(Reason::ReplyConflict));
             }
+            self.flows.all.last_mut()?.came = lesson.came();
         }
         self.apply(port, frame, index)
     }
@@ -312,6 +382,15 @@ impl<'a> Oracle<'a> {
                 fate,
             })
         };
+        if frame.envelope.is_some() && is_beyond(&rule.action) {
+            let resolved = self.rules.targets(&rule.action)[0].is_some();
+            let forwards = matches!(rule.action, Action::Forward { .. });
+            return Some(original(if forwards && !resolved {
+                Reason::NextHopUnresolved
+            } else {
+                Reason::TunnelUnsupported
+            }));
+        }
         match &rule.action {
             Action::Drop => outcome(Reason::RuleDrop, Fate::Discarded),
             Action::Passthrough => outcome(Reason::Passthrough, Fate::Original),
@@ -332,11 +411,11 @@ impl<'a> Oracle<'a> {
         sent.packet.tags.clear();
         sent.packet.source_mac = self.rules.world.port(to).mac;
         sent.packet.destination_mac = mac;
-        if self.rules.is_routed(&rule.action) {
-            if sent.packet.ttl <= 1 {
-                return Some(original(Reason::TtlExpired));
-            }
-            sent.packet.ttl -= 1;
+        if !keeps_tunnel(&rule.action) {
+            sent.envelope = None;
+        }
+        if self.rules.is_routed(&rule.action) && !sent.hop() {
+            return Some(original(Reason::TtlExpired));
         }
         if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
             sent.translate_destination(address);
@@ -346,33 +425,6 @@ impl<'a> Oracle<'a> {
             reason: Reason::Steered,
             fate: Fate::Sent(to, sent),
         })
-    }
-}
-
-/// An answer on the way that the flow came in; `routed` to the UE by the host if it was to `endpoint`.
-fn to_ue(
-    frame: &Frame,
-    flow: &flows::Flow,
-    rule: Option<RuleId>,
-    endpoint: Option<&Endpoint>,
-) -> Outcome {
-    let mut sent = frame.clone();
-    if let Some(EndpointAddress::Ip { address, nat }) = endpoint.map(|endpoint| endpoint.address) {
-        if sent.packet.ttl <= 1 {
-            return original(Reason::TtlExpired);
-        }
-        sent.packet.ttl -= 1;
-        if nat {
-            sent.translate_source(address, flow.latest.destination);
-        }
-    }
-    sent.packet.tags = flow.latest.tags.clone();
-    sent.packet.source_mac = flow.latest.destination_mac;
-    sent.packet.destination_mac = flow.latest.source_mac;
-    Outcome {
-        rule,
-        reason: Reason::Replied,
-        fate: Fate::Sent(flow.port, sent),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use dataplane_user::rule::FilterType;
+use dataplane_user::rule::{Action, FilterType};
 
-use super::rules::Rules;
+use super::{rules::Rules, sessions::Came};
 use crate::{packet::Packet, world::Port};
 
 /// All flows.
@@ -25,6 +25,10 @@ pub(super) struct Flow {
     pub(super) first: Packet,
     pub(super) latest: Packet,
     pub(super) port: &'static str,
+    /// How that came.
+    pub(super) came: Came,
+    /// Whether it began with the data network, where a rule would have forwarded it had answers arrived.
+    pub(super) left: bool,
 }
 
 /// What tells one flow from another, as seen in one direction.
@@ -73,6 +77,8 @@ impl Flows {
             first: first.clone(),
             latest: first.clone(),
             port: port.name,
+            came: Came::Plainly,
+            left: false,
         });
         self.keys.insert(key, (flow, Direction::Upstream));
         self.keys.insert(reply, (flow, Direction::Downstream));
@@ -88,6 +94,8 @@ impl Flows {
                 rule.filter_type == FilterType::Flow
             });
             let rule = flow.rule.and_then(|rule| rules.at(rule));
+            let rule =
+                rule.filter(|rule| !(flow.left && matches!(rule.action, Action::Forward { .. })));
             let key = Key::of(port.zone, &flow.first);
             if let Some(reply) = rule.and_then(|rule| rules.reply_key(&key, rule)) {
                 self.move_reply_key(index, reply);

@@ -2,13 +2,16 @@
 
 use std::{fmt, net::IpAddr};
 
-use crate::packet::{IcmpError, Packet, Transport, describe};
+use super::envelope::Envelope;
+use crate::packet::{G_PDU, IcmpError, Packet, Transport, describe};
 
 /// A packet, or one fragment of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The whole packet.
+    /// The whole packet; of a message between the ends of tunnels, only its link layer counts.
     pub packet: Packet,
+    /// The tunnel that it is in.
+    pub envelope: Option<Envelope>,
     /// Which fragment of it, if it is one.
     pub piece: Option<Piece>,
     /// Of an ICMP error, what it is about.
@@ -45,6 +48,7 @@ impl From<Packet> for Frame {
     fn from(packet: Packet) -> Self {
         Self {
             packet,
+            envelope: None,
             piece: None,
             error: None,
         }
@@ -75,6 +79,7 @@ impl Frame {
         };
         Self {
             packet,
+            envelope: None,
             piece: None,
             error: Some(Error {
                 kind,
@@ -90,25 +95,57 @@ impl Frame {
         let packet = self.packet.clone().payload(Piece::PAYLOAD);
         Self {
             packet: packet.identification(identification),
+            envelope: self.envelope.clone(),
             piece: Some(Piece { index }),
             error: None,
         }
     }
 
+    /// The same in a tunnel, or in none.
+    pub fn within(self, envelope: Option<Envelope>) -> Self {
+        Self { envelope, ..self }
+    }
+
     /// The octets on the wire.
     pub fn bytes(&self) -> Vec<u8> {
-        match self.piece {
+        let inside = match self.piece {
             None => self.packet.bytes(),
             Some(piece) => self
                 .packet
                 .fragments(Piece::OCTETS)
                 .swap_remove(piece.index),
+        };
+        match &self.envelope {
+            None => inside,
+            Some(envelope) => {
+                let inside = &inside[self.packet.network_offset()..];
+                envelope.around(&self.packet, inside).bytes()
+            }
         }
     }
 
     /// Whether it is neither a fragment nor an ICMP error, so that there may be such a thing of it.
     pub fn is_plain(&self) -> bool {
-        self.piece.is_none() && !matches!(self.packet.transport, Transport::Error { .. })
+        self.piece.is_none()
+            && !matches!(self.packet.transport, Transport::Error { .. })
+            && self.message().is_none()
+    }
+
+    /// The type of the message between the ends of tunnels that this is, if it carries no packet.
+    pub fn message(&self) -> Option<u8> {
+        let kind = self.envelope.as_ref()?.gtpu.message;
+        (kind != G_PDU).then_some(kind)
+    }
+
+    /// Counts a hop of what is outermost. `false`: it was the last one.
+    pub fn hop(&mut self) -> bool {
+        let outermost = match &mut self.envelope {
+            Some(envelope) => &mut envelope.outer,
+            None => &mut self.packet,
+        };
+        let more = outermost.ttl > 1;
+        outermost.ttl -= u8::from(more);
+        more
     }
 
     /// The packet that an ICMP error quotes, if it quotes enough of it to tell its flow.

@@ -4,14 +4,20 @@
 //! shadow one another, and packets stand on the first and last value of ranges and just beside them.
 
 mod rules;
+mod tunnels;
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
-use dataplane_user::rule::Rule;
+use dataplane_user::{Binding, rule::Rule};
 use proptest::{prelude::*, sample::select};
 
 pub(crate) use rules::Change;
+pub use tunnels::cases as mobile_cases;
 
+use super::{
+    Frame,
+    envelope::{Envelope, Tunnel},
+};
 use crate::packet::{Extension, IcmpError, Packet, Transport, describe};
 
 /// A rule set and the packets that meet it, in order.
@@ -28,6 +34,14 @@ pub struct Case {
 pub enum Arrival {
     /// This one, by this port.
     Packet(&'static str, Packet),
+    /// This one in a tunnel, or a message between the ends of tunnels.
+    Tunneled(&'static str, Box<(Packet, Envelope)>),
+    /// One that arrived before, by this tunnel if it came by one, with this QFI.
+    Elsewhere(usize, Tunnel, Option<u8>),
+    /// Not a packet: what is said of a UE.
+    Said(Binding),
+    /// Not a packet: nothing is said of a UE any more.
+    Withdrawn(u16, IpAddr),
     /// One that arrived before, with this class, from a UE that has moved or not.
     Again(usize, u8, bool),
     /// What came out of a port, by that port or by another, as it is or turned into the answer.
@@ -65,6 +79,15 @@ impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Packet(port, packet) => write!(f, "{port}: {}", describe(&packet.bytes())),
+            Self::Tunneled(port, inside) => {
+                let (packet, envelope) = (**inside).clone();
+                write!(f, "{port}: {}", Frame::from(packet).within(Some(envelope)))
+            }
+            Self::Elsewhere(index, tunnel, qfi) => {
+                write!(f, "what arrived {index} before, by {tunnel:?}, QFI {qfi:?}")
+            }
+            Self::Said(binding) => write!(f, "said: {binding:?}"),
+            Self::Withdrawn(zone, ue) => write!(f, "nothing said of {ue} in zone {zone}"),
             Self::Again(index, class, moved) => {
                 let moved = if *moved { ", from elsewhere" } else { "" };
                 write!(f, "what arrived {index} before, class {class}{moved}")
@@ -95,16 +118,16 @@ const CLASSES: [u8; 4] = [0, 1, 46 << 2, 46 << 2 | 1];
 pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
     let arrival = prop_oneof![
         95 => arrival(),
-        4 => fragments(),
+        4 => fragments_of(arrival()),
         1 => rules::change(rules).prop_map(Arrival::Rules),
     ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
     (rules::rule_set(rules), arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
 }
 
-fn fragments() -> impl Strategy<Value = Arrival> {
+fn fragments_of(whole: impl Strategy<Value = Arrival>) -> impl Strategy<Value = Arrival> {
     const ORDERS: [&[usize]; 5] = [&[0, 1, 2], &[0, 2], &[2, 0, 1], &[1], &[0]];
-    (arrival(), select(&ORDERS[..]))
+    (whole, select(&ORDERS[..]))
         .prop_map(|(whole, order)| Arrival::Fragments(Box::new(whole), order))
 }
 
@@ -144,10 +167,18 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 /// A packet from a UE to a service.
 fn upstream() -> impl Strategy<Value = Packet> {
+    from_any_of(&UES, &UES6)
+}
+
+/// The same, from one of these UEs.
+fn from_any_of(
+    ues: &'static [&'static str],
+    ues6: &'static [&'static str],
+) -> impl Strategy<Value = Packet> {
     let address = |choices: &'static [&'static str]| select(choices);
     let addresses = prop_oneof![
-        2 => (address(&UES), address(&SERVICES)),
-        1 => (address(&UES6), address(&SERVICES6)),
+        2 => (address(ues), address(&SERVICES)),
+        1 => (address(ues6), address(&SERVICES6)),
     ];
     let ports = || select(&PORTS[..]);
     let transport = (0..6u8, ports(), ports()).prop_map(|(kind, source, destination)| match kind {
@@ -211,8 +242,12 @@ mod tests {
     #[test]
     fn generated_rules_are_valid_and_packets_well_formed() {
         let mut runner = TestRunner::deterministic();
-        for _ in 0..200 {
-            let case = cases(8, 64).new_tree(&mut runner).unwrap().current();
+        for number in 0..400 {
+            let case = if number % 2 == 0 {
+                cases(8, 64).new_tree(&mut runner).unwrap().current()
+            } else {
+                mobile_cases(8, 64).new_tree(&mut runner).unwrap().current()
+            };
             let mut rules = case.rules;
             check(&rules);
             for arrival in &case.arrivals {
@@ -223,7 +258,18 @@ mod tests {
                         change.apply(&mut rules);
                         check(&rules);
                     }
-                    Arrival::Again(..) | Arrival::Back(..) | Arrival::Fragments(..) => {}
+                    Arrival::Tunneled(_, inside) => {
+                        let (packet, envelope) = (**inside).clone();
+                        let frame = Frame::from(packet).within(Some(envelope));
+                        verify(&frame.bytes())
+                            .unwrap_or_else(|error| panic!("{arrival:?}: {error}"));
+                    }
+                    Arrival::Elsewhere(..)
+                    | Arrival::Said(..)
+                    | Arrival::Withdrawn(..)
+                    | Arrival::Again(..)
+                    | Arrival::Back(..)
+                    | Arrival::Fragments(..) => {}
                 }
             }
         }

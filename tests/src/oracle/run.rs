@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use dataplane_core::Reason;
 
-use super::{Arrival, Case, Fate, Frame, Oracle, Outcome, generate::Turn};
+use super::{
+    Arrival, Case, Fate, Frame, Oracle, Outcome, envelope::Envelope, generate::Turn, watch::Watch,
+};
 use crate::{
-    packet::Packet,
     scenario::{Executor, Exit, Seen, compare},
     world::{Port, World},
 };
@@ -23,12 +24,32 @@ pub fn run(case: &Case, executor: &mut impl Executor) -> Result<Vec<Option<Reaso
     executor.prepare(&rules.iter().cloned().collect())?;
     let mut oracle = Oracle::new(&world, &rules);
     let mut past = Past::default();
+    let mut watch = Watch::default();
     let mut reasons = Vec::new();
     for (index, arrival) in case.arrivals.iter().enumerate() {
         if let Arrival::Rules(change) = arrival {
             change.apply(&mut rules);
             executor.change(&rules.iter().cloned().collect())?;
             oracle.change(&rules);
+        }
+        match arrival {
+            Arrival::Said(binding) => {
+                executor.provision(binding)?;
+                oracle.provision(binding);
+                watch.said(binding);
+            }
+            Arrival::Withdrawn(zone, ue) if oracle.withdraw(*zone, *ue) => {
+                executor.withdraw(*zone, *ue)?;
+                watch.withdrawn(*zone, *ue);
+            }
+            Arrival::Packet(..)
+            | Arrival::Tunneled(..)
+            | Arrival::Elsewhere(..)
+            | Arrival::Withdrawn(..)
+            | Arrival::Again(..)
+            | Arrival::Back(..)
+            | Arrival::Fragments(..)
+            | Arrival::Rules(_) => {}
         }
         for (port, frame) in past.frames(arrival) {
             let port = world.port(port);
@@ -38,7 +59,9 @@ pub fn run(case: &Case, executor: &mut impl Executor) -> Result<Vec<Option<Reaso
             }
             let seen = executor.arrive(port.name, &frame.bytes())?;
             reasons.push(wanted.as_ref().map(|outcome| outcome.reason));
-            check(port, &frame, wanted.as_ref(), &seen).with_context(|| {
+            let watched = watch.see(&world, port, &frame, &seen);
+            let checked = check(port, &frame, wanted.as_ref(), &seen);
+            watched.and(checked).with_context(|| {
                 let wanted = wanted
                     .as_ref()
                     .map_or_else(|| "anything".to_owned(), ToString::to_string);
@@ -56,7 +79,7 @@ pub fn run(case: &Case, executor: &mut impl Executor) -> Result<Vec<Option<Reaso
 /// What arrived and what came out so far, of whole packets.
 #[derive(Default)]
 struct Past {
-    arrived: Vec<(&'static str, Packet)>,
+    arrived: Vec<(&'static str, Frame)>,
     sent: Vec<(&'static str, Frame)>,
 }
 
@@ -65,14 +88,28 @@ impl Past {
     fn frames(&self, arrival: &Arrival) -> Vec<(&'static str, Frame)> {
         match arrival {
             Arrival::Packet(port, packet) => vec![(port, packet.clone().into())],
+            Arrival::Tunneled(port, inside) => {
+                let (packet, envelope) = (**inside).clone();
+                vec![(port, Frame::from(packet).within(Some(envelope)))]
+            }
+            Arrival::Elsewhere(before, tunnel, qfi) => {
+                let again = latest(&self.arrived, *before);
+                let again = again.map(|(port, frame)| {
+                    let envelope = frame.envelope.as_ref();
+                    let moved = envelope.map(|it| Envelope::of_packet(it.way, *tunnel, *qfi));
+                    (*port, frame.clone().within(moved))
+                });
+                again.into_iter().collect()
+            }
             Arrival::Again(before, class, moved) => {
-                let again = latest(&self.arrived, *before).map(|(port, packet)| {
-                    let mut packet = packet.clone().class(*class);
+                let again = latest(&self.arrived, *before).map(|(port, frame)| {
+                    let mut packet = frame.packet.clone().class(*class);
                     if *moved {
                         packet = packet.untagged().tag(0x8100, 9);
                         packet.source_mac = [2, 0, 0, 0, 0, 7];
                     }
-                    (*port, packet.into())
+                    let again = Frame::from(packet);
+                    (*port, again.within(frame.envelope.clone()))
                 });
                 again.into_iter().collect()
             }
@@ -95,7 +132,7 @@ impl Past {
                     })
                     .collect()
             }
-            Arrival::Rules(_) => vec![],
+            Arrival::Rules(_) | Arrival::Said(_) | Arrival::Withdrawn(..) => vec![],
         }
     }
 
@@ -104,7 +141,7 @@ impl Past {
             return;
         }
         if frame.is_plain() {
-            self.arrived.push((port.name, frame.packet.clone()));
+            self.arrived.push((port.name, frame.clone()));
         }
         match wanted.map(|outcome| outcome.fate) {
             Some(Fate::Sent(to, sent)) => self.sent.push((to, sent)),
@@ -124,6 +161,7 @@ fn latest<T>(values: &[T], before: usize) -> Option<&T> {
 
 fn turned(sent: &Frame, turn: Turn) -> Frame {
     let packet = &sent.packet;
+    let back = || sent.envelope.as_ref().map(Envelope::answer);
     match turn {
         Turn::Error(kind, from_router, quote) if sent.is_plain() => {
             let router: IpAddr = if packet.source.is_ipv4() {
@@ -136,9 +174,9 @@ fn turned(sent: &Frame, turn: Turn) -> Frame {
             } else {
                 packet.destination
             };
-            Frame::error(from, kind, packet, quote)
+            Frame::error(from, kind, packet, quote).within(back())
         }
-        Turn::Answer if sent.is_plain() => Frame::from(packet.reversed().ttl(64)),
+        Turn::Answer if sent.is_plain() => Frame::from(packet.reversed().ttl(64)).within(back()),
         Turn::Same | Turn::Answer | Turn::Error(..) => {
             let mut same = sent.clone();
             same.packet = same.packet.macs(packet.destination_mac, packet.source_mac);
@@ -161,7 +199,10 @@ fn check(port: &Port, frame: &Frame, wanted: Option<&Outcome>, seen: &Seen) -> R
     // Whether a rule that could not do its work is counted is nobody's promise.
     if !matches!(
         wanted.reason,
-        Reason::NextHopUnresolved | Reason::ReplyConflict | Reason::TtlExpired
+        Reason::NextHopUnresolved
+            | Reason::ReplyConflict
+            | Reason::TtlExpired
+            | Reason::TunnelUnsupported
     ) {
         let rules: Vec<_> = wanted.rule.iter().cloned().collect();
         ensure!(seen.rules == rules, "counted by {:?}", seen.rules);

@@ -135,6 +135,17 @@ pub(super) fn rule_set(most: usize) -> impl Strategy<Value = Vec<Rule>> {
     })
 }
 
+/// A rule after all others, mostly, that sends all packets that are left to an application.
+pub(super) fn forwarding() -> impl Strategy<Value = Option<Rule>> {
+    let text = select(vec![
+        "z/z prio 4 flow any forward ip 198.18.1.2 via app0",
+        "z/z prio 4 flow to 0.0.0.0/0 forward ip 198.18.2.2 nat via app1",
+        "z/z prio 4 flow to 0.0.0.0/0 or to ::/0 forward encapsulated ip 198.18.1.2 via app0",
+        "z/z prio 4 flow zone 0 forward mac 02:00:00:00:0a:01 via app0 and mac 02:00:00:00:0a:02 via app1",
+    ]);
+    option::weighted(0.9, text.prop_map(|text| text.parse().expect("a rule")))
+}
+
 /// Ids whose byte order is neither that of their numbers nor of their creation.
 fn id(index: usize) -> RuleId {
     let app = ["b", "a", "B", "ab"][index % 4];

@@ -1,0 +1,183 @@
+//! Random packets of UEs behind tunnels: few UEs, stations and numbers, so that tunnels move, end, and
+//! become those of others.
+
+use std::net::IpAddr;
+
+use dataplane_user::{Bearer, Binding};
+use proptest::{option, prelude::*, sample::select};
+
+use super::{Arrival, Case, fragments_of, from_any_of, rules, turn};
+use crate::{
+    oracle::envelope::{Envelope, Tunnel, Way},
+    packet::{Gtpu, Packet, Session},
+};
+
+/// UEs behind tunnels. The first two IPv6 addresses are of one prefix.
+const UES: [&str; 2] = ["10.45.0.1", "10.45.0.2"];
+const UES6: [&str; 3] = ["2001:db8:45::1", "2001:db8:45:0:8000::", "2001:db8:46::1"];
+/// UEs that are behind none.
+const OTHERS: [&str; 2] = ["10.45.0.3", "10.46.0.0"];
+const OTHERS6: [&str; 1] = ["2001:db8:47::1"];
+/// Ends of tunnels: in the RAN and in the core, over IPv4 and over IPv6.
+const RAN: [[&str; 2]; 2] = [
+    ["192.0.2.1", "192.0.2.2"],
+    ["2001:db8:2::1", "2001:db8:2::2"],
+];
+const CORE: [[&str; 2]; 2] = [
+    ["198.51.100.1", "198.51.100.2"],
+    ["2001:db8:51::1", "2001:db8:51::2"],
+];
+const QFI: [u8; 3] = [0, 9, 63];
+
+/// Cases with up to `rules` rules and up to `arrivals` arrivals of UEs behind tunnels.
+pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
+    prop_oneof![
+        cases_over(0, rules, arrivals),
+        cases_over(1, rules, arrivals)
+    ]
+}
+
+/// The same, with an outer network that is mostly of one IP version: IPv4 is 0, IPv6 is 1.
+fn cases_over(version: usize, rules: usize, arrivals: usize) -> BoxedStrategy<Case> {
+    let arrival = prop_oneof![
+        95 => arrival(version),
+        2 => fragments_of(arrival(version)),
+        1 => rules::change(rules).prop_map(Arrival::Rules),
+    ];
+    let arrivals = prop::collection::vec(arrival, 1..=arrivals);
+    let parts = (rules::rule_set(rules - 1), rules::forwarding(), arrivals);
+    let case = parts.prop_map(|(mut rules, last, arrivals)| {
+        rules.extend(last);
+        Case { rules, arrivals }
+    });
+    case.boxed()
+}
+
+fn arrival(version: usize) -> BoxedStrategy<Arrival> {
+    let tunnel = |way| tunnel(version, way);
+    let before = || 0..12usize;
+    let any = select(&["app0", "app1", "app0", "app1", "core0", "access0"][..]);
+    let by = prop_oneof![3 => Just(None), 1 => any.prop_map(Some)];
+    let class = select(&super::CLASSES[..]);
+    let arrival = prop_oneof![
+        8 => (access(), from_any_of(&UES, &UES6), tunnel(Way::Uplink), qfi()).prop_map(uplink),
+        5 => (core(), from_any_of(&UES, &UES6), tunnel(Way::Downlink), qfi()).prop_map(downlink),
+        2 => (select(&["app0", "app1"][..]), from_any_of(&UES, &UES6))
+            .prop_map(|(port, packet)| Arrival::Packet(port, packet.reversed())),
+        1 => (access(), from_any_of(&OTHERS, &OTHERS6))
+            .prop_map(|(port, packet)| Arrival::Packet(port, packet)),
+        3 => (before(), tunnel(Way::Uplink), qfi())
+            .prop_map(|(before, tunnel, qfi)| Arrival::Elsewhere(before, tunnel, qfi)),
+        2 => message(version),
+        1 => said(version),
+        1 => ue().prop_map(|(zone, ue)| Arrival::Withdrawn(zone, ue)),
+        3 => (before(), class, prop::bool::weighted(0.2))
+            .prop_map(|(before, class, moved)| Arrival::Again(before, class, moved)),
+        14 => (before(), by, turn()).prop_map(|(before, by, turn)| Arrival::Back(before, by, turn)),
+    ];
+    arrival.boxed()
+}
+
+fn access() -> impl Strategy<Value = &'static str> {
+    prop_oneof![16 => Just("access0"), 3 => Just("access1"), 1 => Just("access2"), 1 => Just("core0")]
+}
+
+fn core() -> impl Strategy<Value = &'static str> {
+    prop_oneof![14 => Just("core0"), 1 => Just("access0"), 1 => Just("access1")]
+}
+
+/// On N3 mostly; else on S1-U.
+fn qfi() -> impl Strategy<Value = Option<u8>> {
+    option::weighted(0.7, prop_oneof![4 => Just(9), 1 => select(&QFI[..])])
+}
+
+fn tunnel(version: usize, way: Way) -> impl Strategy<Value = Tunnel> {
+    let version = prop_oneof![15 => Just(version), 1 => Just(1 - version)];
+    let ran = prop_oneof![5 => Just(0usize), 1 => Just(1)];
+    let core = prop_oneof![15 => Just(0usize), 1 => Just(1)];
+    let teid = prop_oneof![12 => Just(1), 2 => Just(2), 1 => 3..=5u32];
+    (version, ran, core, teid).prop_map(move |(version, ran, core, teid)| Tunnel {
+        ran: RAN[version][ran].parse().expect("an address"),
+        core: CORE[version][core].parse().expect("an address"),
+        teid: match way {
+            Way::Uplink => teid,
+            Way::Downlink => teid | Envelope::DOWNLINK,
+        },
+    })
+}
+
+fn uplink((port, packet, tunnel, qfi): (&'static str, Packet, Tunnel, Option<u8>)) -> Arrival {
+    let mut envelope = Envelope::of_packet(Way::Uplink, tunnel, qfi);
+    if packet.class == 0 {
+        // Some stations number their packets.
+        envelope.gtpu = envelope.gtpu.sequence(7);
+    }
+    Arrival::Tunneled(port, Box::new((packet, envelope)))
+}
+
+fn downlink((port, packet, tunnel, qfi): (&'static str, Packet, Tunnel, Option<u8>)) -> Arrival {
+    let envelope = Envelope::of_packet(Way::Downlink, tunnel, qfi);
+    Arrival::Tunneled(port, Box::new((packet.reversed(), envelope)))
+}
+
+/// A message between the ends of tunnels.
+fn message(version: usize) -> impl Strategy<Value = Arrival> {
+    let ports = || select(&["core0", "access0", "access1"][..]);
+    let parts = (0..8u8, tunnel(version, Way::Downlink), ports(), qfi());
+    parts.prop_map(|(kind, tunnel, port, qfi)| {
+        let (port, way, gtpu) = match kind {
+            0..=2 => {
+                let marker = Gtpu::end_marker(tunnel.teid);
+                let marker = match qfi {
+                    Some(qfi) if kind == 1 => marker.session(Session::Downlink(qfi)),
+                    _ => marker,
+                };
+                ("core0", Way::Downlink, marker)
+            }
+            3 | 4 => {
+                let message = Gtpu::error_indication(tunnel.teid, &tunnel.ran.to_string());
+                ("access0", Way::Uplink, message)
+            }
+            5 => (port, Way::Uplink, Gtpu::end_marker(tunnel.teid)),
+            6 => {
+                let message = Gtpu::error_indication(tunnel.teid, &tunnel.core.to_string());
+                (port, Way::Downlink, message)
+            }
+            _ => (port, Way::Uplink, Gtpu::echo_request(7)),
+        };
+        let link = Packet::udp("192.0.2.1:1", "192.0.2.2:1");
+        Arrival::Tunneled(port, Box::new((link, Envelope::new(way, tunnel, gtpu))))
+    })
+}
+
+/// A UE in a zone.
+fn ue() -> impl Strategy<Value = (u16, IpAddr)> {
+    let ues: Vec<&str> = UES.iter().chain(&UES6).copied().collect();
+    (prop_oneof![3 => Just(0), 2 => Just(2)], select(ues))
+        .prop_map(|(zone, ue)| (zone, ue.parse().expect("an address")))
+}
+
+/// What is said of a UE. No two UEs of a zone are said to have a tunnel in common.
+fn said(version: usize) -> impl Strategy<Value = Arrival> {
+    (ue(), tunnel(version, Way::Downlink), 1..=2u32).prop_map(|((zone, ue), tunnel, count)| {
+        let own = UES6
+            .iter()
+            .chain(&UES)
+            .take_while(|it| it.parse() != Ok(ue));
+        // The first two are one UE.
+        let own = own.count().saturating_sub(1) as u32;
+        let bearer = |number: u32| Bearer {
+            uplink: number,
+            downlink: (1 + own + 10 * (number - 1)) ^ Envelope::DOWNLINK,
+            qci: None,
+        };
+        Arrival::Said(Binding {
+            zone,
+            ue,
+            ran: tunnel.ran,
+            core: tunnel.core,
+            bearers: (1..=count).map(bearer).collect(),
+            qos_flows: vec![],
+        })
+    })
+}

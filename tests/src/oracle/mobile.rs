@@ -1,0 +1,235 @@
+//! Packets of UEs behind tunnels.
+
+use dataplane_core::Reason;
+use dataplane_user::rule::{Action, Endpoint, EndpointAddress, RuleId, Tunnel};
+
+use super::{
+    Bearing, Came, Direction, Fate, Frame, Oracle, Outcome, envelope::Way, flows::Flow, original,
+    sessions::Sessions,
+};
+use crate::{
+    packet::Packet,
+    world::{Port, Role},
+};
+
+/// What a packet taught of a UE.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lesson {
+    /// Nothing: it is in no tunnel, or comes from where no tunnel begins.
+    None,
+    /// Nothing, and why not.
+    Refused(Reason),
+    /// By which bearer a UE sends.
+    Learned(Bearing),
+}
+
+impl Lesson {
+    /// Whether the packet is of another UE than those with this address before.
+    pub(super) const fn is_conflict(self) -> bool {
+        matches!(self, Self::Refused(Reason::SessionConflict))
+    }
+
+    /// How the packet came.
+    pub(super) const fn came(self) -> Came {
+        match self {
+            Self::None => Came::Plainly,
+            Self::Refused(_) => Came::Unknown,
+            Self::Learned(bearing) => Came::By(bearing),
+        }
+    }
+}
+
+impl Oracle<'_> {
+    /// What a message between the ends of tunnels, if this is one, is counted as.
+    pub(super) fn message(&mut self, port: &Port, frame: &Frame) -> Option<Reason> {
+        let message = frame.message()?;
+        let envelope = frame.envelope.as_ref()?;
+        let mut tunnel = envelope.tunnel();
+        Some(match message {
+            254 => {
+                if port.role == Role::Core && envelope.way == Way::Downlink {
+                    self.sessions.end(port.zone, &tunnel);
+                }
+                Reason::GtpuEndMarker
+            }
+            26 => {
+                // The first element is the TEID that is not there.
+                let [16, teid @ ..] = *envelope.gtpu.content.first_chunk::<5>()? else {
+                    return None;
+                };
+                tunnel.teid = u32::from_be_bytes(teid);
+                if port.role == Role::Access && envelope.way == Way::Uplink {
+                    self.sessions.end(port.zone, &tunnel);
+                }
+                Reason::GtpuErrorIndication
+            }
+            1 | 2 => Reason::GtpuEcho,
+            31 => Reason::GtpuSupportedExtensionHeaders,
+            _ => Reason::GtpuOther,
+        })
+    }
+
+    /// Takes over what a packet, which is of this flow if it is known, says of tunnels.
+    pub(super) fn learn(
+        &mut self,
+        port: &Port,
+        frame: &Frame,
+        found: Option<(usize, Direction)>,
+    ) -> Lesson {
+        let Some(envelope) = &frame.envelope else {
+            return Lesson::None;
+        };
+        match (envelope.way, port.role) {
+            (Way::Uplink, Role::Access) => {}
+            (Way::Downlink, Role::Core) => {
+                let address = frame.packet.destination;
+                let seen = self.sessions.downlink(port.zone, address, envelope);
+                let flow = found.and_then(|(flow, _)| self.flows.all.get_mut(flow));
+                if let (Some(seen), Some(Flow { came, .. })) = (seen, flow)
+                    && let Came::By(known) = came
+                {
+                    *known = Sessions::by_bearer_of(*known, seen);
+                }
+                return Lesson::None;
+            }
+            _ => return Lesson::None,
+        }
+        let upstream = found.filter(|(_, direction)| *direction == Direction::Upstream);
+        let flow = upstream.and_then(|(flow, _)| self.flows.all.get_mut(flow));
+        if let Some(Flow {
+            came: Came::By(known),
+            ..
+        }) = flow
+            && self.sessions.is_usual(*known, envelope)
+        {
+            return Lesson::Learned(*known);
+        }
+        let learned = self
+            .sessions
+            .uplink(port.name, port.zone, &frame.packet, envelope);
+        let lesson = learned.map_or_else(Lesson::Refused, Lesson::Learned);
+        if let Some((flow, _)) = upstream
+            && let Some(Flow { came, .. }) = self.flows.all.get_mut(flow)
+            && (*came == Came::Plainly || learned.is_ok())
+        {
+            *came = lesson.came();
+        }
+        lesson
+    }
+
+    /// Whether what answers a packet of no known flow finds the UE.
+    pub(super) fn answers_arrive(&self, lesson: Lesson) -> Result<(), Reason> {
+        match lesson {
+            Lesson::None => Ok(()),
+            Lesson::Refused(reason) => Err(reason),
+            Lesson::Learned(bearing) if self.sessions.is_active(bearing) => Ok(()),
+            Lesson::Learned(_) => Err(Reason::NoDownlinkTunnel),
+        }
+    }
+
+    /// The packet as it goes through the tunnels of its flow, if there are any. `None`: there is none now.
+    pub(super) fn through_tunnel(&self, frame: &Frame, flow: &Flow, way: Way) -> Option<Frame> {
+        if frame.envelope.is_some() {
+            return Some(frame.clone());
+        }
+        let envelope = match flow.came {
+            Came::Plainly => None,
+            Came::Unknown => return None,
+            Came::By(bearing) => {
+                let class = frame.packet.class;
+                Some(self.sessions.envelope(bearing, way, class)?)
+            }
+        };
+        Some(frame.clone().within(envelope))
+    }
+
+    /// An answer on the way that the flow came in; `routed` to the UE by the host if it was to `endpoint`.
+    pub(super) fn to_ue(
+        &self,
+        frame: &Frame,
+        flow: &Flow,
+        rule: Option<RuleId>,
+        endpoint: Option<&Endpoint>,
+    ) -> Outcome {
+        let Some(mut sent) = self.through_tunnel(frame, flow, Way::Downlink) else {
+            return pending(rule);
+        };
+        if let Some(EndpointAddress::Ip { address, nat }) =
+            endpoint.map(|endpoint| endpoint.address)
+        {
+            let built = frame.envelope.is_none().then(|| sent.envelope.take());
+            if !sent.hop() {
+                return original(Reason::TtlExpired);
+            }
+            if let Some(envelope) = built {
+                sent.envelope = envelope;
+            }
+            if nat {
+                sent.translate_source(address, flow.latest.destination);
+            }
+        }
+        turn_to(&mut sent, &flow.latest);
+        Outcome {
+            rule,
+            reason: Reason::Replied,
+            fate: Fate::Sent(flow.port, sent),
+        }
+    }
+
+    /// What becomes of a packet of no flow and no rule: an application may send to a UE first.
+    pub(super) fn initiated(&self, port: &Port, frame: &Frame) -> Outcome {
+        if port.role != Role::App || frame.envelope.is_some() {
+            return original(Reason::NoRule);
+        }
+        match self.sessions.way_to(port.zone, &frame.packet) {
+            Err(reason) => original(reason),
+            Ok((envelope, access, latest)) => {
+                let mut sent = frame.clone();
+                if !sent.hop() {
+                    return original(Reason::TtlExpired);
+                }
+                sent.envelope = Some(envelope);
+                turn_to(&mut sent, &latest);
+                Outcome {
+                    rule: None,
+                    reason: Reason::AppInitiated,
+                    fate: Fate::Sent(access, sent),
+                }
+            }
+        }
+    }
+}
+
+/// Addresses a frame as the answer to `question` on the link that this came by.
+fn turn_to(sent: &mut Frame, question: &Packet) {
+    sent.packet.tags = question.tags.clone();
+    sent.packet.source_mac = question.destination_mac;
+    sent.packet.destination_mac = question.source_mac;
+}
+
+/// Whether packets go to the application with their tunnel.
+pub(super) fn keeps_tunnel(action: &Action) -> bool {
+    match action {
+        Action::Forward { tunnel, .. } | Action::Duplicate { tunnel, .. } => {
+            *tunnel == Tunnel::Encapsulated
+        }
+        Action::Drop | Action::Passthrough => false,
+    }
+}
+
+/// Whether an action asks what is not done to packets in tunnels.
+pub(super) fn is_beyond(action: &Action) -> bool {
+    match action {
+        Action::Duplicate { .. } => !keeps_tunnel(action),
+        Action::Forward { .. } => keeps_tunnel(action) && action.translates_to().is_some(),
+        Action::Drop | Action::Passthrough => false,
+    }
+}
+
+pub(super) fn pending(rule: Option<RuleId>) -> Outcome {
+    Outcome {
+        rule,
+        reason: Reason::DownlinkPending,
+        fate: Fate::Discarded,
+    }
+}
