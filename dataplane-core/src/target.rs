@@ -119,10 +119,11 @@ fn gre_label<P: Packet>(packet: &P, at: usize) -> Option<Label> {
 }
 
 impl<T: Tables> Steering<'_, T> {
-    /// Whether the packet comes from a UE's side.
+    /// Whether the packet comes from a UE's side, and is not on its way to one.
     #[inline(always)]
     pub(crate) fn is_upstream(&self) -> bool {
-        self.port.is_upstream() && !self.is_from_target()
+        let to_ue = T::TUNNELS && self.facts.tunnel.way == Way::Downlink;
+        self.port.is_upstream() && !to_ue && !self.is_from_target()
     }
 
     /// Whether the packet came out of a tunnel that some rule sends into.

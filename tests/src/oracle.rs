@@ -209,7 +209,7 @@ impl<'a> Oracle<'a> {
             return Some(original(Reason::NoRule));
         };
         match direction {
-            Direction::Upstream if port.role == Role::Access => {
+            Direction::Upstream if is_from_ue(port, frame) => {
                 if frame.quoted().is_none() {
                     let flow = self.flows.all.get_mut(flow)?;
                     (flow.latest, flow.port) = (frame.packet.clone(), port.name);
@@ -307,7 +307,7 @@ impl<'a> Oracle<'a> {
         if port.role == Role::App && self.answers_a_copy(port, frame) {
             return Some(copy_reply());
         }
-        let upstream = port.role == Role::Access;
+        let upstream = is_from_ue(port, frame);
         let found = self
             .rules
             .first_match(port, &frame.packet, None, |_, rule| {
@@ -444,6 +444,12 @@ fn forwards_to_one(action: &Action) -> bool {
             ..
         }
     )
+}
+
+/// Whether the packet comes from where UEs are, and is not on its way to one.
+fn is_from_ue(port: &Port, frame: &Frame) -> bool {
+    let way = frame.envelope.as_ref().map(|envelope| envelope.way);
+    port.role == Role::Access && way != Some(Way::Downlink)
 }
 
 fn copy_reply() -> Outcome {

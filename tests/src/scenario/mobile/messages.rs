@@ -14,6 +14,7 @@ use crate::{
 pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     messages(family, all);
     not_tunnels(family, all);
+    wrong_way(family, all);
 }
 
 /// What is not a packet of a UE's goes on, each for its own reason.
@@ -60,6 +61,20 @@ fn messages(family: &Family, all: &mut Vec<Scenario>) {
         .udp_port(2152)
         .over(&gtpu(RAN), &gtpu(CORE));
     all.push(scenario.discarded("access0", &known, Reason::RuleDrop));
+}
+
+/// What goes to a UE does not come from its station.
+fn wrong_way(family: &Family, all: &mut Vec<Scenario>) {
+    let rule = "a/1 prio 1 flow to SERVICE forward ip APP0 via app0";
+    let packet = Gtpu::pdu(UP, family.udp(443).network_bytes()).over(&gtpu(CORE), &gtpu(RAN));
+    all.push(
+        Scenario::new(
+            "a packet to a station, from stations, is no UE's",
+            family,
+            &[rule],
+        )
+        .original("access0", &packet, NoRule),
+    );
 }
 
 /// A UE may talk to the port of GTP-U too.
