@@ -4,7 +4,7 @@
 //! one in the RAN, and up to four bearers between them. A downlink G-PDU teaches the tunnel to the UE; an
 //! uplink G-PDU from another endpoint of the RAN says that the UE has moved, an End Marker or an Error
 //! Indication that a tunnel has ended. Nothing is sent into a tunnel between that and the next downlink
-//! G-PDU to where the UE is now. What is said of a session ([`provision`]) outranks what packets teach: they
+//! G-PDU to where the UE is now. What is said of a session ([`provision()`]) outranks what packets teach: they
 //! tell whether its tunnels still lead to the UE, and no others.
 //!
 //! Most tunnels end without a word: the station releases them while the UE is idle, and what was a UE's

@@ -173,7 +173,7 @@ pub struct Explanation {
     pub flow: Word,
     /// As in [`Trace`].
     pub action: Word,
-    /// The number of the [`Reason`].
+    /// The number of the [`Reason`](crate::verdict::Reason).
     pub reason: Word,
     /// The slot of the port it would leave by, plus 1; 0 when it would not be redirected.
     pub sent: Word,

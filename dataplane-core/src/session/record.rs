@@ -180,7 +180,7 @@ pub struct Session {
     pub ue: [Word; 2],
     /// Its zone.
     pub zone: Word,
-    /// The CPU that changes the record, plus 1; [`USER_SPACE`], or 0.
+    /// The CPU that changes the record, plus 1; [`USER_SPACE`](super::USER_SPACE), or 0.
     pub writer: Word,
     /// QFI of the latest uplink packet, as in [`Tunnel::qfi`].
     pub qfi: Word,

@@ -14,7 +14,7 @@ pub struct Port {
     pub mtu: u32,
     /// Place among the ports.
     pub slot: u16,
-    /// Slot of the other end of the wire, [`DOWN`] while that takes no packets, or [`NO_PORT`] when
+    /// Slot of the other end of the wire, [`DOWN`](super::DOWN) while that takes no packets, or [`NO_PORT`](super::NO_PORT) when
     /// the kernel routes what is not steered.
     pub pair: u16,
     /// Address space of the UEs behind it.
