@@ -4,7 +4,7 @@
 use benches::{Driver, PATHS};
 
 /// In percent of the hash map.
-const LIMIT: u64 = 350;
+const LIMIT: u64 = 250;
 
 #[test]
 fn a_known_flow_costs_no_more_than_some_look_ups() {
