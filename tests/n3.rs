@@ -4,12 +4,14 @@
 use std::{net::UdpSocket, time::Duration};
 
 use tests::{
-    lab::{Lab, Mode, Server, Steering},
+    lab::{Lab, Mode, RawSocket, Server, Steering, run},
     packet::{Gtpu, Packet, Session},
 };
 
 /// How long a datagram may be under way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long nothing may come until nothing is expected.
+const QUIET: Duration = Duration::from_millis(50);
 /// The RAN's end of the tunnel, and the core's.
 const RAN: &str = "[2001:db8:2::1]:2152";
 const CORE: &str = "[2001:db8:2::2]:2152";
@@ -49,6 +51,43 @@ fn an_application_learns_what_fits() {
         assert!(first <= 1436 && second < 200, "{first} and {second}");
         let at_its_end = &pieces[1].content;
         assert!(answer.ends_with(at_its_end.split_at(at_its_end.len() - 4).1));
+    }
+}
+
+/// Kernels take the original of what is copied without its tunnel, behind a wire and where they route it. What has
+/// its checksum left to hardware is not copied, and goes on as well.
+#[test]
+fn the_original_of_a_copy_is_whole() {
+    for mode in [Mode::Wire, Mode::Routed] {
+        let lab = Lab::new(mode).unwrap();
+        let mut steering = Steering::open(&lab.host, mode).unwrap();
+        let rules = [
+            "a/1 prio 1 packet to 203.0.113.9 duplicate mac 02:00:00:00:0a:01 via app0",
+            "a/2 prio 1 packet to 2001:db8:203::9 duplicate mac 02:00:00:00:0a:01 via app0",
+        ];
+        steering.apply(&lab.host, &rules).unwrap();
+        let core = match mode {
+            Mode::Wire => &lab.network,
+            Mode::Routed => &lab.host,
+        };
+        let gateway = core.enter(|| UdpSocket::bind(CORE)).unwrap();
+        let station = lab.access.enter(|| UdpSocket::bind(RAN)).unwrap();
+        let application = RawSocket::open(&lab.apps[0], "eth0").unwrap();
+        for copies in [1, 0] {
+            for length in [0, 9, 1200] {
+                for question in questions() {
+                    let inner = question.payload(length).network_bytes();
+                    let up = Gtpu::pdu(7, inner.clone()).session(Session::Uplink(9));
+                    station.send_to(&up.bytes(), CORE).unwrap();
+                    assert_eq!(receive(&gateway), Some(up), "{mode:?}");
+                    let mut came = application.drain(QUIET).unwrap();
+                    came.retain(|frame| frame[14..] == inner);
+                    assert_eq!(came.len(), copies, "{mode:?}");
+                }
+            }
+            let mut to_hardware = lab.access.command("ethtool");
+            run(to_hardware.args(["-K", "n6", "tx", "on"])).unwrap();
+        }
     }
 }
 

@@ -41,11 +41,12 @@ const MET: [Reason; 13] = [
     Reason::CopyReply,
 ];
 /// The same of packets of UEs behind tunnels.
-const MET_MOBILE: [Reason; 14] = [
+const MET_MOBILE: [Reason; 15] = [
     Reason::Steered,
     Reason::Replied,
     Reason::Continued,
     Reason::Passthrough,
+    Reason::Duplicated,
     Reason::RuleDrop,
     Reason::NoRule,
     Reason::NoDownlinkTunnel,

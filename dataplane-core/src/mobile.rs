@@ -5,7 +5,7 @@ use crate::{
     flow::{Found, Record},
     parse::Facts,
     session::{self, Lesson, Session, SessionRef, Status},
-    steer::{Plan, Send, Steering},
+    steer::{Duplicate, Plan, Send, Steering},
     table::{Direction, RuleAction, Tables, flag, verb},
     tunnel::{Tunnel, Way},
     verdict::{Reason, Verdict},
@@ -268,14 +268,14 @@ impl<T: Tables> Steering<'_, T> {
         self.plan(send.into_tunnel(overhead))
     }
 
-    /// Whether `action` asks what is not done to a packet in a tunnel: a copy without the tunnel, or
-    /// another address inside of it.
+    /// Whether `action` asks what is not done to a packet in a tunnel: a copy without more octets of headers
+    /// than are taken off, or another address inside of it.
     #[inline(always)]
     pub(crate) fn is_beyond(&self, action: &RuleAction) -> bool {
         let kept = action.flags & flag::ENCAPSULATED != 0;
         self.facts.tunnel.is_of_ue()
             && match action.verb {
-                verb::DUPLICATE => !kept,
+                verb::DUPLICATE => !kept && self.facts.outside() > Duplicate::OUTSIDE,
                 verb::FORWARD => kept && action.flags & flag::NAT != 0,
                 _ => false,
             }

@@ -159,6 +159,11 @@ impl Facts {
             Way::Target => self.tunnel.length - self.ip.length,
         }
     }
+
+    /// Octets of headers between the link-layer header and the packet.
+    pub(crate) const fn outside(&self) -> u16 {
+        self.ip.offset.saturating_sub(self.link.len)
+    }
 }
 
 /// Parses a frame that came by `port` into `facts`, so that they are written once, where they stay.

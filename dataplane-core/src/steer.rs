@@ -183,6 +183,15 @@ pub struct Duplicate {
     pub source: u64,
     /// Interface at the other end of the wire, or 0 when the kernel routes the packet.
     pub original: u32,
+    /// Octets of headers that the copy goes without, which follow the link-layer header.
+    pub outside: u16,
+    /// EtherType of what the copy begins with.
+    pub ethertype: u16,
+}
+
+impl Duplicate {
+    /// Octets that a copy may go without, at most.
+    pub const OUTSIDE: u16 = 160;
 }
 
 /// What a DUPLICATE rule asks for a packet that [`packet`] ended for [`Reason::Duplicated`].
@@ -232,11 +241,22 @@ pub fn duplicate<P: Packet, T: Tables>(
     let exit = tables
         .port_in(hop.slot)
         .filter(|exit| exit.slot != port.slot)?;
+    let facts = steering.facts;
+    let bare = T::TUNNELS && facts.tunnel.is_of_ue() && action.flags & flag::ENCAPSULATED == 0;
+    if bare && facts.outside() > Duplicate::OUTSIDE {
+        return None;
+    }
     Some(Duplicate {
         copy: exit.ifindex,
         destination: hop.mac,
         source: exit.mac,
         original: tables.port_in(port.pair).map_or(0, |pair| pair.ifindex),
+        outside: if bare { facts.outside() } else { 0 },
+        ethertype: if facts.ip.v6 {
+            ethernet::IPV6
+        } else {
+            ethernet::IPV4
+        },
     })
 }
 

@@ -384,11 +384,10 @@ impl<'a> Oracle<'a> {
         };
         if frame.envelope.is_some() && is_beyond(&rule.action) {
             let resolved = self.rules.targets(&rule.action)[0].is_some();
-            let forwards = matches!(rule.action, Action::Forward { .. });
-            return Some(original(if forwards && !resolved {
-                Reason::NextHopUnresolved
-            } else {
+            return Some(original(if resolved {
                 Reason::TunnelUnsupported
+            } else {
+                Reason::NextHopUnresolved
             }));
         }
         match &rule.action {

@@ -15,7 +15,7 @@ mod vxlan;
 use std::net::{IpAddr, SocketAddr};
 
 pub use gre::Gre;
-pub use gtpu::{G_PDU, GTPU_PORT, Gtpu, GtpuExtension, Session};
+pub use gtpu::{G_PDU, GTPU_PORT, Gtpu, GtpuExtension, Session, UDP_PORT};
 pub use inspect::{describe, difference};
 pub use tunnel::{Opened, Tunnel, open};
 pub use verify::verify;

@@ -220,9 +220,8 @@ pub(super) fn keeps_tunnel(action: &Action) -> bool {
 /// Whether an action asks what is not done to packets in tunnels.
 pub(super) fn is_beyond(action: &Action) -> bool {
     match action {
-        Action::Duplicate { .. } => !keeps_tunnel(action),
         Action::Forward { .. } => keeps_tunnel(action) && action.translates_to().is_some(),
-        Action::Drop | Action::Passthrough => false,
+        Action::Drop | Action::Passthrough | Action::Duplicate { .. } => false,
     }
 }
 

@@ -11,7 +11,7 @@ pub const G_PDU: u8 = 255;
 /// Type of the PDU Session Container.
 const SESSION: u8 = 0x85;
 /// Type of the UDP Port extension header.
-const UDP_PORT: u8 = 0x40;
+pub const UDP_PORT: u8 = 0x40;
 
 /// A GTP-U message.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! UEs behind tunnels.
 
+mod copies;
 mod filters;
 mod handover;
 mod messages;
@@ -145,6 +146,7 @@ pub(super) fn scenarios(family: &'static Family, all: &mut Vec<Scenario>) {
         mss::scenarios(family, interface, all);
         mtu::scenarios(family, interface, all);
         provisioned::scenarios(family, interface, all);
+        copies::scenarios(family, interface, all);
         filters::scenarios(family, interface, all);
         tunnels::scenarios(family, interface, all);
     }

@@ -5,9 +5,9 @@ use dataplane_core::Reason::{
     NoDownlinkTunnel, NoRule, Replied, Steered,
 };
 
-use super::{CORE, DOWN, Interface, OTHER_DOWN, RAN, RULE};
+use super::{CORE, DOWN, Interface, OTHER_DOWN, RAN, RULE, UP};
 use crate::{
-    packet::{Gtpu, Packet},
+    packet::{Gtpu, Packet, UDP_PORT},
     scenario::{Family, Scenario, answer, to_app},
     world::World,
 };
@@ -226,6 +226,8 @@ pub(super) fn in_tunnels(family: &Family, all: &mut Vec<Scenario>) {
         .sent("access0", &up, Steered, "app0", &there)
         .sent("app0", &from_app, Replied, "access0", &back),
     );
+    let long = Gtpu::pdu(UP, inner.network_bytes()).extension(UDP_PORT, &[0; 150]);
+    let long = Interface::N3.between(&long, RAN, CORE);
     all.push(
         Scenario::new(
             "what is not done to a packet in a tunnel is said",
@@ -236,7 +238,7 @@ pub(super) fn in_tunnels(family: &Family, all: &mut Vec<Scenario>) {
             ],
         )
         .original("core0", &down, NoRule)
-        .original("access0", &up, Reason::TunnelUnsupported)
+        .original("access0", &long, Reason::TunnelUnsupported)
         .original(
             "access0",
             &Interface::N3.uplink(RAN, &family.tcp(443)),
