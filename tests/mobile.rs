@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    thread,
     time::Duration,
 };
 
@@ -60,6 +61,8 @@ fn ues_behind_tunnels_are_served_by_the_application() {
         "a/2 prio 1 flow to 2001:db8:203::9 proto tcp forward ip 2001:db8:a1::2 nat via app0",
     ];
     steering.apply(&mobile.host, &rules).unwrap();
+    // The last connection with the network is being closed still, where it was.
+    thread::sleep(Duration::from_millis(500));
     let injected = RawSocket::open(&mobile.ran, "n3").unwrap();
     let passed = RawSocket::open(&mobile.core, "n3").unwrap();
     for ue in &mobile.ues {
