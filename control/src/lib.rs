@@ -4,6 +4,7 @@
 mod api;
 mod cli;
 mod config;
+mod configuration;
 mod dataplane;
 mod doctor;
 mod frame;

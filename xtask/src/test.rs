@@ -93,7 +93,13 @@ fn format(_: &mut Tally) -> Result<()> {
 }
 
 fn clippy(_: &mut Tally) -> Result<()> {
-    cargo("clippy --workspace --exclude dataplane-ebpf --all-targets -- -D warnings")
+    cargo("clippy --workspace --exclude dataplane-ebpf --all-targets -- -D warnings")?;
+    // The fuzz targets have a workspace, and a lock file, of their own.
+    let mut fuzz = command("cargo clippy --locked --manifest-path tests/fuzz/Cargo.toml");
+    here(
+        fuzz.args(["--", "-D", "warnings"])
+            .env("AYA_BUILD_SKIP", "1"),
+    )
 }
 
 /// The eBPF crate has a compiler of its own, and so a clippy of its own.

@@ -17,7 +17,8 @@ use super::{
     representation::{Document, Path, Precondition, Query, resource, tag_of},
 };
 use crate::{
-    mec::{Application, Configuration, Refusal, read},
+    configuration::Configuration,
+    mec::{Application, Refusal, read},
     problem::Problem,
     store::{Applications, Desired, Entry, Source, owned, replacement, resaid},
 };

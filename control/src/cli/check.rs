@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Config,
-    mec::{self, Application, Configuration, Outcome, Refusal, State},
+    configuration::Configuration,
+    mec::{self, Application, Outcome, Refusal, State},
     session::Session,
     store::{self, Applications, Entry, Source},
     worker,

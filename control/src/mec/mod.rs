@@ -18,8 +18,6 @@ pub(crate) use convert::{Outcome, rule};
 pub(crate) use destination::{DestinationInterface, DstInterface};
 pub(crate) use list::List;
 
-use crate::session::Session;
-
 /// What is wrong with a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{detail}", if pointer.is_empty() { String::new() } else { format!("{pointer}: ") })]
@@ -48,7 +46,7 @@ impl Refusal {
 }
 
 /// Reads an object or a list.
-fn read_any<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
+pub(crate) fn read_any<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
     use serde_path_to_error::Segment;
     shape(&value)?;
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -302,40 +300,6 @@ pub(crate) struct Application {
     /// Where it comes from: shown, and so sent back by those who edit what is shown. It changes nothing.
     #[serde(skip_serializing)]
     pub(crate) source: IgnoredAny,
-}
-
-/// What one source says: the body of `/configuration` and of a rule file. What it does not say stays. Ours.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Configuration {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) applications: Option<Vec<Application>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sessions: Option<Vec<Session>>,
-}
-
-const EXPECTED: &str =
-    "an application, a list of them or {\"applications\": [..], \"sessions\": [..]} is expected";
-
-impl Configuration {
-    /// Reads a configuration, a list of applications, or one application.
-    pub(crate) fn read(value: Value) -> Result<Self, Refusal> {
-        match value {
-            Value::Array(_) => Ok(Self {
-                applications: Some(read_any(value)?),
-                sessions: None,
-            }),
-            Value::Object(ref map) if map.contains_key("appInstanceId") => Ok(Self {
-                applications: Some(vec![read(value)?]),
-                sessions: None,
-            }),
-            Value::Object(ref map) if map.is_empty() => Err(Refusal::new("", EXPECTED)),
-            Value::Object(_) => read(value),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-                Err(Refusal::new("", EXPECTED))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::super::{Failure, Reason};
 use crate::{
-    mec::{Application, Configuration, Refusal},
+    configuration::Configuration,
+    mec::{Application, Refusal},
     store::{Entry, Source},
 };
 
