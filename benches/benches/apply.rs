@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use benches::{Host, rules};
+use benches::{Host, LIMITS, rules};
 use criterion::Criterion;
 use dataplane_user::rule::{Rule, RuleSet};
 
 fn main() -> Result<()> {
-    let mut host = Host::new()?;
+    let mut host = Host::new(LIMITS, false)?;
     let mut criterion = Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))

@@ -1,115 +1,88 @@
 //! Runs programs in the kernel on packets of many flows, and takes the time.
 
-use std::{io, mem, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use aya::{
-    Ebpf, TestRun as _, TestRunOptions,
+    TestRun as _, TestRunOptions,
     maps::{Array, DevMap, HashMap, ProgramArray},
     programs::{Xdp, XdpMode},
 };
 use aya_obj::programs::XdpAttachType;
 use dataplane_core::Reason;
 use dataplane_user::rule::RuleSet;
-use tests::{executor::Rig, packet::Packet};
+use tests::executor::Rig;
 use zerocopy::IntoBytes as _;
 
 use crate::{
-    Host,
-    path::{Miss, Path},
+    Costs, Host, Target, limits,
+    path::Path,
+    program::{Programs, stay_on_this_cpu},
+    rules::Miss,
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/benches-ebpf"));
-
 /// Octets of a frame: the shortest that Ethernet has, checksum aside.
-const FRAME: usize = 64;
+pub(crate) const FRAME: usize = 64;
 /// Octets of a frame with a tunnel's headers.
-const LONG_FRAME: usize = 128;
-/// Frames there is room for.
-const FRAMES: u32 = 65_536;
+pub(crate) const LONG_FRAME: usize = 128;
 /// Packets in a row. Few, so that some rows pass without an interrupt.
 const ROW: u32 = 8_192;
-
-/// What is run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// A program that does nothing.
-    Empty,
-    /// A program that steers by a hash map of the kernel's, and no more than that.
-    Lookup,
-    /// edgesteer.
-    Steer,
-}
-
-/// Nanoseconds for each packet, the driver's own included.
-#[derive(Clone, Copy, Debug)]
-pub struct Costs {
-    /// Of [`Target::Empty`].
-    pub empty: u64,
-    /// Of [`Target::Lookup`].
-    pub lookup: u64,
-    /// Of [`Target::Steer`].
-    pub steer: u64,
-}
-
-impl Costs {
-    /// What edgesteer costs.
-    pub fn net(&self) -> u64 {
-        self.steer.saturating_sub(self.empty)
-    }
-
-    /// What steering by a hash map costs.
-    pub fn net_lookup(&self) -> u64 {
-        self.lookup.saturating_sub(self.empty)
-    }
-}
+/// Flows that are new in a row of misses.
+pub const NEW_FLOWS: u32 = 16_384;
 
 /// A host with edgesteer attached, and the program that drives it.
 #[derive(Debug)]
 pub struct Driver {
     rig: Rig,
     steer: Xdp,
-    ebpf: Ebpf,
+    programs: Programs,
     port: &'static str,
     interface: u32,
+    flows: u32,
     /// Octets of the frames.
     length: usize,
     /// Octets that the front of packets moves by.
     shift: i32,
+    /// Whether the references know such packets.
+    plain: bool,
 }
 
 impl Driver {
-    /// Loads everything. From here on this thread stays on its CPU: flows belong to the CPU that sees them.
-    /// On a `mobile` host UEs are behind tunnels.
-    pub fn new(mobile: bool) -> Result<Self> {
-        ensure!(
-            !OBJECT.is_empty(),
-            "this build has no eBPF programs in it: cargo xtask setup"
-        );
+    /// Loads everything, with room for so many rules and flows, a power of two. From here on this thread stays on
+    /// its CPU: flows belong to the CPU that sees them. On a `mobile` host UEs are behind tunnels.
+    pub fn new(mobile: bool, rules: u32, flows: u32) -> Result<Self> {
+        const NAMES: &[&str] = &[
+            "drive",
+            "drive_long",
+            "empty",
+            "shift",
+            "redirect",
+            "lookup",
+            "cache",
+        ];
         stay_on_this_cpu()?;
-        let Host(rig) = if mobile { Host::mobile() } else { Host::new() }?;
+        let Host(rig) = Host::new(limits(rules, flows), mobile)?;
         let steer =
             Xdp::from_program_info(rig.program()?, "steer".into(), XdpAttachType::Interface)?;
-        let mut ebpf = Ebpf::load(OBJECT)?;
-        for name in ["drive", "drive_long", "empty", "shift", "lookup"] {
-            xdp(&mut ebpf, name)?.load()?;
-        }
+        let mut programs = Programs::load(NAMES, flows)?;
         let device = rig.link("app0")?.index;
-        let mut devices: DevMap<_> = map(&mut ebpf, "DEVICES")?.try_into()?;
+        let mut devices: DevMap<_> = programs.map("DEVICES")?;
         rig.bench.host.enter(|| devices.set(0, device, None, 0))?;
         // Each run of a program that is attached nowhere takes milliseconds.
-        let drive = xdp(&mut ebpf, "drive")?;
+        let drive = programs.xdp("drive")?;
         rig.bench
             .far
             .enter(|| drive.attach("far-access0", XdpMode::Driver))?;
         Ok(Self {
             rig,
             steer,
-            ebpf,
+            programs,
             port: "",
             interface: 0,
+            flows: 0,
             length: FRAME,
             shift: 0,
+            plain: false,
         })
     }
 
@@ -122,7 +95,7 @@ impl Driver {
             .collect::<Result<RuleSet, _>>()?;
         self.rig.prepare(&rules)?;
         self.shift = path.shift;
-        let mut shift: Array<_, i32> = map(&mut self.ebpf, "SHIFT")?.try_into()?;
+        let mut shift: Array<_, i32> = self.programs.map("SHIFT")?;
         shift.set(0, path.shift, 0)?;
         for (port, packet) in path.first {
             self.load(port, flows, packet)?;
@@ -133,57 +106,77 @@ impl Driver {
         self.expect(path.reason, flows)
     }
 
-    /// The costs of the path that was prepared: the least of many short rows, in turns.
+    /// The costs of the path that was prepared: the least of many short rows, in turns, or the mean of that over
+    /// parts of the flows where a row does not see all. In its turn a target sees all flows before, so that caches
+    /// hold what they would hold if it were alone.
     pub fn measure(&mut self, rounds: u32) -> Result<Costs> {
-        let mut costs = Costs {
-            empty: u64::MAX,
-            lookup: u64::MAX,
-            steer: u64::MAX,
-        };
-        for _ in 0..rounds {
-            for (cost, target) in [
-                (&mut costs.empty, Target::Empty),
-                (&mut costs.lookup, Target::Lookup),
-                (&mut costs.steer, Target::Steer),
-            ] {
-                *cost = self.run(target, ROW)?.min(*cost);
+        let parts = (self.flows / ROW).max(1);
+        let mut costs = vec![Costs::default(); parts as usize];
+        for _ in 0..(rounds / parts).max(3) {
+            for target in self.targets() {
+                self.run(target, self.flows)?;
+                for costs in &mut costs {
+                    costs.note(target, self.run(target, ROW)?);
+                }
             }
         }
-        Ok(costs)
+        Ok(Costs::mean(&costs))
     }
 
-    /// The cost of the first packet of a flow.
+    /// Puts rules in force, for [`Self::measure_miss`] and [`Self::measure_hit`].
+    pub fn apply(&mut self, rules: &RuleSet) -> Result<()> {
+        self.shift = 0;
+        self.rig.change(rules)
+    }
+
+    /// The cost of the first packet of a flow, under the rules in force.
     pub fn measure_miss(&mut self, miss: &Miss, rounds: u32) -> Result<Costs> {
-        const FLOWS: u32 = 16_384;
-        let rules = miss.rules();
-        let mut costs = Costs {
-            empty: u64::MAX,
-            lookup: u64::MAX,
-            steer: u64::MAX,
-        };
+        let mut costs = Costs::default();
         for _ in 0..rounds {
-            self.rig.prepare(&rules)?;
-            self.load("access0", FLOWS, |flow| miss.packet(flow))?;
-            costs.empty = self.run(Target::Empty, FLOWS)?.min(costs.empty);
-            costs.lookup = self.run(Target::Lookup, FLOWS)?.min(costs.lookup);
-            costs.steer = self.run(Target::Steer, FLOWS)?.min(costs.steer);
+            self.rig.forget()?;
+            self.load("access0", NEW_FLOWS, |flow| miss.packet(flow))?;
+            for target in self.targets() {
+                costs.note(target, self.run(target, NEW_FLOWS)?);
+            }
             ensure!(
-                self.rig.dataplane.flows().len() == FLOWS as usize,
+                self.rig.dataplane.flows().len() == NEW_FLOWS as usize,
                 "not every packet made a flow"
             );
         }
         Ok(costs)
     }
 
+    /// The cost of packets of so many known flows, under the rules in force.
+    pub fn measure_hit(&mut self, miss: &Miss, flows: u32, rounds: u32) -> Result<Costs> {
+        self.rig.forget()?;
+        self.load("access0", flows, |flow| miss.packet(flow))?;
+        self.run(Target::Steer, flows)?;
+        self.expect(Reason::Steered, flows)?;
+        self.measure(rounds)
+    }
+
+    /// As [`Self::run`], as a duration of all packets.
+    pub fn time(&mut self, target: Target, packets: u64) -> Result<Duration> {
+        let row = packets.min(ROW.into()) as u32;
+        Ok(Duration::from_nanos(self.run(target, row)? * packets))
+    }
+
+    fn targets(&self) -> impl Iterator<Item = Target> + use<> {
+        let plain = self.plain;
+        let always = |target: &Target| matches!(target, Target::Empty | Target::Steer);
+        let all = Target::ALL.into_iter();
+        all.filter(move |target| plain || always(target))
+    }
+
     /// Sends `packets` packets, flow after flow. Answers nanoseconds for each.
-    pub fn run(&mut self, target: Target, packets: u32) -> Result<u64> {
+    fn run(&mut self, target: Target, packets: u32) -> Result<u64> {
         self.choose(target)?;
         let name = if self.length == FRAME {
             "drive"
         } else {
             "drive_long"
         };
-        let drive: &Xdp = self.ebpf.program(name).context("no driver")?.try_into()?;
+        let drive: &Xdp = self.programs.xdp(name)?;
         // `struct xdp_md`: where the data ends, and the interface it came by.
         let mut context = [0u32; 6];
         context[1] = self.length as u32;
@@ -203,14 +196,21 @@ impl Driver {
     }
 
     fn choose(&mut self, target: Target) -> Result<()> {
-        let fd = match target {
-            Target::Empty if self.shift != 0 => xdp(&mut self.ebpf, "shift")?.fd()?.try_clone()?,
-            Target::Empty => xdp(&mut self.ebpf, "empty")?.fd()?.try_clone()?,
-            Target::Lookup => xdp(&mut self.ebpf, "lookup")?.fd()?.try_clone()?,
-            Target::Steer => self.steer.fd()?.try_clone()?,
+        let name = match target {
+            Target::Empty if self.shift != 0 => "shift",
+            Target::Empty => "empty",
+            Target::Redirect => "redirect",
+            Target::Lookup => "lookup",
+            Target::Cache => "cache",
+            Target::Steer => "",
         };
-        let mut targets: ProgramArray<_> = map(&mut self.ebpf, "TARGET")?.try_into()?;
-        Ok(targets.set(0, &fd, 0)?)
+        let program = match name {
+            "" => &self.steer,
+            name => self.programs.xdp(name)?,
+        };
+        let program = program.fd()?.try_clone()?;
+        let mut targets: ProgramArray<_> = self.programs.map("TARGET")?;
+        Ok(targets.set(0, &program, 0)?)
     }
 
     /// Puts the packets of `flows` flows, a power of two, in the driver's hands.
@@ -218,33 +218,28 @@ impl Driver {
         &mut self,
         port: &'static str,
         flows: u32,
-        packet: impl Fn(u16) -> Packet,
+        packet: impl Fn(u32) -> Vec<u8>,
     ) -> Result<()> {
-        ensure!(flows.is_power_of_two() && flows <= FRAMES, "{flows} flows");
+        ensure!(flows.is_power_of_two(), "{flows} flows");
         self.interface = self.rig.link(port)?.index;
-        self.port = port;
+        (self.port, self.flows) = (port, flows);
         let mut keys = Vec::with_capacity(flows as usize);
-        let mut frames: Array<_, [u64; LONG_FRAME / 8]> =
-            map(&mut self.ebpf, "FRAMES")?.try_into()?;
+        let mut frames: Array<_, [u64; LONG_FRAME / 8]> = self.programs.map("FRAMES")?;
         for flow in 0..flows {
-            let bytes = packet(flow as u16).bytes();
-            ensure!(
-                [FRAME, LONG_FRAME].contains(&bytes.len()),
-                "a frame of {} octets",
-                bytes.len()
-            );
-            self.length = bytes.len();
+            let bytes = packet(flow);
+            self.length = length(&bytes)?;
+            self.plain = self.shift == 0 && is_plain(&bytes);
             let mut frame = [0; LONG_FRAME];
             frame[..bytes.len()].copy_from_slice(&bytes);
             let words: [u64; LONG_FRAME / 8] = zerocopy::transmute!(frame);
             frames.set(flow, words, 0)?;
             keys.push(std::array::from_fn(|at| word(&frame, 26 + 4 * at)));
         }
-        let mut counts: HashMap<_, [u32; 3], u64> = map(&mut self.ebpf, "COUNTS")?.try_into()?;
+        let mut counts: HashMap<_, [u32; 3], u64> = self.programs.map("COUNTS")?;
         let old: Vec<_> = counts.keys().collect::<Result<_, _>>()?;
         old.iter().try_for_each(|key| counts.remove(key))?;
         keys.iter().try_for_each(|key| counts.insert(key, 0, 0))?;
-        let mut state: Array<_, [u32; 2]> = map(&mut self.ebpf, "STATE")?.try_into()?;
+        let mut state: Array<_, [u32; 2]> = self.programs.map("STATE")?;
         Ok(state.set(0, [0, flows - 1], 0)?)
     }
 
@@ -261,38 +256,23 @@ impl Driver {
         );
         Ok(())
     }
+}
 
-    /// As [`Self::run`], as a duration of all packets.
-    pub fn time(&mut self, target: Target, packets: u64) -> Result<Duration> {
-        let row = packets.min(ROW.into()) as u32;
-        Ok(Duration::from_nanos(self.run(target, row)? * packets))
+/// The length of the frame, which is padded as Ethernet does if it is short.
+pub(crate) fn length(bytes: &[u8]) -> Result<usize> {
+    match bytes.len() {
+        ..=FRAME => Ok(FRAME),
+        LONG_FRAME => Ok(LONG_FRAME),
+        other => anyhow::bail!("a frame of {other} octets"),
     }
+}
+
+/// Whether it is an IPv4 packet in one piece.
+fn is_plain(frame: &[u8]) -> bool {
+    let [kind, fragment] = [12, 20].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
+    kind == 0x0800 && fragment & 0x3fff == 0
 }
 
 fn word(frame: &[u8; LONG_FRAME], at: usize) -> u32 {
     u32::from_ne_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
-}
-
-fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
-    ebpf.map_mut(name).with_context(|| format!("no map {name}"))
-}
-
-fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program = ebpf
-        .program_mut(name)
-        .with_context(|| format!("no program {name}"))?;
-    Ok(program.try_into()?)
-}
-
-fn stay_on_this_cpu() -> Result<()> {
-    // SAFETY: the call takes no pointers.
-    let cpu = unsafe { libc::sched_getcpu() };
-    // SAFETY: zeros are a set without CPUs.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the kernel does not name CPUs that the set has no room for.
-    unsafe { libc::CPU_SET(usize::try_from(cpu)?, &mut set) };
-    // SAFETY: the set is as long as is said.
-    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-    ensure!(done == 0, io::Error::last_os_error());
-    Ok(())
 }

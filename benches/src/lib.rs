@@ -1,10 +1,24 @@
 //! Benchmarks of edgesteer: what steering a packet costs in the kernel, beside what it costs to do
-//! nothing, and beside the least that steering with a hash map of the kernel's can cost.
+//! nothing, and beside the least that steering can cost.
 
+mod costs;
 mod driver;
 mod host;
+mod machine;
+mod packets;
 mod path;
+mod program;
+mod report;
+mod row;
+mod rules;
+pub mod table;
+pub mod text;
 
-pub use driver::{Costs, Driver, Target};
-pub use host::Host;
-pub use path::{MISSES, MOBILE_PATHS, Miss, PATHS, Path, rules};
+pub use costs::{Costs, Target};
+pub use driver::{Driver, NEW_FLOWS};
+pub use host::{Host, LIMITS, limits};
+pub use machine::Machine;
+pub use path::{MOBILE_PATHS, PATHS, Path};
+pub use report::Report;
+pub use row::Row;
+pub use rules::{MISSES, Miss, rules};

@@ -1,11 +1,11 @@
 //! The ways that packets take, each with the rules and flows that make them take it.
 
 use dataplane_core::Reason;
-use dataplane_user::rule::RuleSet;
-use tests::packet::{Gtpu, Packet, Session};
 
-/// Makes the packet of a flow.
-pub(crate) type Maker = fn(u16) -> Packet;
+use crate::packets::{
+    Maker, N3_HEADERS, downlink, downstream, first_fragment, second_fragment, translated, uplink,
+    upstream, upstream_v6,
+};
 
 /// A way of packets of flows that are known.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,27 @@ pub const PATHS: &[Path] = &[
         reason: Reason::Replied,
     },
     Path {
-        id: "passthrough-hit",
+        id: "fragments",
+        target: 100,
+        rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 via app0"],
+        first: &[("access0", first_fragment)],
+        shift: 0,
+        port: "access0",
+        packet: second_fragment,
+        reason: Reason::Steered,
+    },
+    Path {
+        id: "drop",
+        target: 45,
+        rules: &["a/1 prio 1 flow to 203.0.113.9 drop"],
+        first: &[],
+        shift: 0,
+        port: "access0",
+        packet: upstream,
+        reason: Reason::RuleDrop,
+    },
+    Path {
+        id: "pass",
         target: 45,
         rules: &["a/1 prio 1 flow to 203.0.113.9 passthrough"],
         first: &[],
@@ -142,109 +162,3 @@ pub const MOBILE_PATHS: &[Path] = &[
         reason: Reason::Replied,
     },
 ];
-
-/// Octets in front of a packet on N3: IPv4, UDP, GTP-U and a PDU Session Container.
-const N3_HEADERS: i32 = 20 + 8 + 8 + 4 + 4;
-
-/// Packets that are the first of their flow.
-#[derive(Clone, Copy, Debug)]
-pub struct Miss {
-    /// Its name.
-    pub id: &'static str,
-    /// Net nanoseconds aimed at, on the machine of the project's figures.
-    pub target: u64,
-    count: u32,
-}
-
-/// All of them.
-pub const MISSES: &[Miss] = &[
-    Miss {
-        id: "miss-10",
-        target: 250,
-        count: 10,
-    },
-    Miss {
-        id: "miss-10k",
-        target: 350,
-        count: 10_000,
-    },
-];
-
-impl Miss {
-    pub(crate) fn rules(&self) -> RuleSet {
-        rules(self.count)
-    }
-
-    pub(crate) fn packet(&self, flow: u16) -> Packet {
-        let service = service(u32::from(flow) * 40_503 % self.count);
-        Packet::udp(
-            &format!("10.45.{}.{}:5000", flow >> 8, flow & 0xff),
-            &service,
-        )
-        .payload(22)
-    }
-}
-
-/// So many rules, each for a service of its own: 10.200.0.0, 10.200.0.1 and so on.
-pub fn rules(count: u32) -> RuleSet {
-    let rule = |number| {
-        let (address, port) = (
-            service(number),
-            ["198.18.1.2 via app0", "198.18.2.2 via app1"],
-        );
-        let (address, _) = address.split_once(':').expect("a port");
-        let text = format!(
-            "app{}/rule{number} prio {} flow from 10.45.0.0/16 to {address} proto udp dport 443 forward ip {}",
-            number % 100,
-            number % 200,
-            port[number as usize % 2],
-        );
-        text.parse().expect("a rule")
-    };
-    (0..count).map(rule).collect()
-}
-
-fn service(number: u32) -> String {
-    format!("10.200.{}.{}:443", number >> 8, number & 0xff)
-}
-
-fn upstream(flow: u16) -> Packet {
-    Packet::udp(&ue(flow), "203.0.113.9:443").payload(22)
-}
-
-fn downstream(flow: u16) -> Packet {
-    upstream(flow).reversed()
-}
-
-fn translated(flow: u16) -> Packet {
-    downstream(flow).from("198.18.1.2")
-}
-
-fn upstream_v6(flow: u16) -> Packet {
-    let ue = format!("[2001:db8:45::{:x}]:{}", flow >> 4, 5000 + (flow & 15));
-    Packet::udp(&ue, "[2001:db8:203::9]:443").payload(2)
-}
-
-fn uplink(flow: u16) -> Packet {
-    let inner = upstream(flow).payload(42);
-    let pdu = Gtpu::pdu(0x1_0000 + u32::from(flow >> 4), inner.network_bytes());
-    pdu.session(Session::Uplink(9))
-        .over("192.0.2.1:2152", "198.51.100.1:2152")
-}
-
-fn downlink(flow: u16) -> Packet {
-    let inner = upstream(flow).payload(42).reversed();
-    let pdu = Gtpu::pdu(0x2_0000 + u32::from(flow >> 4), inner.network_bytes());
-    pdu.session(Session::Downlink(9))
-        .over("198.51.100.1:2152", "192.0.2.1:2152")
-}
-
-/// Sixteen flows for each UE.
-fn ue(flow: u16) -> String {
-    format!(
-        "10.45.{}.{}:{}",
-        flow >> 12,
-        flow >> 4 & 0xff,
-        5000 + (flow & 15)
-    )
-}

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what steering costs in the kernel, and how long rules take to be in force.
+//! `cargo xtask bench`: what steering costs, beside what it could cost and what others cost.
 
 use anyhow::{Result, ensure};
 
@@ -7,7 +7,7 @@ use crate::{
     setup,
 };
 
-/// Runs all benchmarks, or with `--json` or `--quick` those of the kernel only.
+/// Runs all benchmarks, or with `--json` or `--quick` what the report is made of only.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     ensure!(
         is_root(),
@@ -15,8 +15,13 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     );
     if args.is_empty() {
         setup::run(setup::Purpose::Build)?;
-        shown_run(command("cargo bench --package benches --bench apply").current_dir(root()))?;
+        for statistics in ["apply", "kernel"] {
+            bench(&format!("cargo bench --package benches --bench {statistics}"), args)?;
+        }
     }
-    let kernel = "cargo bench --quiet --package benches --bench kernel --";
-    shown_run(command(kernel).args(args).current_dir(root()))
+    bench("cargo bench --quiet --package benches --bench report --", args)
+}
+
+fn bench(line: &str, args: &[&str]) -> Result<()> {
+    shown_run(command(line).args(args).current_dir(root()))
 }

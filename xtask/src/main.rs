@@ -26,8 +26,8 @@ Usage: cargo xtask <task>
                            for playing
   demo --clean             remove a lab that was kept
   test                     everything CI checks, in CI's order
-  bench [--quick|--json]   measure what steering a packet costs in the kernel, and (without an
-                           option) how long rules take to be in force
+  bench [--quick|--json]   measure what steering costs, beside what it could cost and what others
+                           cost; --quick in a minute, --json for programs
   vm [BINARY [ARG...]]     run the kernel scenario (or BINARY) on Linux 6.1 in QEMU";
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! What a benchmark runs in the kernel: a driver, and two programs to compare with.
+//! What a benchmark runs in the kernel: a driver, and programs to compare with.
 //!
 //! The kernel runs a program on the same buffer again and again. The driver puts a packet of the next
 //! flow there each time, and calls the program in question.
@@ -8,6 +8,9 @@
 /// Nothing to do on the host: the programs are for the kernel.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
+
+#[cfg(target_arch = "bpf")]
+mod references;
 
 #[cfg(target_arch = "bpf")]
 mod programs {
@@ -21,7 +24,7 @@ mod programs {
     use aya_ebpf::{
         EbpfContext as _,
         bindings::xdp_action,
-        btf_maps::{Array, DevMap, HashMap, ProgramArray},
+        btf_maps::{Array, ProgramArray},
         helpers::generated::bpf_xdp_adjust_head,
         macros::{btf_map, xdp},
         programs::XdpContext,
@@ -42,13 +45,6 @@ mod programs {
     /// The program to call.
     #[btf_map]
     static TARGET: ProgramArray<1> = ProgramArray::new();
-
-    /// Packets by the bytes from the IPv4 source address to the ports.
-    #[btf_map]
-    static COUNTS: HashMap<[u32; 3], u64, 65_536> = HashMap::new();
-    /// Where the packets go.
-    #[btf_map]
-    static DEVICES: DevMap<1> = DevMap::new();
 
     /// Puts the next frame of 64 octets in place and calls the program.
     #[xdp(frags)]
@@ -113,36 +109,8 @@ mod programs {
         unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delta) };
     }
 
-    /// The least that steering with a flow table of the kernel's could do: looks a flow up by
-    /// addresses and ports, counts, writes addresses, redirects.
-    #[xdp(frags)]
-    pub fn lookup(ctx: XdpContext) -> u32 {
-        const ADDRESSES: usize = 14 + 12;
-        let Some(to) = start::<8>(&ctx) else {
-            return xdp_action::XDP_ABORTED;
-        };
-        // SAFETY: it is inside of the frame, as was just seen.
-        let addresses = unsafe { to.byte_add(ADDRESSES) };
-        // SAFETY: as above.
-        let key = unsafe { ptr::read_unaligned(addresses.cast::<[u32; 3]>()) };
-        let Some(count) = COUNTS.get_ptr_mut(key) else {
-            return xdp_action::XDP_PASS;
-        };
-        // SAFETY: values of a hash map are memory until the program ends.
-        unsafe { *count += 1 };
-        for at in 0..3 {
-            // SAFETY: as above.
-            let to = unsafe { to.cast::<u32>().add(at) };
-            // SAFETY: as above.
-            unsafe { ptr::write_volatile(to, 0x0202_0202) };
-        }
-        match DEVICES.redirect(0, xdp_action::XDP_ABORTED.into()) {
-            Ok(action) | Err(action) => action,
-        }
-    }
-
     /// Where the packet begins, if it is as long.
-    fn start<const WORDS: usize>(ctx: &XdpContext) -> Option<*mut u64> {
+    pub(crate) fn start<const WORDS: usize>(ctx: &XdpContext) -> Option<*mut u64> {
         let start = ctx.data();
         (start + WORDS * 8 <= ctx.data_end()).then_some(start as *mut u64)
     }

@@ -102,11 +102,16 @@ impl Rig {
 
     /// Puts rules in force and forgets all flows.
     pub fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
+        self.forget()?;
+        self.change(rules)
+    }
+
+    /// Forgets all flows.
+    pub fn forget(&mut self) -> Result<()> {
         let Self {
             bench, dataplane, ..
         } = self;
-        bench.host.enter(|| forget_flows(dataplane))?;
-        self.change(rules)
+        bench.host.enter(|| forget_flows(dataplane))
     }
 
     /// Puts rules in force.

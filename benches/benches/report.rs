@@ -1,0 +1,49 @@
+//! The report: `cargo bench -p benches --bench report [-- --json|--quick]`, which `cargo xtask bench` runs.
+#![expect(clippy::print_stdout, reason = "it is what the benchmark is run for")]
+
+use std::{env, time::Instant};
+
+use anyhow::Result;
+use benches::{
+    Report,
+    table::{self, Scope},
+    text,
+};
+
+/// In about a minute.
+const QUICK: Scope = Scope {
+    flows: &[1, 1 << 10],
+    rules: 10_000,
+    rounds: 40,
+};
+
+/// For programs.
+const USUAL: Scope = Scope {
+    flows: &[1, 1 << 10, 1 << 16],
+    rules: 100_000,
+    rounds: 100,
+};
+
+/// As far as it goes.
+const FULL: Scope = Scope {
+    flows: &[1, 1 << 5, 1 << 10, 1 << 13, 1 << 16, 1 << 20],
+    rules: 1_000_000,
+    rounds: 200,
+};
+
+fn main() -> Result<()> {
+    let has = |option: &str| env::args().any(|argument| argument == option);
+    let begun = Instant::now();
+    if has("--json") {
+        let report = Report::new(table::measure(&USUAL, &|_| true, &mut |_| ())?)?;
+        println!("{}", report.json()?);
+        return Ok(());
+    }
+    let scope = if has("--quick") { QUICK } else { FULL };
+    println!("{}", text::HEADING);
+    table::measure(&scope, &|_| true, &mut |row| {
+        println!("{}", text::line(row))
+    })?;
+    println!("\n{:?}", begun.elapsed());
+    Ok(())
+}
