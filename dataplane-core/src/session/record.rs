@@ -292,6 +292,7 @@ impl Session {
         self.zone.set(zone.into());
         self.state.set(0);
         self.path.ue.set(0);
+        self.qfi.set(0);
         for place in 0..BEARERS {
             self.bearer(place).downlink.set(0);
             self.bearer(place).uplink.set(0);

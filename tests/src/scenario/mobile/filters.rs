@@ -18,6 +18,9 @@ pub(super) fn scenarios(family: &Family, interface: Interface, all: &mut Vec<Sce
     qci(family, interface, all);
     reply_first(family, interface, all);
     copies(family, interface, all);
+    if interface != Interface::S1u {
+        latest_qfi(family, interface, all);
+    }
 }
 
 /// Each attribute alone, and lists, ranges and several together: for packets up and down and over IPv6, and from a
@@ -301,6 +304,34 @@ fn copies(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             scenario
         });
     }
+}
+
+/// With which QFI a UE sent last, is not said of the next one.
+fn latest_qfi(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let inner = family.udp(443);
+    let (up, said) = (
+        interface.uplink(RAN, &inner),
+        interface.binding(&inner, RAN, DOWN, 7),
+    );
+    let next = Packet {
+        source: family.other_ue.parse().expect("an address"),
+        ..inner.clone()
+    };
+    let said_of_next = interface.binding(&next, OTHER_RAN, OTHER_DOWN, 7);
+    let rule = "a/1 prio 1 packet to SERVICE qci 7 duplicate mac 02:00:00:00:0a:01 via app0";
+    let copy = to_app(&World::new(), "app0", &inner).bytes();
+    let scenario = Scenario::new("a QFI is that of one UE", family, &[rule])
+        .provisioned(&said)
+        .frame(
+            "access0",
+            up.bytes(),
+            Duplicated,
+            Then::Copied("app0", copy),
+        )
+        .withdrawn(&said)
+        .provisioned(&said_of_next)
+        .original("app0", &next.reversed(), NoDownlinkTunnel);
+    all.push(scenario);
 }
 
 /// The same message from another port of the station.
