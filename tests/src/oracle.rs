@@ -28,7 +28,7 @@ pub use frame::Frame;
 use frame::is_icmp;
 pub use generate::{Arrival, Case, cases, mobile_cases};
 use mobile::{Lesson, is_beyond, keeps_tunnel, pending};
-use rules::Rules;
+use rules::{InTunnel, Rules};
 pub use run::run;
 use sessions::{Bearing, Came, Sessions};
 
@@ -105,8 +105,12 @@ impl<'a> Oracle<'a> {
 
     /// Puts other rules in force. A flow comes under the one that its first packet would match now.
     pub fn change(&mut self, rules: &[dataplane_user::rule::Rule]) {
-        self.rules = Rules::new(self.rules.world, rules);
-        self.flows.change(&self.rules);
+        let rules = Rules::new(self.rules.world, rules);
+        if rules.are(&self.rules) {
+            return;
+        }
+        self.rules = rules;
+        self.flows.change(&self.rules, &self.sessions);
     }
 
     /// These are the tunnels of a UE.
@@ -135,7 +139,8 @@ impl<'a> Oracle<'a> {
             if lesson.is_conflict() && direction == Direction::Upstream {
                 return Some(original(Reason::SessionConflict));
             }
-            return self.known(port, frame, flow, direction);
+            let tunnel = self.tunnel(frame, lesson);
+            return self.known(port, frame, tunnel, flow, direction);
         }
         // An error about nothing known is a packet like any other.
         let plain = Frame {
@@ -144,12 +149,14 @@ impl<'a> Oracle<'a> {
         };
         let key = Key::of(port.zone, &frame.packet);
         let found = self.flows.find(&key);
-        let mut outcome = match (found, self.learn(port, frame, found)) {
-            (Some((_, Direction::Upstream)), lesson) if lesson.is_conflict() => {
+        let lesson = self.learn(port, frame, found);
+        let tunnel = self.tunnel(frame, lesson);
+        let mut outcome = match found {
+            Some((_, Direction::Upstream)) if lesson.is_conflict() => {
                 Some(original(Reason::SessionConflict))
             }
-            (Some((flow, direction)), _) => self.known(port, &plain, flow, direction),
-            (None, lesson) => self.unknown(port, &plain, key, lesson),
+            Some((flow, direction)) => self.known(port, &plain, tunnel, flow, direction),
+            None => self.unknown(port, &plain, key, lesson),
         };
         if let Some(Fate::Sent(_, sent) | Fate::Routed(sent)) =
             outcome.as_mut().map(|outcome| &mut outcome.fate)
@@ -179,10 +186,15 @@ impl<'a> Oracle<'a> {
         &mut self,
         port: &Port,
         frame: &Frame,
+        tunnel: Option<InTunnel>,
         flow: usize,
         direction: Direction,
     ) -> Option<Outcome> {
-        self.flows.settle(flow);
+        self.flows
+            .settle(flow, direction, &self.rules, &self.sessions);
+        if self.is_lost() {
+            return None;
+        }
         let own = self.flows.all.get(flow)?.rule;
         let action = own
             .and_then(|own| self.rules.at(own))
@@ -192,7 +204,7 @@ impl<'a> Oracle<'a> {
         self.flows.all.get_mut(flow)?.left &= stays;
         let before = self
             .rules
-            .first_match(port, &frame.packet, None, |at, rule| {
+            .first_match(port, &frame.packet, tunnel.as_ref(), |at, rule| {
                 own.is_none_or(|own| at < own) && rule.filter_type == FilterType::Packet
             });
         if let Some(index) = before {
@@ -308,9 +320,10 @@ impl<'a> Oracle<'a> {
             return Some(copy_reply());
         }
         let upstream = is_from_ue(port, frame);
+        let tunnel = self.tunnel(frame, lesson);
         let found = self
             .rules
-            .first_match(port, &frame.packet, None, |_, rule| {
+            .first_match(port, &frame.packet, tunnel.as_ref(), |_, rule| {
                 upstream || rule.filter_type == FilterType::Packet
             });
         let Some(index) = found else {
@@ -326,7 +339,8 @@ impl<'a> Oracle<'a> {
                 let reply = key.reversed();
                 let begun = self.flows.begin(key, reply, index, &frame.packet, port);
                 if let (true, Some(flow)) = (begun, self.flows.all.last_mut()) {
-                    (flow.left, flow.came) = (true, lesson.came());
+                    flow.left = true;
+                    flow.follow(frame, lesson);
                 }
             }
             return Some(original(reason));
@@ -338,7 +352,7 @@ impl<'a> Oracle<'a> {
             if !self.flows.begin(key, reply, index, &frame.packet, port) {
                 return Some(original(Reason::ReplyConflict));
             }
-            self.flows.all.last_mut()?.came = lesson.came();
+            self.flows.all.last_mut()?.follow(frame, lesson);
         }
         self.apply(port, frame, index)
     }
@@ -355,12 +369,15 @@ impl<'a> Oracle<'a> {
                     let flow = &self.flows.all[flow];
                     let from = world.port(flow.port);
                     let rules = &self.rules;
-                    let first = rules.first_match(from, &flow.first, None, |_, _| true);
+                    let tunnel = self.sessions.tunnel_of(flow);
+                    let first = rules.first_match(from, &flow.first, tunnel.as_ref(), |_, _| true);
                     first.and_then(|first| rules.at(first))
                 }
                 _ => {
                     let question = frame.packet.reversed();
-                    self.rules.first_anywhere(zone, &question, None, |rule| {
+                    let tunnel = self.sessions.tunnel_to(zone, question.source);
+                    let rules = &self.rules;
+                    rules.first_anywhere(zone, &question, tunnel.as_ref(), |rule| {
                         rule.filter_type == FilterType::Packet
                     })
                 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::packet::{G_PDU, GTPU_PORT, Gtpu, Packet, Session};
+use crate::packet::{G_PDU, GTPU_PORT, Gtpu, Packet, Session, Transport};
 
 /// Which way a tunnel leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +88,14 @@ impl Envelope {
             },
             ..built
         }
+    }
+
+    /// The same from this UDP port.
+    pub fn at_port(mut self, port: u16) -> Self {
+        if let Transport::Udp { source, .. } = &mut self.outer.transport {
+            *source = port;
+        }
+        self
     }
 
     /// The tunnel.

@@ -4,7 +4,12 @@ use std::{collections::HashMap, net::IpAddr};
 
 use dataplane_user::rule::{Action, FilterType};
 
-use super::{rules::Rules, sessions::Came};
+use super::{
+    Frame,
+    mobile::Lesson,
+    rules::Rules,
+    sessions::{Came, Sessions},
+};
 use crate::{packet::Packet, world::Port};
 
 /// All flows.
@@ -27,6 +32,10 @@ pub(super) struct Flow {
     pub(super) port: &'static str,
     /// How that came.
     pub(super) came: Came,
+    /// UDP ports of the tunnel that something was learned from last.
+    pub(super) ports: (u16, u16),
+    /// Whether the rules have changed since a packet of it came by.
+    stale: bool,
     /// Whether it began with the data network, where a rule would have forwarded it had answers arrived.
     pub(super) left: bool,
 }
@@ -78,6 +87,8 @@ impl Flows {
             latest: first.clone(),
             port: port.name,
             came: Came::Plainly,
+            ports: (0, 0),
+            stale: false,
             left: false,
         });
         self.keys.insert(key, (flow, Direction::Upstream));
@@ -86,46 +97,75 @@ impl Flows {
     }
 
     /// Other rules are in force.
-    pub(super) fn change(&mut self, rules: &Rules<'_>) {
+    pub(super) fn change(&mut self, rules: &Rules<'_>, sessions: &Sessions) {
         for index in 0..self.all.len() {
-            let flow = &mut self.all[index];
-            let port = rules.world.port(flow.port);
-            flow.rule = rules.first_match(port, &flow.first, None, |_, rule| {
-                rule.filter_type == FilterType::Flow
-            });
-            let rule = flow.rule.and_then(|rule| rules.at(rule));
-            let rule =
-                rule.filter(|rule| !(flow.left && matches!(rule.action, Action::Forward { .. })));
-            let key = Key::of(port.zone, &flow.first);
-            if let Some(reply) = rule.and_then(|rule| rules.reply_key(&key, rule)) {
+            if let Some(reply) = self.renew(index, rules, sessions) {
                 self.move_reply_key(index, reply);
             }
+            self.all[index].stale = true;
         }
     }
 
-    /// A packet of the flow came by: the data path has followed a change of its key.
-    pub(super) fn settle(&mut self, flow: usize) {
+    /// A packet of the flow came by: the data path has followed a change of its key, by the tunnel as it is now.
+    pub(super) fn settle(
+        &mut self,
+        flow: usize,
+        direction: Direction,
+        rules: &Rules<'_>,
+        sessions: &Sessions,
+    ) {
+        if self.all[flow].stale
+            && let Some(reply) = self.renew(flow, rules, sessions)
+            && self.move_reply_key(flow, reply)
+        {
+            // Which key this packet was found by, is not told.
+            self.lost |= direction == Direction::Downstream;
+        }
+        self.all[flow].stale = false;
         self.moving.retain(|_, moving| *moving != flow);
     }
 
-    fn move_reply_key(&mut self, flow: usize, new: Key) {
+    /// Finds the rule of a flow anew. Answers the key that its answers have by that, if it has one.
+    fn renew(&mut self, index: usize, rules: &Rules<'_>, sessions: &Sessions) -> Option<Key> {
+        let flow = &mut self.all[index];
+        let port = rules.world.port(flow.port);
+        let tunnel = sessions.tunnel_of(flow);
+        flow.rule = rules.first_match(port, &flow.first, tunnel.as_ref(), |_, rule| {
+            rule.filter_type == FilterType::Flow
+        });
+        let rule = rules.at(flow.rule?)?;
+        let stays = flow.left && matches!(rule.action, Action::Forward { .. });
+        let key = Key::of(port.zone, &flow.first);
+        (!stays).then(|| rules.reply_key(&key, rule))?
+    }
+
+    /// Answers whether it moves.
+    fn move_reply_key(&mut self, flow: usize, new: Key) -> bool {
         let own = (flow, Direction::Downstream);
         let found = self.keys.iter().find(|(_, of)| **of == own);
-        let Some(old) = found.map(|(key, _)| key.clone()) else {
-            return;
+        let Some(old) = found.map(|(key, _)| key.clone()).filter(|old| *old != new) else {
+            return false;
         };
-        if old == new {
-            return;
-        }
         self.lost |= self.keys.contains_key(&new) || self.is_moving(&new);
         self.keys.remove(&old);
         self.keys.insert(new.clone(), own);
         self.moving.insert(old, flow);
         self.moving.insert(new, flow);
+        true
     }
 
     fn is_moving(&self, key: &Key) -> bool {
         self.moving.contains_key(key)
+    }
+}
+
+impl Flow {
+    /// A packet of it taught how it comes.
+    pub(super) fn follow(&mut self, frame: &Frame, lesson: Lesson) {
+        self.came = lesson.came();
+        if let Some(envelope) = &frame.envelope {
+            self.ports = envelope.outer.ports().unwrap_or_default();
+        }
     }
 }
 

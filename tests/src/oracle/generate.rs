@@ -12,6 +12,7 @@ use dataplane_user::{Binding, rule::Rule};
 use proptest::{prelude::*, sample::select};
 
 pub(crate) use rules::Change;
+use rules::Ues;
 pub use tunnels::cases as mobile_cases;
 
 use super::{
@@ -119,10 +120,11 @@ pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
     let arrival = prop_oneof![
         95 => arrival(),
         4 => fragments_of(arrival()),
-        1 => rules::change(rules).prop_map(Arrival::Rules),
+        1 => rules::change(rules, Ues::Plain).prop_map(Arrival::Rules),
     ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
-    (rules::rule_set(rules), arrivals).prop_map(|(rules, arrivals)| Case { rules, arrivals })
+    (rules::rule_set(rules, Ues::Plain), arrivals)
+        .prop_map(|(rules, arrivals)| Case { rules, arrivals })
 }
 
 fn fragments_of(whole: impl Strategy<Value = Arrival>) -> impl Strategy<Value = Arrival> {

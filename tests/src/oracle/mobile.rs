@@ -5,7 +5,7 @@ use dataplane_user::rule::{Action, Endpoint, EndpointAddress, RuleId, Tunnel};
 
 use super::{
     Bearing, Came, Direction, Fate, Frame, Oracle, Outcome, envelope::Way, flows::Flow, original,
-    sessions::Sessions,
+    rules::InTunnel, sessions::Sessions,
 };
 use crate::{
     packet::Packet,
@@ -21,6 +21,8 @@ pub(super) enum Lesson {
     Refused(Reason),
     /// By which bearer a UE sends.
     Learned(Bearing),
+    /// By which bearer the core sends to a UE.
+    Sent(Bearing),
 }
 
 impl Lesson {
@@ -32,7 +34,7 @@ impl Lesson {
     /// How the packet came.
     pub(super) const fn came(self) -> Came {
         match self {
-            Self::None => Came::Plainly,
+            Self::None | Self::Sent(_) => Came::Plainly,
             Self::Refused(_) => Came::Unknown,
             Self::Learned(bearing) => Came::By(bearing),
         }
@@ -90,7 +92,7 @@ impl Oracle<'_> {
                 {
                     *known = Sessions::by_bearer_of(*known, seen);
                 }
-                return Lesson::None;
+                return seen.map_or(Lesson::None, Lesson::Sent);
             }
             _ => return Lesson::None,
         }
@@ -109,18 +111,31 @@ impl Oracle<'_> {
             .uplink(port.name, port.zone, &frame.packet, envelope);
         let lesson = learned.map_or_else(Lesson::Refused, Lesson::Learned);
         if let Some((flow, _)) = upstream
-            && let Some(Flow { came, .. }) = self.flows.all.get_mut(flow)
-            && (*came == Came::Plainly || learned.is_ok())
+            && let Some(flow) = self.flows.all.get_mut(flow)
+            && (flow.came == Came::Plainly || learned.is_ok())
         {
-            *came = lesson.came();
+            flow.follow(frame, lesson);
         }
         lesson
+    }
+
+    /// What filters see of the tunnel of a packet that taught this.
+    pub(super) fn tunnel(&self, frame: &Frame, lesson: Lesson) -> Option<InTunnel> {
+        let outer = &frame.envelope.as_ref()?.outer;
+        Some(InTunnel {
+            addresses: (outer.source, outer.destination),
+            ports: outer.ports()?,
+            qci: match lesson {
+                Lesson::Learned(bearing) | Lesson::Sent(bearing) => self.sessions.qci(bearing),
+                Lesson::None | Lesson::Refused(_) => None,
+            },
+        })
     }
 
     /// Whether what answers a packet of no known flow finds the UE.
     pub(super) fn answers_arrive(&self, lesson: Lesson) -> Result<(), Reason> {
         match lesson {
-            Lesson::None => Ok(()),
+            Lesson::None | Lesson::Sent(_) => Ok(()),
             Lesson::Refused(reason) => Err(reason),
             Lesson::Learned(bearing) if self.sessions.is_active(bearing) => Ok(()),
             Lesson::Learned(_) => Err(Reason::NoDownlinkTunnel),

@@ -37,6 +37,11 @@ impl<'a> Rules<'a> {
         Self { world, rules }
     }
 
+    /// Whether these are the same rules.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+
     /// The rule at this place in the order.
     pub(super) fn at(&self, index: usize) -> Option<&Rule> {
         self.rules.get(index)

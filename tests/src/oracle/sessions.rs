@@ -7,8 +7,12 @@ use std::{collections::HashMap, net::IpAddr};
 use dataplane_core::Reason;
 use dataplane_user::Binding;
 
-use super::envelope::{Envelope, Tunnel, Way};
-use crate::packet::Packet;
+use super::{
+    envelope::{Envelope, Tunnel, Way},
+    flows::Flow,
+    rules::InTunnel,
+};
+use crate::packet::{GTPU_PORT, Packet};
 use session::{BEARERS, Bearer, Session, State, Status};
 
 /// Who is behind tunnels: an IPv4 address in a zone, or a prefix of 64 bits.
@@ -235,7 +239,9 @@ impl Sessions {
         (session.ran, session.core) = (binding.ran, binding.core);
         (session.said, session.status) = (true, Status::Active);
         session.bearers = [Bearer::default(); BEARERS];
+        session.qos.clone_from(&binding.qos_flows);
         for (known, said) in session.bearers.iter_mut().zip(&binding.bearers) {
+            known.qci = said.qci;
             known.up = Some((said.uplink, false));
             known.down = Some((said.downlink, State::Live));
         }
@@ -256,6 +262,45 @@ impl Sessions {
     pub(super) fn is_active(&self, bearing: Bearing) -> bool {
         let session = &self.all[bearing.session];
         !session.gone && session.status == Status::Active
+    }
+
+    /// The 5QI or QCI of packets by a bearer, if it was said.
+    pub(super) fn qci(&self, bearing: Bearing) -> Option<u8> {
+        let session = &self.all[bearing.session];
+        let mut flows = session.qos.iter();
+        let flow = flows.find(|it| Some(it.qfi) == bearing.qfi);
+        let said = flow.map(|it| it.five_qi);
+        said.or(session.bearers[bearing.place].qci)
+            .filter(|_| !session.gone)
+    }
+
+    /// What filters see of the tunnel that a flow came by last, as it is now.
+    pub(super) fn tunnel_of(&self, flow: &Flow) -> Option<InTunnel> {
+        match flow.came {
+            Came::Plainly | Came::Unknown => None,
+            Came::By(bearing) => self.tunnel_by(bearing, flow.ports),
+        }
+    }
+
+    /// What they would see of the tunnel of a packet from a UE.
+    pub(super) fn tunnel_to(&self, zone: u16, ue: IpAddr) -> Option<InTunnel> {
+        let session = self.of(Ue::new(zone, ue))?;
+        let latest = self.all[session].latest.as_ref();
+        let bearing = Bearing {
+            session,
+            place: 0,
+            qfi: latest.and_then(|(_, _, qfi)| *qfi),
+        };
+        self.tunnel_by(bearing, (GTPU_PORT, GTPU_PORT))
+    }
+
+    fn tunnel_by(&self, bearing: Bearing, ports: (u16, u16)) -> Option<InTunnel> {
+        let session = &self.all[bearing.session];
+        (!session.gone).then(|| InTunnel {
+            addresses: (session.ran, session.core),
+            ports,
+            qci: self.qci(bearing),
+        })
     }
 
     /// The envelope for a packet with this traffic class to or from a UE, if there is one now.

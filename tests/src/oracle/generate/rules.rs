@@ -44,6 +44,34 @@ const PORT_RANGES: [&str; 7] = [
     "443",
 ];
 
+/// The same of the ends of tunnels, those of IPv4 first.
+const RAN_RANGES: [&str; 5] = [
+    "192.0.2.1",
+    "192.0.2.0/24",
+    "192.0.2.2-192.0.2.9",
+    "2001:db8:2::1",
+    "2001:db8:2::2-2001:db8:2::9",
+];
+const CORE_RANGES: [&str; 5] = [
+    "198.51.100.1",
+    "198.51.100.0/24",
+    "198.51.100.2-198.51.100.9",
+    "2001:db8:51::1",
+    "2001:db8:51::/64",
+];
+const GTPU_PORT_RANGES: [&str; 3] = ["2152", "2153-65535", "0-2151"];
+/// QCI or 5QI.
+pub(super) const QCI: [u8; 3] = [1, 5, 255];
+
+/// How UEs are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ues {
+    /// As hosts on a wire.
+    Plain,
+    /// Some are behind tunnels.
+    Mobile,
+}
+
 /// What changes in a rule set.
 #[derive(Clone)]
 pub enum Change {
@@ -112,7 +140,7 @@ impl Edit {
 }
 
 /// A change of a set of up to `most` rules.
-pub(super) fn change(most: usize) -> impl Strategy<Value = Change> {
+pub(super) fn change(most: usize, ues: Ues) -> impl Strategy<Value = Change> {
     let edit = prop_oneof![
         1 => Just(Edit::Remove),
         1 => (0..4u8).prop_map(Edit::Priority),
@@ -120,14 +148,14 @@ pub(super) fn change(most: usize) -> impl Strategy<Value = Change> {
         3 => action().prop_map(Edit::Action),
     ];
     prop_oneof![
-        1 => rule_set(most).prop_map(Change::All),
+        1 => rule_set(most, ues).prop_map(Change::All),
         3 => (0..most, edit).prop_map(|(at, edit)| Change::One(at, edit)),
     ]
 }
 
 /// Up to `most` rules.
-pub(super) fn rule_set(most: usize) -> impl Strategy<Value = Vec<Rule>> {
-    prop::collection::vec(rule(), 0..=most).prop_map(|mut rules| {
+pub(super) fn rule_set(most: usize, ues: Ues) -> impl Strategy<Value = Vec<Rule>> {
+    prop::collection::vec(rule(ues), 0..=most).prop_map(|mut rules| {
         for (index, rule) in rules.iter_mut().enumerate() {
             rule.id = id(index);
         }
@@ -158,8 +186,8 @@ fn id(index: usize) -> RuleId {
 }
 
 /// A rule; its id is to be given.
-pub(super) fn rule() -> impl Strategy<Value = Rule> {
-    let filters = prop::collection::vec(filter(), 1..=2);
+fn rule(ues: Ues) -> impl Strategy<Value = Rule> {
+    let filters = prop::collection::vec(filter(ues), 1..=2);
     let kind = prop_oneof![2 => Just(FilterType::Flow), 1 => Just(FilterType::Packet)];
     let parts = (0..4u8, kind, filters, action(), prop::bool::ANY);
     parts.prop_map(|(priority, filter_type, filters, action, translated)| {
@@ -217,7 +245,7 @@ fn toggle_translation(action: &mut Action) {
     }
 }
 
-fn filter() -> impl Strategy<Value = Filter> {
+fn filter(ues: Ues) -> impl Strategy<Value = Filter> {
     // A filter that asks for two families at once can match nothing, and is refused as such.
     let addresses = prop_oneof![
         2 => Just((vec![], vec![])),
@@ -239,20 +267,54 @@ fn filter() -> impl Strategy<Value = Filter> {
         option::weighted(0.2, select(CLASSES.map(|class| class >> 2).to_vec())),
         option::weighted(0.2, select(CLASSES.to_vec())),
         option::weighted(0.2, prop_oneof![Just(0), Just(2), Just(65535)]),
+        tunnel_filter(ues),
     )
         .prop_map(
-            |((src, dst), src_port, dst_port, protocol, dscp, traffic_class, zone)| Filter {
-                src: parse(&src),
-                dst: parse(&dst),
-                src_port: parse(&src_port),
-                dst_port: parse(&dst_port),
-                protocol,
-                dscp,
-                traffic_class,
-                zone,
-                ..Filter::default()
+            |((src, dst), src_port, dst_port, protocol, dscp, traffic_class, zone, tunnel)| {
+                Filter {
+                    src: parse(&src),
+                    dst: parse(&dst),
+                    src_port: parse(&src_port),
+                    dst_port: parse(&dst_port),
+                    protocol,
+                    dscp,
+                    traffic_class,
+                    // Where no tunnels are looked into, a rule that wants one is refused.
+                    zone: zone.filter(|zone| *zone != 65535 || tunnel == Filter::default()),
+                    ..tunnel
+                }
             },
         )
+}
+
+/// What a filter wants of the tunnel.
+fn tunnel_filter(ues: Ues) -> BoxedStrategy<Filter> {
+    let nothing = Just(Filter::default());
+    if ues == Ues::Plain {
+        return nothing.boxed();
+    }
+    let end = |ranges: &'static [&'static str]| {
+        prop_oneof![2 => Just(vec![]), 1 => some(ranges, 2)].prop_map(|it| parse(&it))
+    };
+    let ends = prop_oneof![
+        3 => (end(&RAN_RANGES[..3]), end(&CORE_RANGES[..3])),
+        3 => (end(&RAN_RANGES[3..]), end(&CORE_RANGES[3..])),
+        1 => (end(&CORE_RANGES[..3]), end(&RAN_RANGES[..3])),
+    ];
+    let port = || prop_oneof![5 => Just(vec![]), 1 => some(&GTPU_PORT_RANGES, 2)];
+    let qci = option::weighted(0.3, select(&QCI[..]));
+    let parts = (ends, port(), port(), qci);
+    let wanted = parts.prop_map(
+        |((tunnel_src, tunnel_dst), src_port, dst_port, qci)| Filter {
+            tunnel_src,
+            tunnel_dst,
+            tunnel_src_port: parse(&src_port),
+            tunnel_dst_port: parse(&dst_port),
+            qci,
+            ..Filter::default()
+        },
+    );
+    prop_oneof![3 => nothing, 2 => wanted].boxed()
 }
 
 /// An action, without address translation.

@@ -3,10 +3,14 @@
 
 use std::net::IpAddr;
 
-use dataplane_user::{Bearer, Binding};
+use dataplane_user::{Bearer, Binding, QosFlow};
 use proptest::{option, prelude::*, sample::select};
 
-use super::{Arrival, Case, fragments_of, from_any_of, rules, turn};
+use super::{
+    Arrival, Case, fragments_of, from_any_of,
+    rules::{self, QCI, Ues},
+    turn,
+};
 use crate::{
     oracle::envelope::{Envelope, Tunnel, Way},
     packet::{Gtpu, Packet, Session},
@@ -42,10 +46,14 @@ fn cases_over(version: usize, rules: usize, arrivals: usize) -> BoxedStrategy<Ca
     let arrival = prop_oneof![
         95 => arrival(version),
         2 => fragments_of(arrival(version)),
-        1 => rules::change(rules).prop_map(Arrival::Rules),
+        3 => rules::change(rules, Ues::Mobile).prop_map(Arrival::Rules),
     ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
-    let parts = (rules::rule_set(rules - 1), rules::forwarding(), arrivals);
+    let parts = (
+        rules::rule_set(rules - 1, Ues::Mobile),
+        rules::forwarding(),
+        arrivals,
+    );
     let case = parts.prop_map(|(mut rules, last, arrivals)| {
         rules.extend(last);
         Case { rules, arrivals }
@@ -111,6 +119,9 @@ fn uplink((port, packet, tunnel, qfi): (&'static str, Packet, Tunnel, Option<u8>
     if packet.class == 0 {
         // Some stations number their packets.
         envelope.gtpu = envelope.gtpu.sequence(7);
+    } else if packet.class == 1 {
+        // Others spread them.
+        envelope = envelope.at_port(40_000);
     }
     Arrival::Tunneled(port, Box::new((packet, envelope)))
 }
@@ -159,7 +170,9 @@ fn ue() -> impl Strategy<Value = (u16, IpAddr)> {
 
 /// What is said of a UE. No two UEs of a zone are said to have a tunnel in common.
 fn said(version: usize) -> impl Strategy<Value = Arrival> {
-    (ue(), tunnel(version, Way::Downlink), 1..=2u32).prop_map(|((zone, ue), tunnel, count)| {
+    let qci = || option::weighted(0.7, select(&QCI[..]));
+    let parts = (ue(), tunnel(version, Way::Downlink), 1..=2u32, qci(), qci());
+    parts.prop_map(|((zone, ue), tunnel, count, qci, five_qi)| {
         let own = UES6
             .iter()
             .chain(&UES)
@@ -169,7 +182,7 @@ fn said(version: usize) -> impl Strategy<Value = Arrival> {
         let bearer = |number: u32| Bearer {
             uplink: number,
             downlink: (1 + own + 10 * (number - 1)) ^ Envelope::DOWNLINK,
-            qci: None,
+            qci: qci.filter(|_| number == 1),
         };
         Arrival::Said(Binding {
             zone,
@@ -177,7 +190,10 @@ fn said(version: usize) -> impl Strategy<Value = Arrival> {
             ran: tunnel.ran,
             core: tunnel.core,
             bearers: (1..=count).map(bearer).collect(),
-            qos_flows: vec![],
+            qos_flows: (five_qi
+                .map(|five_qi| QosFlow { qfi: 9, five_qi })
+                .into_iter())
+            .collect(),
         })
     })
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use dataplane_user::QosFlow;
+
 use crate::{oracle::envelope::Tunnel, packet::Packet};
 
 /// Whether packets reach a UE.
@@ -29,6 +31,8 @@ pub(super) struct Bearer {
     pub(super) up: Option<(u32, bool)>,
     /// TEID towards the UE.
     pub(super) down: Option<(u32, State)>,
+    /// QCI, if it was said.
+    pub(super) qci: Option<u8>,
 }
 
 impl Bearer {
@@ -55,6 +59,8 @@ pub(super) struct Session {
     pub(super) ran: IpAddr,
     pub(super) core: IpAddr,
     pub(super) bearers: [Bearer; BEARERS],
+    /// What was said of QoS flows.
+    pub(super) qos: Vec<QosFlow>,
     /// The latest uplink packet: where, its link layer, and its QFI.
     pub(super) latest: Option<(&'static str, Packet, Option<u8>)>,
 }
@@ -68,6 +74,7 @@ impl Session {
             ran,
             core,
             bearers: [Bearer::default(); BEARERS],
+            qos: Vec::new(),
             latest: None,
         }
     }
