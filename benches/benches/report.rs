@@ -1,13 +1,13 @@
 //! The report: `cargo bench -p benches --bench report [-- --json|--quick]`, which `cargo xtask bench` runs.
 #![expect(clippy::print_stdout, reason = "it is what the benchmark is run for")]
 
-use std::{env, time::Instant};
+use std::env;
 
 use anyhow::Result;
 use benches::{
-    Report,
+    Report, Row,
     table::{self, Scope},
-    text,
+    text, veth,
 };
 
 /// In about a minute.
@@ -33,17 +33,21 @@ const FULL: Scope = Scope {
 
 fn main() -> Result<()> {
     let has = |option: &str| env::args().any(|argument| argument == option);
-    let begun = Instant::now();
     if has("--json") {
-        let report = Report::new(table::measure(&USUAL, &|_| true, &mut |_| ())?)?;
-        println!("{}", report.json()?);
+        let results = measure(&USUAL, &mut |_| ())?;
+        println!("{}", Report::new(results)?.json()?);
         return Ok(());
     }
     let scope = if has("--quick") { QUICK } else { FULL };
     println!("{}", text::HEADING);
-    table::measure(&scope, &|_| true, &mut |row| {
-        println!("{}", text::line(row))
-    })?;
-    println!("\n{:?}", begun.elapsed());
+    measure(&scope, &mut |row| println!("{}", text::line(row)))?;
     Ok(())
+}
+
+fn measure(scope: &Scope, show: &mut dyn FnMut(&Row)) -> Result<Vec<Row>> {
+    let mut rows = table::measure(scope, &|_| true, show)?;
+    let passing = veth::measure(scope.rounds / 10)?;
+    passing.iter().for_each(show);
+    rows.extend(passing);
+    Ok(rows)
 }

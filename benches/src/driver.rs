@@ -17,14 +17,10 @@ use zerocopy::IntoBytes as _;
 use crate::{
     Costs, Host, Target, limits,
     path::Path,
-    program::{Programs, stay_on_this_cpu},
+    program::{FRAME, Programs, stay_on_this_cpu},
     rules::Miss,
 };
 
-/// Octets of a frame: the shortest that Ethernet has, checksum aside.
-pub(crate) const FRAME: usize = 64;
-/// Octets of a frame with a tunnel's headers.
-pub(crate) const LONG_FRAME: usize = 128;
 /// Packets in a row. Few, so that some rows pass without an interrupt.
 const ROW: u32 = 8_192;
 /// Flows that are new in a row of misses.
@@ -220,27 +216,16 @@ impl Driver {
         flows: u32,
         packet: impl Fn(u32) -> Vec<u8>,
     ) -> Result<()> {
-        ensure!(flows.is_power_of_two(), "{flows} flows");
         self.interface = self.rig.link(port)?.index;
         (self.port, self.flows) = (port, flows);
-        let mut keys = Vec::with_capacity(flows as usize);
-        let mut frames: Array<_, [u64; LONG_FRAME / 8]> = self.programs.map("FRAMES")?;
-        for flow in 0..flows {
-            let bytes = packet(flow);
-            self.length = length(&bytes)?;
-            self.plain = self.shift == 0 && is_plain(&bytes);
-            let mut frame = [0; LONG_FRAME];
-            frame[..bytes.len()].copy_from_slice(&bytes);
-            let words: [u64; LONG_FRAME / 8] = zerocopy::transmute!(frame);
-            frames.set(flow, words, 0)?;
-            keys.push(std::array::from_fn(|at| word(&frame, 26 + 4 * at)));
-        }
+        let frames: Vec<Vec<u8>> = (0..flows).map(packet).collect();
+        self.length = self.programs.put(&frames)?;
+        self.plain = self.shift == 0 && frames.iter().all(|frame| is_plain(frame));
         let mut counts: HashMap<_, [u32; 3], u64> = self.programs.map("COUNTS")?;
         let old: Vec<_> = counts.keys().collect::<Result<_, _>>()?;
         old.iter().try_for_each(|key| counts.remove(key))?;
-        keys.iter().try_for_each(|key| counts.insert(key, 0, 0))?;
-        let mut state: Array<_, [u32; 2]> = self.programs.map("STATE")?;
-        Ok(state.set(0, [0, flows - 1], 0)?)
+        let mut keys = frames.iter().map(|frame| key(frame));
+        Ok(keys.try_for_each(|key| counts.insert(key, 0, 0))?)
     }
 
     /// Makes sure that packets end for `reason` and for no other.
@@ -258,21 +243,16 @@ impl Driver {
     }
 }
 
-/// The length of the frame, which is padded as Ethernet does if it is short.
-pub(crate) fn length(bytes: &[u8]) -> Result<usize> {
-    match bytes.len() {
-        ..=FRAME => Ok(FRAME),
-        LONG_FRAME => Ok(LONG_FRAME),
-        other => anyhow::bail!("a frame of {other} octets"),
-    }
-}
-
 /// Whether it is an IPv4 packet in one piece.
 fn is_plain(frame: &[u8]) -> bool {
     let [kind, fragment] = [12, 20].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
     kind == 0x0800 && fragment & 0x3fff == 0
 }
 
-fn word(frame: &[u8; LONG_FRAME], at: usize) -> u32 {
-    u32::from_ne_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
+/// The bytes by which a hash map of the kernel's knows the packet.
+fn key(frame: &[u8]) -> [u32; 3] {
+    std::array::from_fn(|at| {
+        let at = 26 + 4 * at;
+        u32::from_ne_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]])
+    })
 }

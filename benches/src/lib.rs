@@ -4,15 +4,18 @@
 mod costs;
 mod driver;
 mod host;
+mod lane;
 mod machine;
 mod packets;
 mod path;
+mod peers;
 mod program;
 mod report;
 mod row;
 mod rules;
 pub mod table;
 pub mod text;
+pub mod veth;
 
 pub use costs::{Costs, Target};
 pub use driver::{Driver, NEW_FLOWS};

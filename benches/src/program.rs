@@ -1,16 +1,20 @@
 //! The programs of the benchmarks, and the CPU they run on.
 
-use std::{io, mem};
+use std::{io, mem, panic, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapError},
+    maps::{Array, Map, MapError},
     programs::{Program, ProgramError, Xdp},
 };
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/benches-ebpf"));
 
+/// Octets of a frame: the shortest that Ethernet has, checksum aside.
+pub(crate) const FRAME: usize = 64;
+/// Octets of a frame with a tunnel's headers.
+pub(crate) const LONG_FRAME: usize = 128;
 /// Slots of the reference's cache for each flow, so that not many share one.
 const SLOTS: u32 = 2;
 
@@ -37,6 +41,26 @@ impl Programs {
             programs.xdp(name)?.load()?;
         }
         Ok(programs)
+    }
+
+    /// Hands over the frames of flows, as many as a power of two. Answers their length; short ones are padded, as
+    /// Ethernet does.
+    pub(crate) fn put(&mut self, frames: &[Vec<u8>]) -> Result<usize> {
+        let count = frames.len() as u32;
+        ensure!(count.is_power_of_two(), "{count} flows");
+        let longest = frames.iter().map(Vec::len).max().unwrap_or(0);
+        let length = if longest > FRAME { LONG_FRAME } else { FRAME };
+        let mut map: Array<_, [u64; LONG_FRAME / 8]> = self.map("FRAMES")?;
+        for (flow, bytes) in (0..).zip(frames) {
+            let mut frame = [0; LONG_FRAME];
+            let room = frame.get_mut(..bytes.len());
+            room.context("too long a frame")?.copy_from_slice(bytes);
+            let words: [u64; LONG_FRAME / 8] = zerocopy::transmute!(frame);
+            map.set(flow, words, 0)?;
+        }
+        let mut state: Array<_, [u32; 2]> = self.map("STATE")?;
+        state.set(0, [0, count - 1], 0)?;
+        Ok(length)
     }
 
     pub(crate) fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
@@ -73,4 +97,20 @@ pub(crate) fn stay_on_this_cpu() -> Result<()> {
     let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
     ensure!(done == 0, io::Error::last_os_error());
     Ok(())
+}
+
+/// Runs something short on a thread, on the same CPU, that no other program is run before.
+pub(crate) fn undisturbed<T: Send>(action: impl FnOnce() -> T + Send) -> Result<T> {
+    let result = thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            let priority = libc::sched_param { sched_priority: 1 };
+            // SAFETY: the pointer is to what the call reads.
+            let done =
+                unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+            ensure!(done == 0, io::Error::last_os_error());
+            Ok(action())
+        });
+        inside.join()
+    });
+    result.unwrap_or_else(|panic| panic::resume_unwind(panic))
 }

@@ -27,6 +27,28 @@ pub enum Row {
         #[serde(skip_serializing_if = "Option::is_none")]
         ratio: Option<f64>,
     },
+    /// How many packets pass.
+    Rate {
+        /// What they pass through.
+        id: String,
+        /// Millions of packets in a second.
+        mpps: f64,
+        /// In terms of bare XDP redirect.
+        ratio: f64,
+    },
+    /// How long packets are on their way, at half the load that bare XDP redirect could take.
+    Delay {
+        /// What they pass through.
+        id: String,
+        /// Half of them take no longer.
+        p50_ns: u32,
+        /// 99 of 100 take no longer.
+        p99_ns: u32,
+        /// 999 of 1,000 take no longer.
+        p999_ns: u32,
+        /// The second in terms of bare XDP redirect.
+        ratio: f64,
+    },
     /// What could not be measured.
     Refused {
         /// What it would have been.
@@ -53,7 +75,10 @@ impl Row {
     /// What it is of.
     pub fn id(&self) -> &str {
         match self {
-            Self::Cost { id, .. } | Self::Refused { id, .. } => id,
+            Self::Cost { id, .. }
+            | Self::Rate { id, .. }
+            | Self::Delay { id, .. }
+            | Self::Refused { id, .. } => id,
         }
     }
 }

@@ -38,13 +38,11 @@ impl Miss {
     }
 }
 
-/// So many rules, each for a service of its own: 10.200.0.0, 10.200.0.1 and so on. Half of them lead to each of two
-/// applications.
+/// So many rules, each for a service of its own: 10.200.0.0, 10.200.0.1 and so on.
 pub fn rules(count: u32) -> RuleSet {
     let rule = |number| {
-        let application = ["198.18.1.2 via app0", "198.18.2.2 via app1"][number as usize % 2];
         let text = format!(
-            "app{}/rule{number} prio {} flow from 10.45.0.0/16 to {} proto udp dport 443 forward ip {application}",
+            "app{}/rule{number} prio {} flow from 10.45.0.0/16 to {} proto udp dport 443 forward ip 198.18.1.2 via app0",
             number % 100,
             number % 200,
             address(number),
@@ -54,7 +52,8 @@ pub fn rules(count: u32) -> RuleSet {
     (0..count).map(rule).collect()
 }
 
-fn address(number: u32) -> String {
+/// The address of a service.
+pub(crate) fn address(number: u32) -> String {
     let [_, high, middle, low] = number.to_be_bytes();
     format!("10.{}.{middle}.{low}", 200 + u32::from(high))
 }

@@ -24,6 +24,16 @@ pub fn line(row: &Row) -> String {
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.1}")),
             target(id).map_or_else(String::new, |target| target.to_string())
         ),
+        Row::Rate { id, mpps, ratio } => format!("{id:<18} {mpps:>7.2} Mpps {ratio:>6.2}"),
+        Row::Delay {
+            id,
+            p50_ns,
+            p99_ns,
+            p999_ns,
+            ratio,
+        } => format!(
+            "{id:<18} {p50_ns:>7} {p99_ns:>7} {p999_ns:>7} ns in 50, 99, 99.9 of 100 {ratio:>6.2}"
+        ),
         Row::Refused { id, refused } => format!("{id:<18} refused: {refused}"),
     }
 }

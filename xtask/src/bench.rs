@@ -14,12 +14,18 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
         "benchmarks make network namespaces and load BPF programs: run this as root"
     );
     if args.is_empty() {
-        setup::run(setup::Purpose::Build)?;
+        setup::run(setup::Purpose::Bench)?;
         for statistics in ["apply", "kernel"] {
-            bench(&format!("cargo bench --package benches --bench {statistics}"), args)?;
+            bench(
+                &format!("cargo bench --package benches --bench {statistics}"),
+                args,
+            )?;
         }
     }
-    bench("cargo bench --quiet --package benches --bench report --", args)
+    bench(
+        "cargo bench --quiet --package benches --bench report --",
+        args,
+    )
 }
 
 fn bench(line: &str, args: &[&str]) -> Result<()> {

@@ -19,7 +19,8 @@ mod vm;
 const USAGE: &str = "\
 Usage: cargo xtask <task>
 
-  setup [build|demo|test]  install what is missing to build, show or test edgesteer
+  setup [build|bench|demo|test]
+                           install what is missing to build, measure, show or test edgesteer
                            (default: all of it)
   demo [--gtpu] [--keep]   steer real HTTP traffic between network namespaces, and show it; with
                            --gtpu that of a UE behind a GTP-U tunnel; --keep leaves the lab up
@@ -45,6 +46,7 @@ fn run(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["setup"] | ["setup", "test"] => setup::run(setup::Purpose::Test)?,
         ["setup", "build"] => setup::run(setup::Purpose::Build)?,
+        ["setup", "bench"] => setup::run(setup::Purpose::Bench)?,
         ["setup", "demo"] => setup::run(setup::Purpose::Demo)?,
         ["demo", options @ ..] if demo::understands(options) => return demo::run(options),
         ["test"] => return Ok(test::run()),

@@ -22,6 +22,7 @@ use crate::{
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
     Build,
+    Bench,
     Demo,
     Test,
 }
@@ -41,7 +42,8 @@ const BUILD_PACKAGES: &[&str] = &[
     "zlib1g-dev",
     "libzstd-dev",
 ];
-const DEMO_PACKAGES: &[&str] = &["iproute2", "ethtool", "curl"];
+const BENCH_PACKAGES: &[&str] = &["iproute2", "ethtool", "nftables"];
+const DEMO_PACKAGES: &[&str] = &["curl"];
 const TEST_PACKAGES: &[&str] = &[
     "rust-web-clippy",
     "qemu-system-x86",
@@ -72,6 +74,9 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
 
 fn debian(purpose: Purpose) -> Result<()> {
     let mut packages = [COMPILER_PACKAGES, BUILD_PACKAGES].concat();
+    if purpose >= Purpose::Bench {
+        packages.extend(BENCH_PACKAGES);
+    }
     if purpose >= Purpose::Demo {
         packages.extend(DEMO_PACKAGES);
     }
@@ -127,9 +132,11 @@ pub(crate) fn gtpu() -> Result<()> {
 
 fn elsewhere(purpose: Purpose) -> Result<()> {
     let wanted: &[(&str, Purpose)] = &[
-        ("ip", Purpose::Demo),
+        ("ip", Purpose::Bench),
+        ("tc", Purpose::Bench),
+        ("nft", Purpose::Bench),
+        ("ethtool", Purpose::Bench),
         ("nsenter", Purpose::Demo),
-        ("ethtool", Purpose::Demo),
         ("curl", Purpose::Demo),
         ("promtool", Purpose::Test),
         ("osmo-ggsn", Purpose::Test),

@@ -10,6 +10,8 @@
 fn main() {}
 
 #[cfg(target_arch = "bpf")]
+mod live;
+#[cfg(target_arch = "bpf")]
 mod references;
 
 #[cfg(target_arch = "bpf")]
@@ -65,28 +67,30 @@ mod programs {
         if moved != 0 {
             shift_by(ctx, moved);
         }
-        let Some(state) = STATE.get_ptr_mut(0) else {
+        if put_next::<WORDS>(ctx).is_none() {
             return xdp_action::XDP_ABORTED;
-        };
-        // SAFETY: one CPU runs this program, and nothing else looks at it meanwhile.
-        let [next, mask] = unsafe { &mut *state };
-        let frame = FRAMES.get(*next & *mask);
-        *next += 1;
-        let Some(frame) = frame else {
-            return xdp_action::XDP_ABORTED;
-        };
-        let Some(to) = start::<WORDS>(ctx) else {
-            return xdp_action::XDP_ABORTED;
-        };
-        for (at, word) in frame.iter().take(WORDS).enumerate() {
-            // SAFETY: there is room for all words, as was just seen.
-            let to = unsafe { to.add(at) };
-            // SAFETY: as above.
-            unsafe { ptr::write_volatile(to, *word) };
         }
         // SAFETY: nothing here has to be dropped.
         unsafe { TARGET.tail_call(ctx, 0) };
         xdp_action::XDP_ABORTED
+    }
+
+    /// Puts the next frame in place, and answers where it begins.
+    #[inline(always)]
+    pub(crate) fn put_next<const WORDS: usize>(ctx: &XdpContext) -> Option<*mut u64> {
+        let state = STATE.get_ptr_mut(0)?;
+        // SAFETY: one CPU runs this program, and nothing else looks at it meanwhile.
+        let [next, mask] = unsafe { &mut *state };
+        let frame = FRAMES.get(*next & *mask)?;
+        *next += 1;
+        let start = start::<WORDS>(ctx)?;
+        for (at, word) in frame.iter().take(WORDS).enumerate() {
+            // SAFETY: there is room for all words, as was just seen.
+            let to = unsafe { start.add(at) };
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(to, *word) };
+        }
+        Some(start)
     }
 
     /// Does nothing: what is measured of it is no cost of steering.
