@@ -69,7 +69,7 @@ pub struct World {
 }
 
 impl World {
-    /// A wire between `access0` and `core0`, a routed `access1` in zone 2 and `access2` in zone 0, the
+    /// A wire between `access0` and `core0`, a routed `access1` and `core1` in zone 2 and `access2` in zone 0, the
     /// applications behind `app0` and, where less fits, `app1`, and nobody at 198.18.1.9. At `access2` no MSS is
     /// lowered.
     pub fn new() -> Self {
@@ -94,6 +94,7 @@ impl World {
                 port("app0", Role::App, None, 0, 4),
                 port("app1", Role::App, None, 0, 5),
                 port("access2", Role::Access, None, 0, 6),
+                port("core1", Role::Core, None, 2, 7),
             ],
             neighbors: vec![
                 neighbor("198.18.1.2", "app0", 1),

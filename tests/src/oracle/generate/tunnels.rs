@@ -91,7 +91,7 @@ fn access() -> impl Strategy<Value = &'static str> {
 }
 
 fn core() -> impl Strategy<Value = &'static str> {
-    prop_oneof![14 => Just("core0"), 1 => Just("access0"), 1 => Just("access1")]
+    prop_oneof![14 => Just("core0"), 3 => Just("core1"), 1 => Just("access0"), 1 => Just("access1")]
 }
 
 /// On N3 mostly; else on S1-U.
@@ -134,8 +134,9 @@ fn downlink((port, packet, tunnel, qfi): (&'static str, Packet, Tunnel, Option<u
 /// A message between the ends of tunnels.
 fn message(version: usize) -> impl Strategy<Value = Arrival> {
     let ports = || select(&["core0", "access0", "access1"][..]);
-    let parts = (0..8u8, tunnel(version, Way::Downlink), ports(), qfi());
-    parts.prop_map(|(kind, tunnel, port, qfi)| {
+    let zone = prop_oneof![3 => Just(["access0", "core0"]), 1 => Just(["access1", "core1"])];
+    let parts = (0..8u8, tunnel(version, Way::Downlink), zone, ports(), qfi());
+    parts.prop_map(|(kind, tunnel, [access, core], port, qfi)| {
         let (port, way, gtpu) = match kind {
             0..=2 => {
                 let marker = Gtpu::end_marker(tunnel.teid);
@@ -143,11 +144,11 @@ fn message(version: usize) -> impl Strategy<Value = Arrival> {
                     Some(qfi) if kind == 1 => marker.session(Session::Downlink(qfi)),
                     _ => marker,
                 };
-                ("core0", Way::Downlink, marker)
+                (core, Way::Downlink, marker)
             }
             3 | 4 => {
                 let message = Gtpu::error_indication(tunnel.teid, &tunnel.ran.to_string());
-                ("access0", Way::Uplink, message)
+                (access, Way::Uplink, message)
             }
             5 => (port, Way::Uplink, Gtpu::end_marker(tunnel.teid)),
             6 => {
