@@ -20,10 +20,11 @@ impl<T: Tables> Steering<'_, T> {
         }
     }
 
-    /// Learns what a packet in a tunnel tells, and remembers it with its flow, if that is known. Answers
-    /// whether the packet is of another UE than the flow.
+    /// Learns what a packet in a tunnel tells, and remembers it with its flow, if that is known. An ICMP error
+    /// may be from anybody: the flow of what is `quoted` stays as it is. Answers whether the packet is of
+    /// another UE than the flow.
     #[inline(always)]
-    pub(crate) fn learn(&self, found: Option<&Found<'_>>) -> bool {
+    pub(crate) fn learn(&self, found: Option<&Found<'_>>, quoted: bool) -> bool {
         self.notes.session.set(0);
         if self.is_from_target() {
             return false;
@@ -32,10 +33,10 @@ impl<T: Tables> Steering<'_, T> {
             Way::Uplink if self.port.is_upstream() => {
                 let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
                 match upstream.map(|it| it.record) {
-                    Some(record) if self.is_usual(record) => {
+                    Some(record) if !quoted && self.is_usual(record) => {
                         self.notes.session.set(record.session.get());
                     }
-                    record => return self.learn_uplink(record),
+                    record => return self.learn_uplink(record, quoted),
                 }
             }
             Way::Downlink if self.port.is_core() => {
@@ -54,7 +55,7 @@ impl<T: Tables> Steering<'_, T> {
     }
 
     #[inline(never)]
-    fn learn_uplink(&self, record: Option<&Record>) -> bool {
+    fn learn_uplink(&self, record: Option<&Record>, quoted: bool) -> bool {
         let session = match session::uplink(self.tables, &self.notes.key, &self.lesson()) {
             Ok(session) => session.into(),
             Err(reason) => {
@@ -68,7 +69,7 @@ impl<T: Tables> Steering<'_, T> {
         };
         let unknown = session == u64::from(SessionRef::UNKNOWN);
         // A flow keeps the session that it had.
-        if !self.tables.read_only() && (!unknown || record.session.get() == 0) {
+        if !quoted && !self.tables.read_only() && (!unknown || record.session.get() == 0) {
             self.note_tunnel(record);
         }
         unknown && self.notes.refusal.get() as u8 == Reason::SessionConflict as u8

@@ -280,7 +280,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
         let (found, quoted) = self.find();
-        let another = T::TUNNELS && self.learn(found.as_ref());
+        let another = T::TUNNELS && self.learn(found.as_ref(), quoted);
         let plan = match found {
             _ if another => self.leave(Reason::SessionConflict),
             Some(found) => self.known(&found, quoted),

@@ -5,9 +5,9 @@ use dataplane_core::Reason::{
     NoDownlinkTunnel, NoRule, Replied, Steered,
 };
 
-use super::{CORE, DOWN, Interface, OTHER_DOWN, RAN, RULE, UP};
+use super::{CORE, DOWN, Interface, OTHER_DOWN, OTHER_RAN, RAN, RULE, UP};
 use crate::{
-    packet::{Gtpu, Packet, UDP_PORT},
+    packet::{Gtpu, IcmpError, Packet, UDP_PORT},
     scenario::{Family, Scenario, answer, to_app},
     world::World,
 };
@@ -17,6 +17,7 @@ pub(super) fn scenarios(family: &Family, interface: Interface, all: &mut Vec<Sce
     initiated(family, interface, all);
     inline(family, interface, all);
     left(family, interface, all);
+    complaint(family, interface, all);
 }
 
 /// From the first packet to the end of the tunnel.
@@ -102,6 +103,53 @@ fn left(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             &["a/1 prio 1 packet from SERVICE drop"],
         )
         .discarded("core0", &down, Reason::RuleDrop),
+    );
+}
+
+/// Who sends an error about a flow gets nothing of that flow, and moves none of it.
+fn complaint(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(443);
+    let up = interface.uplink(RAN, &inner);
+    let there = to_app(&world, "app0", &inner).ttl(63);
+    let reply = answer(&there);
+    let restored = reply.clone().ttl(63);
+    let injected = interface.injected(RAN, DOWN, &restored, &up);
+    let complaint = |from| Packet::error(from, IcmpError::Unreachable, &inner.reversed(), 200);
+    // All of an IPv6 prefix is one UE.
+    let stranger = complaint(if family.is_v4() {
+        family.other_ue
+    } else {
+        "2001:db8:46::8"
+    });
+    let to_stranger = interface.downlink(OTHER_RAN, OTHER_DOWN, &stranger.reversed());
+    let of_stranger = interface.uplink(OTHER_RAN, &stranger);
+    let own = complaint(family.ue);
+    let [of_stranger_there, own_there] =
+        [&stranger, &own].map(|it| to_app(&world, "app0", it).ttl(63));
+    all.push(
+        Scenario::new(
+            "an error about a flow leaves it where it is",
+            family,
+            &[RULE],
+        )
+        .original(
+            "core0",
+            &interface.downlink(RAN, DOWN, &inner.reversed()),
+            NoRule,
+        )
+        .original("core0", &to_stranger, NoRule)
+        .sent("access0", &up, Steered, "app0", &there)
+        .sent("access0", &of_stranger, Steered, "app0", &of_stranger_there)
+        .sent("app0", &reply, Replied, "access0", &injected)
+        .sent(
+            "access0",
+            &interface.uplink(RAN, &own),
+            Steered,
+            "app0",
+            &own_there,
+        )
+        .sent("app0", &reply, Replied, "access0", &injected),
     );
 }
 
