@@ -9,6 +9,7 @@ mod flows;
 mod frame;
 mod generate;
 mod mobile;
+mod outside;
 mod rules;
 mod run;
 mod sessions;
@@ -28,6 +29,7 @@ pub use frame::Frame;
 use frame::is_icmp;
 pub use generate::{Arrival, Case, cases, mobile_cases};
 use mobile::{Lesson, is_beyond, keeps_tunnel, pending};
+use outside::Outside;
 use rules::{InTunnel, Rules};
 pub use run::run;
 use sessions::{Bearing, Came, Sessions};
@@ -126,6 +128,14 @@ impl<'a> Oracle<'a> {
     /// What should become of a frame that comes in by `port`. `None`: the standard and the design
     /// leave it open.
     pub fn see(&mut self, port: &Port, frame: &Frame) -> Option<Outcome> {
+        let unopened = |outside: &&Outside| !self.rules.open(outside);
+        if frame.outside.as_ref().is_some_and(|it| unopened(&it)) {
+            return self.look(port, &frame.outermost());
+        }
+        self.look(port, frame)
+    }
+
+    fn look(&mut self, port: &Port, frame: &Frame) -> Option<Outcome> {
         if let Some(reason) = self.message(port, frame) {
             return Some(original(reason));
         }
@@ -135,7 +145,7 @@ impl<'a> Oracle<'a> {
         if let Some(quoted) = frame.quoted()
             && let Some((flow, direction)) = self.flows.find(&Key::of(port.zone, quoted).reversed())
         {
-            let lesson = self.learn(port, frame, Some((flow, direction)));
+            let lesson = self.learn(port, frame, Some((flow, direction)), true);
             if lesson.is_conflict() && direction == Direction::Upstream {
                 return Some(original(Reason::SessionConflict));
             }
@@ -149,7 +159,7 @@ impl<'a> Oracle<'a> {
         };
         let key = Key::of(port.zone, &frame.packet);
         let found = self.flows.find(&key);
-        let lesson = self.learn(port, frame, found);
+        let lesson = self.learn(port, frame, found, false);
         let tunnel = self.tunnel(frame, lesson);
         let mut outcome = match found {
             Some((_, Direction::Upstream)) if lesson.is_conflict() => {
@@ -237,6 +247,9 @@ impl<'a> Oracle<'a> {
     fn given_back(&self, port: &Port, frame: &Frame, own: usize, flow: usize) -> Option<Outcome> {
         let flow = self.flows.all.get(flow)?;
         let action = &self.rules.at(own)?.action;
+        if frame.outside.is_some() {
+            return Some(original(Reason::WrongSide));
+        }
         let inline = matches!(
             action,
             Action::Forward {
@@ -283,7 +296,13 @@ impl<'a> Oracle<'a> {
         let flow = self.flows.all.get(flow)?;
         let rule = self.rules.at(own)?;
         let leads_here = self.rules.leads_to(&rule.action, port);
-        let from_app = port.role == Role::App;
+        if let Some(outside) = &frame.outside {
+            let kept = frame.envelope.is_some();
+            if !outside.is_from(&rule.action) || kept && !keeps_tunnel(&rule.action) {
+                return Some(original(Reason::WrongSide));
+            }
+        }
+        let from_app = port.role == Role::App || frame.outside.is_some();
         match &rule.action {
             Action::Drop | Action::Passthrough => self.apply(port, frame, own),
             Action::Duplicate { .. } if !from_app => self.apply(port, frame, own),
@@ -423,7 +442,11 @@ impl<'a> Oracle<'a> {
             return Some(original(Reason::NextHopUnresolved));
         };
         debug_assert_ne!(to, port.name, "a rule does not apply to its own output");
-        let mut sent = frame.clone();
+        let outside = frame.outside.as_ref();
+        if outside.is_some_and(|it| it.is_from(&rule.action)) {
+            return Some(original(Reason::OwnOutput));
+        }
+        let mut sent = frame.clone().through(None);
         sent.packet.tags.clear();
         sent.packet.source_mac = self.rules.world.port(to).mac;
         sent.packet.destination_mac = mac;
@@ -435,6 +458,10 @@ impl<'a> Oracle<'a> {
         }
         if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
             sent.translate_destination(address);
+        }
+        if let EndpointAddress::Tunnel(target) = endpoint.address {
+            let built = Outside::built(target, &sent, sent.packet.source_mac);
+            sent.outside = Some(built);
         }
         Some(Outcome {
             rule: Some(rule.id.clone()),
@@ -465,7 +492,7 @@ fn forwards_to_one(action: &Action) -> bool {
 /// Whether the packet comes from where UEs are, and is not on its way to one.
 fn is_from_ue(port: &Port, frame: &Frame) -> bool {
     let way = frame.envelope.as_ref().map(|envelope| envelope.way);
-    port.role == Role::Access && way != Some(Way::Downlink)
+    port.role == Role::Access && way != Some(Way::Downlink) && frame.outside.is_none()
 }
 
 fn copy_reply() -> Outcome {

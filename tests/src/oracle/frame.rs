@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::envelope::Envelope;
+use super::{envelope::Envelope, outside::Outside};
 use crate::packet::{G_PDU, IcmpError, Packet, Transport, describe};
 
 /// A packet, or one fragment of it.
@@ -12,6 +12,8 @@ pub struct Frame {
     pub packet: Packet,
     /// The tunnel that it is in.
     pub envelope: Option<Envelope>,
+    /// The tunnel of a destination that all of it is in.
+    pub outside: Option<Outside>,
     /// Which fragment of it, if it is one.
     pub piece: Option<Piece>,
     /// Of an ICMP error, what it is about.
@@ -49,6 +51,7 @@ impl From<Packet> for Frame {
         Self {
             packet,
             envelope: None,
+            outside: None,
             piece: None,
             error: None,
         }
@@ -80,6 +83,7 @@ impl Frame {
         Self {
             packet,
             envelope: None,
+            outside: None,
             piece: None,
             error: Some(Error {
                 kind,
@@ -96,6 +100,7 @@ impl Frame {
         Self {
             packet: packet.identification(identification),
             envelope: self.envelope.clone(),
+            outside: self.outside.clone(),
             piece: Some(Piece { index }),
             error: None,
         }
@@ -106,8 +111,29 @@ impl Frame {
         Self { envelope, ..self }
     }
 
+    /// The same in the tunnel of a destination, or in none.
+    pub fn through(self, outside: Option<Outside>) -> Self {
+        Self { outside, ..self }
+    }
+
+    /// What nobody sees who does not know the tunnel of the destination.
+    pub fn outermost(&self) -> Self {
+        match &self.outside {
+            None => self.clone(),
+            Some(outside) => {
+                let inside = &self.carried()[self.packet.network_offset()..];
+                outside.around(&self.packet, inside).into()
+            }
+        }
+    }
+
     /// The octets on the wire.
     pub fn bytes(&self) -> Vec<u8> {
+        self.outermost().carried()
+    }
+
+    /// The octets without the tunnel of the destination.
+    fn carried(&self) -> Vec<u8> {
         let inside = match self.piece {
             None => self.packet.bytes(),
             Some(piece) => self
@@ -137,7 +163,7 @@ impl Frame {
         (kind != G_PDU).then_some(kind)
     }
 
-    /// Counts a hop of what is outermost. `false`: it was the last one.
+    /// Counts a hop of what is outermost but for the tunnel of the destination. `false`: it was the last one.
     pub fn hop(&mut self) -> bool {
         let outermost = match &mut self.envelope {
             Some(envelope) => &mut envelope.outer,

@@ -71,14 +71,16 @@ impl Oracle<'_> {
         })
     }
 
-    /// Takes over what a packet, which is of this flow if it is known, says of tunnels.
+    /// Takes over what a packet, of this flow if it is known, or an error that has `quoted` it,
+    /// says of tunnels.
     pub(super) fn learn(
         &mut self,
         port: &Port,
         frame: &Frame,
         found: Option<(usize, Direction)>,
+        quoted: bool,
     ) -> Lesson {
-        let Some(envelope) = &frame.envelope else {
+        let Some(envelope) = frame.envelope.as_ref().filter(|_| frame.outside.is_none()) else {
             return Lesson::None;
         };
         match (envelope.way, port.role) {
@@ -97,6 +99,8 @@ impl Oracle<'_> {
             _ => return Lesson::None,
         }
         let upstream = found.filter(|(_, direction)| *direction == Direction::Upstream);
+        // An error about a flow may be from anybody.
+        let upstream = upstream.filter(|_| !quoted);
         let flow = upstream.and_then(|(flow, _)| self.flows.all.get_mut(flow));
         if let Some(Flow {
             came: Came::By(known),
@@ -169,9 +173,9 @@ impl Oracle<'_> {
         let Some(mut sent) = self.through_tunnel(frame, flow, Way::Downlink) else {
             return pending(rule);
         };
-        if let Some(EndpointAddress::Ip { address, nat }) =
-            endpoint.map(|endpoint| endpoint.address)
-        {
+        sent.outside = None;
+        let address = endpoint.map(|endpoint| endpoint.address);
+        if address.is_some_and(|address| !matches!(address, EndpointAddress::Mac(_))) {
             let built = frame.envelope.is_none().then(|| sent.envelope.take());
             if !sent.hop() {
                 return original(Reason::TtlExpired);
@@ -179,9 +183,9 @@ impl Oracle<'_> {
             if let Some(envelope) = built {
                 sent.envelope = envelope;
             }
-            if nat {
-                sent.translate_source(address, flow.latest.destination);
-            }
+        }
+        if let Some(EndpointAddress::Ip { address, nat: true }) = address {
+            sent.translate_source(address, flow.latest.destination);
         }
         turn_to(&mut sent, &flow.latest);
         Outcome {
@@ -193,7 +197,7 @@ impl Oracle<'_> {
 
     /// What becomes of a packet of no flow and no rule: an application may send to a UE first.
     pub(super) fn initiated(&self, port: &Port, frame: &Frame) -> Outcome {
-        if port.role != Role::App || frame.envelope.is_some() {
+        if port.role != Role::App || frame.envelope.is_some() || frame.outside.is_some() {
             return original(Reason::NoRule);
         }
         match self.sessions.way_to(port.zone, &frame.packet) {

@@ -42,6 +42,11 @@ impl<'a> Rules<'a> {
         self.rules == other.rules
     }
 
+    /// All rules.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
     /// The rule at this place in the order.
     pub(super) fn at(&self, index: usize) -> Option<&Rule> {
         self.rules.get(index)
@@ -90,7 +95,7 @@ impl<'a> Rules<'a> {
     pub(super) fn is_routed(&self, action: &Action) -> bool {
         match action.destination() {
             Some(Destination::One(endpoint)) => {
-                matches!(endpoint.address, EndpointAddress::Ip { .. })
+                !matches!(endpoint.address, EndpointAddress::Mac(_))
             }
             Some(Destination::Inline { .. }) | None => false,
         }

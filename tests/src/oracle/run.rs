@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use dataplane_core::Reason;
 
 use super::{
-    Arrival, Case, Fate, Frame, Oracle, Outcome, envelope::Envelope, generate::Turn, watch::Watch,
+    Arrival, Case, Fate, Frame, Oracle, Outcome, envelope::Envelope, generate::Turn,
+    outside::Outside, watch::Watch,
 };
 use crate::{
     scenario::{Executor, Exit, Seen, compare},
@@ -109,7 +110,8 @@ impl Past {
                         packet.source_mac = [2, 0, 0, 0, 0, 7];
                     }
                     let again = Frame::from(packet);
-                    (*port, again.within(frame.envelope.clone()))
+                    let again = again.within(frame.envelope.clone());
+                    (*port, again.through(frame.outside.clone()))
                 });
                 again.into_iter().collect()
             }
@@ -144,6 +146,10 @@ impl Past {
             self.arrived.push((port.name, frame.clone()));
         }
         match wanted.map(|outcome| outcome.fate) {
+            // Nobody has looked into it, but an answer to it might be.
+            Some(Fate::Sent(_, sent))
+                if frame.outside.is_some()
+                    && sent.packet.payload == frame.outermost().packet.payload => {}
             Some(Fate::Sent(to, sent)) => self.sent.push((to, sent)),
             Some(Fate::Original | Fate::Copied) => {
                 self.sent.extend(port.pair.map(|pair| (pair, frame)));
@@ -161,7 +167,10 @@ fn latest<T>(values: &[T], before: usize) -> Option<&T> {
 
 fn turned(sent: &Frame, turn: Turn) -> Frame {
     let packet = &sent.packet;
-    let back = || sent.envelope.as_ref().map(Envelope::answer);
+    let back = |answer: Frame| {
+        let answer = answer.within(sent.envelope.as_ref().map(Envelope::answer));
+        answer.through(sent.outside.as_ref().map(Outside::answer))
+    };
     match turn {
         Turn::Error(kind, from_router, quote) if sent.is_plain() => {
             let router: IpAddr = if packet.source.is_ipv4() {
@@ -174,9 +183,9 @@ fn turned(sent: &Frame, turn: Turn) -> Frame {
             } else {
                 packet.destination
             };
-            Frame::error(from, kind, packet, quote).within(back())
+            back(Frame::error(from, kind, packet, quote))
         }
-        Turn::Answer if sent.is_plain() => Frame::from(packet.reversed().ttl(64)).within(back()),
+        Turn::Answer if sent.is_plain() => back(packet.reversed().ttl(64).into()),
         Turn::Same | Turn::Answer | Turn::Error(..) => {
             let mut same = sent.clone();
             same.packet = same.packet.macs(packet.destination_mac, packet.source_mac);
@@ -200,6 +209,7 @@ fn check(port: &Port, frame: &Frame, wanted: Option<&Outcome>, seen: &Seen) -> R
     if !matches!(
         wanted.reason,
         Reason::NextHopUnresolved
+            | Reason::OwnOutput
             | Reason::ReplyConflict
             | Reason::TtlExpired
             | Reason::TunnelUnsupported

@@ -74,7 +74,12 @@ impl Watch {
             return Ok(());
         }
         for (exit, bytes) in &seen.out {
-            if let Ok(opened) = open(bytes) {
+            // A tunnel that is no UE's goes on as it came.
+            let is_outside = |opened: &Opened| {
+                let outside = frame.outside.as_ref();
+                outside.is_some_and(|it| it.is_between(opened.source, opened.destination))
+            };
+            if let Some(opened) = open(bytes).ok().filter(|it| !is_outside(it)) {
                 self.check(world, exit, &opened)?;
             }
         }
@@ -177,7 +182,10 @@ impl Watch {
 
 /// What a frame says of tunnels.
 fn event(port: &Port, frame: &Frame) -> Option<Event> {
-    let envelope = frame.envelope.as_ref()?;
+    let envelope = frame
+        .envelope
+        .as_ref()
+        .filter(|_| frame.outside.is_none())?;
     let mut tunnel = envelope.tunnel();
     match (frame.message(), envelope.way, port.role) {
         (None, Way::Uplink, Role::Access) => {

@@ -97,7 +97,7 @@ fn own(family: &Family) -> &'static str {
 }
 
 /// The UDP source port of what is sent of a flow.
-fn source_port(packet: &Packet) -> u16 {
+pub(crate) fn source_port(packet: &Packet) -> u16 {
     let words = |address| match address {
         std::net::IpAddr::V4(address) => mapped(address.into()),
         std::net::IpAddr::V6(address) => {

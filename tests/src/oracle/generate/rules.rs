@@ -3,7 +3,8 @@
 use std::fmt;
 
 use dataplane_user::rule::{
-    Action, Destination, Endpoint, EndpointAddress, Filter, FilterType, Mac, Rule, RuleId, Tunnel,
+    Action, Destination, Encapsulation, Endpoint, EndpointAddress, Filter, FilterType, Mac, Rule,
+    RuleId, Target, Tunnel,
 };
 use proptest::{
     option,
@@ -145,7 +146,7 @@ pub(super) fn change(most: usize, ues: Ues) -> impl Strategy<Value = Change> {
         1 => Just(Edit::Remove),
         1 => (0..4u8).prop_map(Edit::Priority),
         3 => Just(Edit::Translation),
-        3 => action().prop_map(Edit::Action),
+        3 => action(ues).prop_map(Edit::Action),
     ];
     prop_oneof![
         1 => rule_set(most, ues).prop_map(Change::All),
@@ -168,6 +169,8 @@ pub(super) fn forwarding() -> impl Strategy<Value = Option<Rule>> {
     let text = select(vec![
         "z/z prio 4 flow any forward ip 198.18.1.2 via app0",
         "z/z prio 4 flow to 0.0.0.0/0 forward ip 198.18.2.2 nat via app1",
+        "z/z prio 4 flow to 0.0.0.0/0 forward encapsulated ip 198.18.2.2 nat via app1",
+        "z/z prio 4 flow any forward gre 198.18.1.2 from 198.18.0.1 key 7 via app0",
         "z/z prio 4 flow to 0.0.0.0/0 or to ::/0 forward encapsulated ip 198.18.1.2 via app0",
         "z/z prio 4 flow zone 0 forward mac 02:00:00:00:0a:01 via app0 and mac 02:00:00:00:0a:02 via app1",
     ]);
@@ -189,7 +192,7 @@ fn id(index: usize) -> RuleId {
 fn rule(ues: Ues) -> impl Strategy<Value = Rule> {
     let filters = prop::collection::vec(filter(ues), 1..=2);
     let kind = prop_oneof![2 => Just(FilterType::Flow), 1 => Just(FilterType::Packet)];
-    let parts = (0..4u8, kind, filters, action(), prop::bool::ANY);
+    let parts = (0..4u8, kind, filters, action(ues), prop::bool::ANY);
     parts.prop_map(|(priority, filter_type, filters, action, translated)| {
         let mut rule = Rule {
             id: id(0),
@@ -318,19 +321,21 @@ fn tunnel_filter(ues: Ues) -> BoxedStrategy<Filter> {
 }
 
 /// An action, without address translation.
-pub(super) fn action() -> impl Strategy<Value = Action> {
+fn action(ues: Ues) -> impl Strategy<Value = Action> {
     let tunnel = || prop_oneof![Just(Tunnel::Decapsulated), Just(Tunnel::Encapsulated)];
     prop_oneof![
         1 => Just(Action::Drop),
         1 => Just(Action::Passthrough),
-        6 => (destination(), tunnel()).prop_map(|(destination, tunnel)| Action::Forward { destination, tunnel }),
-        1 => (destination(), tunnel()).prop_map(|(destination, tunnel)| Action::Duplicate { destination, tunnel }),
+        6 => (destination(ues), tunnel()).prop_map(|(destination, tunnel)| Action::Forward { destination, tunnel }),
+        1 => (destination(Ues::Plain), tunnel()).prop_map(|(destination, tunnel)| Action::Duplicate { destination, tunnel }),
     ]
 }
 
-fn destination() -> impl Strategy<Value = Destination> {
+fn destination(ues: Ues) -> impl Strategy<Value = Destination> {
+    let behind_tunnel = u32::from(ues == Ues::Mobile);
     prop_oneof![
         3 => endpoint().prop_map(Destination::One),
+        behind_tunnel => far_endpoint().prop_map(Destination::One),
         1 => (endpoint(), endpoint()).prop_map(|(ue, mut core)| {
             if core.port == ue.port {
                 core = other_side(&ue);
@@ -370,6 +375,42 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         port: Some(port.to_owned()),
     });
     prop_oneof![1 => mac, 2 => ip]
+}
+
+/// One behind a tunnel. Some of them differ in what the far end does not tell.
+fn far_endpoint() -> impl Strategy<Value = Endpoint> {
+    let ends = select(vec![
+        ("198.18.1.2", "198.18.0.1", "app0"),
+        ("198.18.2.2", "198.18.0.1", "app1"),
+        ("2001:db8:a2::2", "2001:db8:a0::1", "app1"),
+        ("198.18.1.9", "198.18.0.1", "app0"),
+    ]);
+    let mac = |last| Mac::from([2, 0, 0, 0, 0xff, last]);
+    let encapsulation = select(vec![
+        Encapsulation::Gtpu { teid: 7, qfi: None },
+        Encapsulation::Gtpu {
+            teid: 7,
+            qfi: Some(5),
+        },
+        Encapsulation::Gre { key: None },
+        Encapsulation::Gre { key: Some(7) },
+        Encapsulation::Vxlan {
+            vni: 7,
+            mac: mac(1),
+        },
+        Encapsulation::Vxlan {
+            vni: 7,
+            mac: mac(2),
+        },
+    ]);
+    (ends, encapsulation).prop_map(|((far, near, port), encapsulation)| Endpoint {
+        address: EndpointAddress::Tunnel(Target {
+            encapsulation,
+            destination: far.parse().expect("an address"),
+            source: Some(near.parse().expect("an address")),
+        }),
+        port: Some(port.to_owned()),
+    })
 }
 
 fn some(values: &[&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> + use<> {
