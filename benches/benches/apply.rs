@@ -1,11 +1,11 @@
 //! How long it takes to put rules in force: `cargo bench -p benches --bench apply`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
-use benches::{Host, LIMITS, rules};
+use benches::{Host, LIMITS, changes::change, rules};
 use criterion::Criterion;
-use dataplane_user::rule::{Rule, RuleSet};
+use dataplane_user::rule::RuleSet;
 
 fn main() -> Result<()> {
     let mut host = Host::new(LIMITS, false)?;
@@ -18,41 +18,23 @@ fn main() -> Result<()> {
     criterion.bench_function("1,000 rules from nothing", |bencher| {
         bencher.iter_custom(|times| {
             let time = (0..times).map(|_| {
-                apply(&mut host, &none);
-                apply(&mut host, &thousand)
+                host.apply(&none).expect("no rules");
+                host.apply(&thousand).expect("rules that fit")
             });
             time.sum()
         });
     });
 
     let mut many = rules(10_000);
-    apply(&mut host, &many);
-    let mut odd = false;
+    host.apply(&many)?;
     criterion.bench_function("one of 10,000 rules", |bencher| {
         bencher.iter_custom(|times| {
             let time = (0..times).map(|_| {
-                let mut rule = Rule::clone(many.iter().nth(5_000).expect("a rule"));
-                odd = !odd;
-                rule.priority = 100 + u8::from(odd);
-                many.insert(rule);
-                apply(&mut host, &many)
+                change(&mut many);
+                host.apply(&many).expect("rules that fit")
             });
             time.sum()
         });
     });
     Ok(())
-}
-
-fn apply(host: &mut Host, rules: &RuleSet) -> Duration {
-    host.with(|dataplane| {
-        let begun = Instant::now();
-        let applied = dataplane.apply(rules).expect("rules that fit");
-        let time = begun.elapsed();
-        assert!(
-            applied.not_installed.is_empty(),
-            "{:?}",
-            applied.not_installed
-        );
-        time
-    })
 }

@@ -14,7 +14,7 @@ use criterion::Criterion;
 
 const SCOPE: Scope = Scope {
     flows: &[1, 1 << 10, 1 << 16],
-    rules: 10_000,
+    rules: &[10, 10_000],
     rounds: 30,
 };
 

@@ -1,8 +1,12 @@
 //! Benchmarks of edgesteer: what steering a packet costs in the kernel, beside what it costs to do
 //! nothing, and beside the least that steering can cost.
 
+pub mod changes;
+mod chart;
+pub mod check;
 mod costs;
 mod driver;
+mod figures;
 mod host;
 mod lane;
 mod machine;
@@ -16,6 +20,7 @@ mod rules;
 pub mod table;
 pub mod text;
 pub mod veth;
+pub mod work;
 
 pub use costs::{Costs, Target};
 pub use driver::{Driver, NEW_FLOWS};

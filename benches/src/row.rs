@@ -1,5 +1,7 @@
 //! What a report consists of.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{Costs, Target};
@@ -49,6 +51,18 @@ pub enum Row {
         /// The second in terms of bare XDP redirect.
         ratio: f64,
     },
+    /// How long something takes that is not done for packets.
+    Time {
+        /// What is done.
+        id: String,
+        /// Rules that there are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rules: Option<u32>,
+        /// Microseconds, in the middle of all times.
+        median_us: f64,
+        /// 99 of 100 take no longer.
+        p99_us: f64,
+    },
     /// What could not be measured.
     Refused {
         /// What it would have been.
@@ -72,12 +86,78 @@ impl Row {
         })
     }
 
+    /// The row of times that something took.
+    pub(crate) fn times(id: &str, rules: Option<u32>, mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |hundredth: usize| {
+            let time = times.get(times.len() * hundredth / 100);
+            round(time.map_or(0.0, |time| time.as_secs_f64() * 1e6))
+        };
+        Self::Time {
+            id: id.to_owned(),
+            rules,
+            median_us: at(50),
+            p99_us: at(99),
+        }
+    }
+
+    /// The section of the report that it belongs to.
+    pub(crate) fn section(&self) -> &'static str {
+        match self {
+            Self::Cost { rules: None, .. } => "flows",
+            Self::Cost { rules: Some(_), .. } => "rules",
+            Self::Refused { id, .. } if id.starts_with("miss") => "rules",
+            Self::Rate { .. } => "veth",
+            Self::Delay { .. } => "latency",
+            Self::Time { .. } | Self::Refused { .. } => "apply",
+        }
+    }
+
+    /// A line of the section's table.
+    pub(crate) fn cells(&self) -> Vec<String> {
+        let text = |value: &dyn ToString| value.to_string();
+        match self {
+            Self::Cost {
+                id,
+                flows,
+                ns,
+                empty_ns,
+                net_ns,
+                ratio,
+                ..
+            } => {
+                let ratio = ratio.map_or_else(String::new, |ratio| ratio.to_string());
+                [id as &dyn ToString, flows, ns, empty_ns, net_ns, &ratio]
+                    .map(text)
+                    .to_vec()
+            }
+            Self::Rate { id, mpps, ratio } => [id as &dyn ToString, mpps, ratio].map(text).to_vec(),
+            Self::Delay {
+                id,
+                p50_ns,
+                p99_ns,
+                p999_ns,
+                ratio,
+            } => [id as &dyn ToString, p50_ns, p99_ns, p999_ns, ratio]
+                .map(text)
+                .to_vec(),
+            Self::Time {
+                id,
+                median_us,
+                p99_us,
+                ..
+            } => [id as &dyn ToString, median_us, p99_us].map(text).to_vec(),
+            Self::Refused { id, refused } => vec![id.clone(), format!("refused: {refused}")],
+        }
+    }
+
     /// What it is of.
     pub fn id(&self) -> &str {
         match self {
             Self::Cost { id, .. }
             | Self::Rate { id, .. }
             | Self::Delay { id, .. }
+            | Self::Time { id, .. }
             | Self::Refused { id, .. } => id,
         }
     }

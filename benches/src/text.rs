@@ -34,6 +34,12 @@ pub fn line(row: &Row) -> String {
         } => format!(
             "{id:<18} {p50_ns:>7} {p99_ns:>7} {p999_ns:>7} ns in 50, 99, 99.9 of 100 {ratio:>6.2}"
         ),
+        Row::Time {
+            id,
+            median_us,
+            p99_us,
+            ..
+        } => format!("{id:<18} {median_us:>10.1} us, {p99_us:.1} in 99 of 100"),
         Row::Refused { id, refused } => format!("{id:<18} refused: {refused}"),
     }
 }
@@ -44,4 +50,13 @@ fn target(id: &str) -> Option<u64> {
     let paths = paths.map(|path| (path.id, path.target));
     let mut all = paths.chain(MISSES.iter().map(|miss| (miss.id, miss.target)));
     all.find_map(|(known, target)| (known == id).then_some(target))
+}
+
+/// A round number as it is in names: 10, 1k, 1m.
+pub(crate) fn short(number: u32) -> String {
+    match number {
+        1_000_000.. => format!("{}m", number / 1_000_000),
+        1_000.. => format!("{}k", number / 1_000),
+        _ => number.to_string(),
+    }
 }

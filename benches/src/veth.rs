@@ -30,13 +30,14 @@ fn lanes() -> Result<Vec<Lane>> {
     Ok(lanes)
 }
 
-/// Rates of everything that a frame can go through, and delays of what is XDP, the best of so many rounds, in turns.
+/// Rates of everything that a frame can go through, and delays of what is XDP, the best of so many rounds, in turns; of delays,
+/// which are soon measured, of twice as many.
 pub fn measure(rounds: u32) -> Result<Vec<Row>> {
     let mut lanes = lanes()?;
     let rates = rates(&mut lanes, rounds)?;
     // What could not take the load would tell nothing of delays.
     lanes.retain(|lane| lane.id == REDIRECT || lane.is_edgesteer());
-    Ok([rates, delays(&mut lanes, rounds / 2)?].concat())
+    Ok([rates, delays(&mut lanes, rounds * 2)?].concat())
 }
 
 fn rates(lanes: &mut [Lane], rounds: u32) -> Result<Vec<Row>> {

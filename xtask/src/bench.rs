@@ -15,7 +15,7 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     );
     if args.is_empty() {
         setup::run(setup::Purpose::Bench)?;
-        for statistics in ["apply", "kernel"] {
+        for statistics in ["host", "apply", "kernel"] {
             bench(
                 &format!("cargo bench --package benches --bench {statistics}"),
                 args,
