@@ -16,18 +16,16 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     if args.is_empty() {
         setup::run(setup::Purpose::Bench)?;
         for statistics in ["host", "apply", "kernel"] {
-            bench(
-                &format!("cargo bench --package benches --bench {statistics}"),
-                args,
-            )?;
+            cargo_bench(&["--bench", statistics])?;
         }
     }
-    bench(
-        "cargo bench --quiet --package benches --bench report --",
-        args,
-    )
+    // What is quick is about the kernel only, whose programs are optimized in any profile.
+    let profile = if args == ["--quick"] { "dev" } else { "bench" };
+    let report = ["--quiet", "--profile", profile, "--bench", "report", "--"];
+    cargo_bench(&[&report, args].concat())
 }
 
-fn bench(line: &str, args: &[&str]) -> Result<()> {
-    shown_run(command(line).args(args).current_dir(root()))
+fn cargo_bench(args: &[&str]) -> Result<()> {
+    let mut bench = command("cargo bench --package benches");
+    shown_run(bench.args(args).current_dir(root()))
 }

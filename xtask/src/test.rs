@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    bench,
     console::{bold, dim, elapsed, green, red},
     process::{command, root, run as shown_run, shown, succeeds, target},
     setup::{self, BPF_TOOLCHAIN},
@@ -19,7 +20,7 @@ use crate::{
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 20;
 
-/// What was counted so far: tests, fuzz targets, the demos and the run in the VM.
+/// What was counted so far: tests, benchmarks, fuzz targets, the demos and the run in the VM.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     passed: u32,
@@ -36,6 +37,7 @@ const STEPS: &[Step] = &[
     ("documentation", documentation),
     ("licenses and sources", deny),
     ("tests", tests),
+    ("benchmarks", benchmarks),
     ("examples", examples),
     ("demo", demo),
     ("miri", miri),
@@ -140,6 +142,12 @@ fn deny(_: &mut Tally) -> Result<()> {
 fn tests(tally: &mut Tally) -> Result<()> {
     let mut test = command("cargo test --workspace --exclude dataplane-ebpf --no-fail-fast");
     counted(test.current_dir(root()), tally)
+}
+
+fn benchmarks(tally: &mut Tally) -> Result<()> {
+    bench::run(&["--quick"]).context("repeat it with\n    cargo xtask bench --quick\n")?;
+    tally.passed += 1;
+    Ok(())
 }
 
 /// What is shipped as an example is accepted by the program that it is shipped with.
