@@ -24,7 +24,7 @@ use crate::{
 
 impl Exit {
     /// Whether the outer packet is IPv4.
-    fn is_v4(&self) -> bool {
+    pub(crate) fn is_v4(&self) -> bool {
         is_mapped(self.destination.get())
     }
 
@@ -109,19 +109,37 @@ pub(crate) fn into<P: Packet>(
         encapsulation::VXLAN => vxlan::PORT,
         _ => PORT,
     };
-    let Some(udp) = packet.get_mut::<Udp>(at) else {
+    if !udp(packet, at, exit, to, length) {
         return false;
-    };
-    udp.ports = U32::new((exit.port.get() as u32) << 16 | to as u32);
-    udp.length = U16::new(length);
-    // None over IPv4: the packet inside has its own (RFC 768).
-    udp.checksum = U16::ZERO;
+    }
     let inside = at + Udp::LEN;
     let written = match exit.encapsulation.get() {
         encapsulation::VXLAN => vxlan(packet, inside, link.source, ip, exit),
         _ => gtpu(packet, inside, exit, ip.length as u16),
     };
     written && (exit.is_v4() || checksum(packet, at, ip, exit))
+}
+
+/// The same, in its place, for the commonest of tunnels: GTP-U over IPv4.
+#[inline(always)]
+#[must_use]
+pub(crate) fn gtpu_v4<P: Packet>(
+    packet: &mut P,
+    strip: usize,
+    link: &rewrite::Link,
+    ip: &Ip,
+    exit: &Exit,
+) -> bool {
+    let length = ip.length as u16 + exit.upper_len() as u16;
+    rewrite::link_and_room(packet, strip, link, exit.overhead())
+        && ipv4(packet, Ethernet::LEN, ip, exit, length)
+        && udp(packet, Ethernet::LEN + Ipv4::LEN, exit, PORT, length)
+        && gtpu(
+            packet,
+            Ethernet::LEN + Ipv4::LEN + Udp::LEN,
+            exit,
+            ip.length as u16,
+        )
 }
 
 /// EtherType of the packet.
@@ -147,6 +165,18 @@ fn gre<P: Packet>(packet: &mut P, at: usize, ip: &Ip, exit: &Exit) -> bool {
         return false;
     };
     field.set(exit.identifier.get());
+    true
+}
+
+#[inline(always)]
+fn udp<P: Packet>(packet: &mut P, at: usize, exit: &Exit, to: u16, length: u16) -> bool {
+    let Some(udp) = packet.get_mut::<Udp>(at) else {
+        return false;
+    };
+    udp.ports = U32::new(u32::from(exit.port.get()) << 16 | u32::from(to));
+    udp.length = U16::new(length);
+    // None over IPv4: the packet inside has its own (RFC 768).
+    udp.checksum = U16::ZERO;
     true
 }
 

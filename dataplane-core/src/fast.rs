@@ -8,12 +8,13 @@ mod gpdu;
 
 use crate::{
     encapsulate,
-    flow::{self, Decision, Found, Record},
+    flow::{self, Cached, Decision, Path, Record},
     packet::Packet,
     parse::{self, Facts},
     rewrite::{self, Address},
-    steer::{Notes, Scratch, unsteered},
-    table::{Direction, Index, Port, RuleAction, Tables, flag, kind, verb},
+    session::Exit,
+    steer::unsteered,
+    table::{CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
     tunnel::{self, Way},
     verdict::{Reason, Verdict},
     wire::{
@@ -21,16 +22,6 @@ use crate::{
         transport::Tcp,
     },
 };
-
-/// How a packet leaves.
-struct Exit<'a> {
-    port: &'a Port,
-    destination: u64,
-    source: u64,
-    /// Octets of the tunnel that it leaves by, which is noted, or 0.
-    overhead: u32,
-    reason: Reason,
-}
 
 /// Takes a packet that came by `port` to its verdict, and counts it. `None`: it is to go the long way.
 #[inline(always)]
@@ -44,48 +35,25 @@ pub(crate) fn packet<P: Packet, T: Tables>(
     }
     // What follows is there once for each version of IP, in which everything has its place.
     match packet.get::<Ethernet>(0)?.ethertype.get() {
-        ethernet::IPV4 => plain::<P, T, false>(packet, port, tables),
-        ethernet::IPV6 => plain::<P, T, true>(packet, port, tables),
+        ethernet::IPV4 => untagged::<P, T, false>(packet, port, tables),
+        ethernet::IPV6 => untagged::<P, T, true>(packet, port, tables),
         _ => None,
     }
 }
 
 #[inline(always)]
-fn plain<P: Packet, T: Tables, const V6: bool>(
+fn untagged<P: Packet, T: Tables, const V6: bool>(
     packet: &mut P,
     port: &Port,
     tables: &T,
 ) -> Option<Verdict> {
     let mut facts = Facts::default();
+    facts.link.set(packet.get(0)?);
     parse::plain::<P, V6>(packet, Ethernet::LEN as u16, port.zone, &mut facts)?;
-    known(packet, port, tables, &facts, None)
-}
-
-/// The same where UEs may be behind tunnels. There is more to know, for which there are not the registers.
-#[inline(always)]
-pub(crate) fn mobile<P: Packet, T: Tables>(
-    packet: &mut P,
-    port: &Port,
-    tables: &T,
-    scratch: &mut Scratch,
-) -> Option<Verdict> {
-    if tables.read_only() {
-        return None;
+    if T::TUNNELS && tunnel::may_be(&facts) {
+        return gpdu::packet(packet, port, tables, &facts);
     }
-    let Scratch { facts, notes } = scratch;
-    let at = Ethernet::LEN as u16;
-    match packet.get::<Ethernet>(0)?.ethertype.get() {
-        ethernet::IPV4 => parse::plain::<P, false>(packet, at, port.zone, facts)?,
-        ethernet::IPV6 => parse::plain::<P, true>(packet, at, port.zone, facts)?,
-        _ => return None,
-    }
-    if tunnel::may_be(facts) {
-        gpdu::open(packet, port, facts)?;
-    }
-    if facts.tcp_flags & Tcp::SYN != 0 && port.clamps_mss() {
-        return None;
-    }
-    known(packet, port, tables, facts, Some(notes))
+    known(packet, port, tables, &facts)
 }
 
 #[inline(always)]
@@ -94,52 +62,59 @@ fn known<P: Packet, T: Tables>(
     port: &Port,
     tables: &T,
     facts: &Facts,
-    notes: Option<&Notes>,
 ) -> Option<Verdict> {
-    let image = tables.image();
+    if T::TUNNELS && facts.tcp_flags & Tcp::SYN != 0 && port.clamps_mss() {
+        return None;
+    }
+    let state = tables.state()?;
     let inside = T::TUNNELS && facts.tunnel.way != Way::None;
-    if image.root == Index::END && !inside && !(T::TUNNELS && port.is_app()) {
+    if state.image().root == Index::END && !inside && !(T::TUNNELS && port.is_app()) {
         let verdict = unsteered(port, Reason::NoRule);
         tables.count(port.slot, verdict, facts.wire_len());
         return Some(verdict);
     }
-    let found = flow::cached(tables, &facts.key.words(), facts.ports)?;
-    let word = found.decided.get();
-    if !Decision::holds(word, image.epoch) {
-        return None;
+    let Cached { way, record, flow } = flow::cached(tables, &facts.key.words(), facts.ports)?;
+    let valid = state.validity();
+    let upstream = flow.direction() == Direction::Upstream;
+    if way.valid.get() != valid || way.moves.get() != record.half(flow.direction()).moves.get() {
+        // What was decided under other rules is for the long way to decide anew.
+        if !Decision::holds(way.decided.get(), (valid >> 32) as u32) {
+            return None;
+        }
+        resolve(tables, way, record, valid);
     }
-    let action = tables.action(Decision::from(word).action?)?;
+    let how = way.how.get();
     let kept = if inside { flag::ENCAPSULATED } else { 0 };
-    let unusual = flag::INLINE | kept | if T::TUNNELS { flag::TUNNEL } else { 0 };
-    if action.kind != kind::FLOW || action.flags & unusual != 0 {
+    if how as u32 & (UNUSUAL | u32::from(kept)) != 0 {
         return None;
     }
-    let upstream = found.flow.direction() == Direction::Upstream;
+    let forward = how as u32 & PASSTHROUGH == 0;
     let rightly = if upstream {
-        port.is_upstream()
+        let [ue, core] = &way.link;
+        ue.get() == Path::ue(facts.link.source, port.slot) && core.get() == facts.link.destination
     } else {
-        !inside
+        !inside && (port.is_app() || !forward)
     };
     if !rightly {
         return None;
     }
-    let exit = match action.verb {
-        verb::FORWARD if upstream => Some(onward(tables, port, action)?),
-        verb::FORWARD if port.is_app() => Some(back(tables, &found, notes)?),
-        verb::PASSTHROUGH => None,
-        _ => return None,
+    let reason = match (forward, upstream) {
+        (false, _) => Reason::Passthrough,
+        (true, true) => Reason::Steered,
+        (true, false) => Reason::Replied,
     };
-    if let Some(exit) = &exit
-        && !fits(exit, action, facts)
-    {
+    let tunnel = Exit::default();
+    let session = record.session.get();
+    let overhead = if T::TUNNELS && forward && !upstream && session != 0 {
+        gpdu::exit(tables, session, &tunnel)?
+    } else {
+        0
+    };
+    if forward && !fits(way, how, facts, overhead) {
         return None;
     }
-    let Found { record, flow, .. } = found;
     if inside && !gpdu::is_usual(tables, record, facts) {
         return None;
-    }
-    if upstream {
-        record.follow(&facts.link, port.slot);
     }
     let bytes = facts.ip.length.into();
     record.count(
@@ -149,105 +124,135 @@ fn known<P: Packet, T: Tables>(
         facts.wire_len(),
         facts.tcp_flags,
     );
-    if let Some(rule) = tables.rule(action.rule) {
+    if let Some(rule) = tables.rule((how >> 32) as u32) {
         rule.add(tables, bytes);
     }
-    let verdict = match exit {
-        Some(exit) if change(packet, action, record, facts, &exit, notes) => {
-            Verdict::redirect(exit.port.slot, exit.reason)
-        }
-        Some(_) => Verdict::discard(Reason::NoHeadroom),
-        None => unsteered(port, Reason::Passthrough),
+    let verdict = if !forward {
+        unsteered(port, reason)
+    } else if change(
+        packet,
+        way,
+        facts,
+        reason,
+        (overhead != 0).then_some(&tunnel),
+    ) {
+        Verdict::redirect(way.exit.get() as u16, reason)
+    } else {
+        Verdict::discard(Reason::NoHeadroom)
     };
     tables.count(port.slot, verdict, facts.wire_len());
     Some(verdict)
 }
 
-/// To the application.
-#[inline(always)]
-fn onward<'a, T: Tables>(tables: &'a T, port: &Port, action: &RuleAction) -> Option<Exit<'a>> {
-    let hop = tables.hop(action.first)?;
-    let exit = tables.port_in(hop.slot)?;
-    (hop.slot != port.slot).then_some(Exit {
-        port: exit,
-        destination: hop.mac,
-        source: exit.mac,
-        overhead: 0,
-        reason: Reason::Steered,
-    })
+/// In [`CacheWay::how`]: packets of this flow are not for the short way.
+const UNUSUAL: u32 = 1 << 8;
+/// In [`CacheWay::how`]: packets go their original path, and are counted.
+const PASSTHROUGH: u32 = 1 << 9;
+
+/// Notes in the flow cache how packets of a flow leave, for as long as nothing changes.
+#[inline(never)]
+fn resolve<T: Tables>(tables: &T, way: &CacheWay, record: &Record, valid: u64) {
+    let flow = FlowRef::from(way.flow.get());
+    way.moves.set(record.half(flow.direction()).moves.get());
+    let how = exit(tables, way, record, flow.direction());
+    way.how.set(how.unwrap_or_else(|| UNUSUAL.into()));
+    way.valid.set(valid);
 }
 
-/// To the UE.
+/// How packets in `direction` leave, unless that is unusual.
 #[inline(always)]
-fn back<'a, T: Tables>(
-    tables: &'a T,
-    found: &Found<'_>,
-    notes: Option<&Notes>,
-) -> Option<Exit<'a>> {
-    let record = found.record;
-    let session = record.session.get();
-    let overhead = if T::TUNNELS && session != 0 {
-        gpdu::exit(tables, session, notes?)?
-    } else {
-        0
-    };
+fn exit<T: Tables>(
+    tables: &T,
+    way: &CacheWay,
+    record: &Record,
+    direction: Direction,
+) -> Option<u64> {
+    let action = tables.action(Decision::from(way.decided.get()).action?)?;
+    let unusual = flag::INLINE | if T::TUNNELS { flag::TUNNEL } else { 0 };
     let path = record.way_back();
-    let ue = path.ue.get();
-    let exit = tables.port_in(ue as u16)?;
-    (path.tags.get() == 0).then_some(Exit {
-        port: exit,
-        destination: ue >> 16,
-        source: path.core.get(),
-        overhead,
-        reason: Reason::Replied,
-    })
+    if action.kind != kind::FLOW || action.flags & unusual != 0 || path.tags.get() != 0 {
+        return None;
+    }
+    let (ue, core) = (path.ue.get(), path.core.get());
+    let how = u64::from(action.rule) << 32 | u64::from(action.flags);
+    way.link[0].set(ue);
+    way.link[1].set(core);
+    match (action.verb, direction) {
+        (verb::PASSTHROUGH, _) => return Some(how | u64::from(PASSTHROUGH)),
+        (verb::FORWARD, Direction::Upstream) => {
+            let hop = tables.hop(action.first)?;
+            let port = tables.port_in(hop.slot)?;
+            if hop.slot == ue as u16 {
+                return None;
+            }
+            way.exit.set(hop.word());
+            way.source.set(port.mac << 16 | mtu(port));
+            way.address[0].set(action.nat[0]);
+            way.address[1].set(action.nat[1]);
+        }
+        (verb::FORWARD, Direction::Downstream) => {
+            let port = tables.port_in(ue as u16)?;
+            way.exit.set(ue);
+            way.source.set(core << 16 | mtu(port));
+            let [high, low] = record.key.destination();
+            way.address[0].set(high);
+            way.address[1].set(low);
+        }
+        _ => return None,
+    }
+    Some(how)
 }
 
-const fn is_routed(action: &RuleAction) -> bool {
-    action.flags & flag::ROUTE != 0
+/// The largest packet that may leave by `port`; none is longer than its length can say.
+fn mtu(port: &Port) -> u64 {
+    port.mtu.min(u16::MAX.into()).into()
+}
+
+const fn is_routed(how: u64) -> bool {
+    how as u8 & flag::ROUTE != 0
 }
 
 #[inline(always)]
-const fn fits(exit: &Exit<'_>, action: &RuleAction, facts: &Facts) -> bool {
-    facts.ip.length + exit.overhead <= exit.port.mtu && (facts.ip.ttl > 1 || !is_routed(action))
+fn fits(way: &CacheWay, how: u64, facts: &Facts, overhead: u32) -> bool {
+    facts.ip.length + overhead <= u32::from(way.source.get() as u16)
+        && (facts.ip.ttl > 1 || !is_routed(how))
 }
 
+/// Changes the packet as it has to be, and puts it into the tunnel that it leaves by, if there is one.
 #[inline(always)]
 fn change<P: Packet>(
     packet: &mut P,
-    action: &RuleAction,
-    record: &Record,
+    way: &CacheWay,
     facts: &Facts,
-    exit: &Exit<'_>,
-    notes: Option<&Notes>,
+    reason: Reason,
+    tunnel: Option<&Exit>,
 ) -> bool {
-    let ip = &facts.ip;
-    let translated = if action.flags & flag::NAT == 0 {
-        true
-    } else if exit.reason == Reason::Replied {
-        // Looked up here, where it is needed: it lies in another line of the cache.
-        rewrite::address(packet, ip, Address::Source, record.key.destination())
-    } else {
-        rewrite::address(packet, ip, Address::Destination, action.nat)
+    let (ip, how) = (&facts.ip, way.how.get());
+    let translated = how as u8 & flag::NAT == 0 || {
+        let which = if reason == Reason::Replied {
+            Address::Source
+        } else {
+            Address::Destination
+        };
+        let [high, low] = &way.address;
+        rewrite::address(packet, ip, which, [high.get(), low.get()])
     };
-    let routed = !is_routed(action) || rewrite::hop(packet, &facts.ip);
+    let routed = !is_routed(how) || rewrite::hop(packet, ip);
     let link = rewrite::Link {
-        destination: exit.destination,
-        source: exit.source,
+        destination: way.exit.get() >> 16,
+        source: way.source.get() >> 16,
         tags: 0,
-        ethertype: match notes {
-            Some(notes) if exit.overhead != 0 => notes.exit.ethertype(),
-            _ if ip.v6 => ethernet::IPV6,
-            _ => ethernet::IPV4,
+        ethertype: match tunnel {
+            Some(_) => ethernet::IPV4,
+            None if ip.v6 => ethernet::IPV6,
+            None => ethernet::IPV4,
         },
     };
     translated
         && routed
-        && match notes {
-            Some(notes) if exit.overhead != 0 => {
-                encapsulate::into(packet, Ethernet::LEN, &link, ip, &notes.exit)
-            }
+        && match tunnel {
+            Some(exit) => encapsulate::gtpu_v4(packet, Ethernet::LEN, &link, ip, exit),
             // What is before the packet is its tunnel, if it came by one.
-            _ => rewrite::link(packet, ip.offset.into(), &link),
+            None => rewrite::link(packet, ip.offset.into(), &link),
         }
 }

@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
 use crate::{
     parse::Link,
-    table::{Direction, FlowRef, Tables},
+    table::{CacheSet, CacheWay, Direction, FlowRef, Tables},
     wire::transport::Tcp,
     word::Word,
 };
@@ -187,25 +187,32 @@ pub struct Found<'a> {
     pub decided: &'a Word,
 }
 
+/// The flow that this CPU's flow cache has for a key.
+pub(crate) struct Cached<'a> {
+    pub(crate) way: &'a CacheWay,
+    pub(crate) record: &'a Record,
+    pub(crate) flow: FlowRef,
+}
+
 /// What this CPU's flow cache has for a key, in words; `ports` are those in the key.
 #[inline(always)]
 pub(crate) fn cached<'a, T: Tables>(
     tables: &'a T,
     words: &[u64; 5],
     ports: u32,
-) -> Option<Found<'a>> {
-    let set = tables.cache(hash(words, ports))?;
+) -> Option<Cached<'a>> {
+    in_set(tables, tables.cache(hash(words, ports))?, words)
+}
+
+#[inline(always)]
+fn in_set<'a, T: Tables>(tables: &'a T, set: &'a CacheSet, words: &[u64; 5]) -> Option<Cached<'a>> {
     let [first, second] = &set.ways;
     for way in [first, second] {
         if way.holds(words) {
             let flow = FlowRef::from(way.flow.get());
             let record = tables.record(flow.id())?;
             if record.is_meant_by(flow) {
-                return Some(Found {
-                    record,
-                    flow,
-                    decided: &way.decided,
-                });
+                return Some(Cached { way, record, flow });
             }
         }
     }
@@ -216,11 +223,14 @@ pub(crate) fn cached<'a, T: Tables>(
 #[inline(always)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<Found<'a>> {
     let words = key.words();
-    let found = cached(tables, &words, ports);
-    if found.is_some() {
-        return found;
-    }
     let set = tables.cache(hash(&words, ports))?;
+    if let Some(Cached { way, record, flow }) = in_set(tables, set, &words) {
+        return Some(Found {
+            record,
+            flow,
+            decided: &way.decided,
+        });
+    }
     let [first, second] = &set.ways;
     let flow = tables.flow(key)?;
     let record = tables.record(flow.id())?;
@@ -238,7 +248,7 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
     })
 }
 
-impl crate::table::CacheWay {
+impl CacheWay {
     fn holds(&self, words: &[u64; 5]) -> bool {
         let [a, b, c, d, rest] = &self.key;
         rest.get() == words[4]
@@ -254,6 +264,7 @@ impl crate::table::CacheWay {
         }
         self.flow.set(flow.into());
         self.decided.set(0);
+        self.valid.set(0);
     }
 
     fn replace_by(&self, other: &Self) {
@@ -262,6 +273,7 @@ impl crate::table::CacheWay {
         }
         self.flow.set(other.flow.get());
         self.decided.set(other.decided.get());
+        self.valid.set(0);
     }
 }
 
@@ -318,6 +330,13 @@ pub struct Path {
     pub tags: Word,
 }
 
+impl Path {
+    /// A MAC address of the UE's side, and the slot of the port that it is behind.
+    pub(crate) const fn ue(mac: u64, slot: u16) -> u64 {
+        mac << 16 | slot as u64
+    }
+}
+
 /// Packets, and their bytes without and with the link layer.
 #[derive(Debug, Default)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
@@ -344,8 +363,10 @@ pub struct Half {
     pub owner: Word,
     /// TCP control bits seen; see [`Self::tcp_flags`].
     pub tcp_flags: Word,
-    /// Fills the line of the cache.
-    pub padding: [Word; 2],
+    /// Of references to the record by packets in this direction. It changes when their key no longer leads here.
+    pub generation: Word,
+    /// How often the way back has changed.
+    pub moves: Word,
 }
 
 impl Half {
@@ -367,9 +388,9 @@ impl Half {
 pub struct Record {
     /// The [`Decision`] for packets of each direction.
     pub decided: [Word; 2],
-    /// Of references to the record, by direction: the upper half is that of replies. Either changes
-    /// when its key no longer leads here.
-    pub generations: Word,
+    /// Where the rule it comes under, or came under last, is counted, plus 1. User space knows rules by
+    /// that, and makes it 0 when the rule is gone.
+    pub rule: Word,
     /// Which way back is current: 0 or 1. The one not in use is written, then made current.
     pub path: Word,
     /// The [`SessionRef`](crate::session::SessionRef) of a UE behind a tunnel, or 0.
@@ -383,9 +404,6 @@ pub struct Record {
     /// DSCP or traffic class of the packet that made the flow; in the upper half the UDP ports of the tunnel that
     /// [`Self::session`] was noted with.
     pub tos: Word,
-    /// Where the rule it comes under, or came under last, is counted, plus 1. User space knows rules by
-    /// that, and makes it 0 when the rule is gone.
-    pub rule: Word,
     /// Whether the record is in use.
     pub live: Word,
     /// When the flow began, in jiffies.
@@ -398,13 +416,13 @@ pub struct Record {
     pub key: SharedKey,
     /// The key of downstream packets.
     pub reply: SharedKey,
+    /// Fills the line of the cache.
+    pub padding: Word,
 }
 
+const _: () = assert!(size_of::<Record>() == 6 * 64);
+
 impl Record {
-    /// What is added to [`Self::generations`] to make all references to the record stale.
-    pub const RENEWED: u64 = Self::REPLY_RENEWED | 1;
-    /// What is added to them to make those of replies stale.
-    pub(crate) const REPLY_RENEWED: u64 = 1 << 32;
     /// [`Self::rule`] of a connection that was left to the data network, as answers had not arrived.
     pub(crate) const LEFT: u64 = u32::MAX as u64;
 
@@ -420,11 +438,7 @@ impl Record {
     }
 
     pub(crate) fn generation(&self, direction: Direction) -> u32 {
-        let both = self.generations.get();
-        match direction {
-            Direction::Upstream => both as u32,
-            Direction::Downstream => (both >> 32) as u32,
-        }
+        self.half(direction).generation.get() as u32
     }
 
     /// The half of packets in `direction`.
@@ -456,8 +470,8 @@ impl Record {
     }
 
     /// Remembers that upstream packets now come by `slot` with this link layer.
-    pub fn follow(&self, link: &Link, slot: u16) {
-        let ue = link.source << 16 | u64::from(slot);
+    pub fn follow<T: Tables>(&self, tables: &T, link: &Link, slot: u16) {
+        let ue = Path::ue(link.source, slot);
         let current = self.way_back();
         if current.ue.get() == ue
             && current.core.get() == link.destination
@@ -474,6 +488,9 @@ impl Record {
         other.core.set(link.destination);
         other.tags.set(link.tags);
         self.path.set(index);
+        for half in &self.halves {
+            tables.add(&half.moves, 1);
+        }
     }
 
     /// Counts a packet on this CPU.

@@ -37,7 +37,7 @@ pub struct Link {
 
 impl Link {
     /// What the header says, without tags.
-    const fn set(&mut self, header: &Ethernet) {
+    pub(crate) const fn set(&mut self, header: &Ethernet) {
         self.destination = header.destination();
         self.source = header.source();
         self.tags = 0;
@@ -206,8 +206,8 @@ pub fn frame<P: Packet, T: Tables>(
     Ok(())
 }
 
-/// Parses a whole TCP or UDP packet of one IP version, at `at`, without options or extension headers, into `facts`.
-/// `None`: it is none of those.
+/// Parses a whole TCP or UDP packet of one IP version, at `at`, without options or extension headers, into `facts`,
+/// which are empty but for the link layer. `None`: it is none of those.
 #[inline(always)]
 pub(crate) fn plain<P: Packet, const V6: bool>(
     packet: &P,
@@ -215,9 +215,6 @@ pub(crate) fn plain<P: Packet, const V6: bool>(
     zone: u16,
     facts: &mut Facts,
 ) -> Option<()> {
-    facts.tcp_flags = 0;
-    facts.tunnel.way = Way::None;
-    facts.link.set(packet.get(0)?);
     let Facts { ip, key, .. } = facts;
     if V6 {
         ipv6_base(packet, at, key, ip)?;

@@ -162,7 +162,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         match tables.insert(new, renewed) {
             Inserted::Done => {
                 // Flow caches that know the old key lead nowhere now.
-                tables.add(&record.generations, Record::REPLY_RENEWED);
+                tables.add(&record.half(Direction::Downstream).generation, 1);
                 tables.remove(old);
                 Ok(())
             }
@@ -226,7 +226,7 @@ impl<'a, T: Tables> Steering<'a, T> {
         } else {
             record.session.set(0);
         }
-        record.follow(&self.facts.link, self.port.slot);
+        record.follow(tables, &self.facts.link, self.port.slot);
         // The reply's key first: while nothing leads to the record, it can be given back.
         let downstream = record.reference(id, Direction::Downstream);
         let inserted = tables.insert(&record.reply, downstream);

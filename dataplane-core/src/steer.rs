@@ -88,19 +88,44 @@ pub fn packet<'a, P: Packet, T: Tables>(
     let Some(port) = tables.port(ifindex) else {
         return Verdict::pass(Reason::UnknownPort);
     };
-    if !T::TUNNELS
-        && let Some(verdict) = fast::packet(packet, port, tables)
-    {
-        return verdict;
-    }
+    let verdict = fast::packet(packet, port, tables);
+    verdict.unwrap_or_else(|| rest(packet, port, tables, scratch))
+}
+
+/// The same for those packets only that take the short way; others are to go the [`long`] one, from which what
+/// the short one needs is apart: each has the whole stack there is.
+#[inline(always)]
+pub fn short<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T) -> Option<Verdict> {
+    let Some(port) = tables.port(ifindex) else {
+        return Some(Verdict::pass(Reason::UnknownPort));
+    };
+    fast::packet(packet, port, tables)
+}
+
+/// The same as [`packet`] without the short way.
+#[inline(always)]
+pub fn long<'a, P: Packet, T: Tables>(
+    packet: &mut P,
+    ifindex: u32,
+    tables: &T,
+    scratch: impl FnOnce() -> Option<&'a mut Scratch>,
+) -> Verdict {
+    let Some(port) = tables.port(ifindex) else {
+        return Verdict::pass(Reason::UnknownPort);
+    };
+    rest(packet, port, tables, scratch)
+}
+
+#[inline(always)]
+fn rest<'a, P: Packet, T: Tables>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    scratch: impl FnOnce() -> Option<&'a mut Scratch>,
+) -> Verdict {
     let Some(scratch) = scratch() else {
         return Verdict::pass(Reason::UnknownPort);
     };
-    if T::TUNNELS
-        && let Some(verdict) = fast::mobile(packet, port, tables, scratch)
-    {
-        return verdict;
-    }
     let (verdict, bytes) = match scratch.parse(packet, port, tables) {
         Ok(steering) => (steering.packet(packet), steering.facts.wire_len()),
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
@@ -700,7 +725,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     fn follow(&self, record: &Record) {
         if !self.tables.read_only() {
-            record.follow(&self.facts.link, self.port.slot);
+            record.follow(self.tables, &self.facts.link, self.port.slot);
         }
     }
 

@@ -87,8 +87,12 @@ pub trait Tables: SessionTable {
     /// The port in `slot`.
     fn port_in(&self, slot: u16) -> Option<&Port>;
 
+    /// What is there besides tables.
+    fn state(&self) -> Option<&State>;
     /// The rule set in force.
-    fn image(&self) -> Image;
+    fn image(&self) -> Image {
+        self.state().map_or_else(|| 0.into(), State::image)
+    }
     /// A cell of it.
     fn split(&self, cell: u32) -> Option<&Split>;
     /// A cell of it.
@@ -160,8 +164,24 @@ pub trait Tables: SessionTable {
 pub struct State {
     /// An [`Image`].
     pub image: Word,
+    /// Changes after next hops and ports have.
+    pub links: Word,
     /// The [`LAYOUT`] of all tables.
     pub layout: Word,
+}
+
+impl State {
+    /// The rule set in force.
+    #[must_use]
+    pub fn image(&self) -> Image {
+        self.image.get().into()
+    }
+
+    /// A word that is another when rules, next hops or ports are. It is not 0 once there are rules.
+    #[must_use]
+    pub fn validity(&self) -> u64 {
+        self.image.get() >> 32 << 32 | self.links.get() & u64::from(u32::MAX)
+    }
 }
 
 /// What became of a packet that was only asked about.

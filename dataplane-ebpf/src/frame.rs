@@ -34,6 +34,11 @@ impl Frame {
         Self(ctx)
     }
 
+    /// The context that it was made of.
+    pub(crate) fn into_context(self) -> XdpContext {
+        self.0
+    }
+
     fn linear_len(&self) -> usize {
         self.0.data_end() - self.0.data()
     }

@@ -22,7 +22,7 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use dataplane_core::{Action, steer};
+use dataplane_core::{Action, Verdict, steer};
 
 use crate::{frame::Frame, maps::Maps};
 
@@ -33,11 +33,28 @@ pub fn steer(ctx: XdpContext) -> u32 {
     run(ctx, &Maps::<false, false>)
 }
 
-/// Steers a packet where UEs are behind tunnels.
+/// Steers a packet where UEs are behind tunnels: the short way, and to [`steer_long`] what cannot take it.
 #[xdp(frags)]
 #[inline(always)]
 pub fn steer_mobile(ctx: XdpContext) -> u32 {
-    run(ctx, &Maps::<false, true>)
+    let ifindex = ctx.ingress_ifindex() as u32;
+    let mut frame = Frame::new(ctx);
+    match steer::short(&mut frame, ifindex, &Maps::<false, true>) {
+        Some(verdict) => action(verdict, ifindex),
+        None => maps::go_the_long_way(&frame.into_context()),
+    }
+}
+
+/// Steers a packet where UEs are behind tunnels, the long way.
+#[xdp(frags)]
+#[inline(always)]
+pub fn steer_long(ctx: XdpContext) -> u32 {
+    let ifindex = ctx.ingress_ifindex() as u32;
+    let maps = &Maps::<false, true>;
+    action(
+        steer::long(&mut Frame::new(ctx), ifindex, maps, maps::scratch),
+        ifindex,
+    )
 }
 
 /// Does to a packet what [`steer`] would do, and notes why. It changes no table but that.
@@ -60,7 +77,14 @@ fn run<const READ_ONLY: bool, const TUNNELS: bool>(
     maps: &Maps<READ_ONLY, TUNNELS>,
 ) -> u32 {
     let ifindex = ctx.ingress_ifindex() as u32;
-    let verdict = steer::packet(&mut Frame::new(ctx), ifindex, maps, maps::scratch);
+    action(
+        steer::packet(&mut Frame::new(ctx), ifindex, maps, maps::scratch),
+        ifindex,
+    )
+}
+
+#[inline(always)]
+fn action(verdict: Verdict, ifindex: u32) -> u32 {
     match verdict.action() {
         Action::Pass => xdp_action::XDP_PASS,
         Action::Discard => xdp_action::XDP_DROP,

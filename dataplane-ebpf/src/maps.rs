@@ -5,8 +5,9 @@ use core::{arch::asm, cell::Cell, ptr};
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, xdp_action},
-    btf_maps::{Array, DevMap, HashMap, LruHashMap, Stack},
+    btf_maps::{Array, DevMap, HashMap, LruHashMap, ProgramArray, Stack},
     macros::btf_map,
+    programs::XdpContext,
 };
 use dataplane_core::{
     Action, Verdict, Word,
@@ -123,6 +124,10 @@ static SCRATCH: Array<Scratch, 1> = Array::new();
 #[btf_map]
 static CHUNKS: Array<Chunk, 1> = Array::new();
 
+/// The program that packets go to which cannot take the short way.
+#[btf_map]
+static LONG_WAY: ProgramArray<1> = ProgramArray::new();
+
 /// The maps of this program. With `READ_ONLY`, packets are only asked about: nothing is changed or counted.
 /// With `TUNNELS`, packets are looked for in tunnels.
 pub(crate) struct Maps<const READ_ONLY: bool, const TUNNELS: bool>;
@@ -132,6 +137,13 @@ pub(crate) fn redirect(slot: u16) -> u32 {
     match DEVICES.redirect(slot.into(), xdp_action::XDP_PASS.into()) {
         Ok(action) | Err(action) => action,
     }
+}
+
+/// Has a packet go the long way; it is passed when that is not there.
+pub(crate) fn go_the_long_way(ctx: &XdpContext) -> u32 {
+    // SAFETY: nothing here has to be dropped.
+    unsafe { LONG_WAY.tail_call(ctx, 0) };
+    xdp_action::XDP_PASS
 }
 
 /// This CPU's scratch.
@@ -268,8 +280,8 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         PORT_TABLE.get(slot.into()).filter(|port| port.is_present())
     }
 
-    fn image(&self) -> Image {
-        STATE.get(0).map_or(0, |state| state.image.get()).into()
+    fn state(&self) -> Option<&State> {
+        STATE.get(0)
     }
 
     fn split(&self, cell: u32) -> Option<&Split> {

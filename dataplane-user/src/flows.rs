@@ -226,7 +226,9 @@ impl Flows {
         self.remove_keys(id);
         if let Some(record) = self.records.get(id) {
             record.live.set(2);
-            record.generations.add(Record::RENEWED);
+            for half in &record.halves {
+                half.generation.add(1);
+            }
         }
     }
 

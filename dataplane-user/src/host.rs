@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dataplane_core::{
     flow::FlowKey,
-    table::{Filter, Hop, Image, RuleAction, Split, Target, TunnelFilter},
+    table::{Filter, Hop, RuleAction, Split, State, Target, TunnelFilter},
 };
 
 use crate::{
@@ -92,9 +92,9 @@ impl HostTables {
             .apply(&mut self.memory, &difference, &Answers(resolve), || ())
     }
 
-    /// The rule set in force.
-    pub fn image(&self) -> Image {
-        self.memory.image()
+    /// What is there besides tables: the rule set in force.
+    pub fn state(&self) -> Option<&State> {
+        self.memory.state.get(0)
     }
 
     /// A cell of it.

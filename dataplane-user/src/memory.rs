@@ -16,9 +16,6 @@ use zerocopy::FromBytes;
 
 use crate::{Error, Limits, shared::Shared};
 
-/// Sets of the flow cache for each CPU; a power of two.
-pub(crate) const CACHE_SETS: u32 = 4096;
-
 /// The tables.
 #[derive(Debug)]
 pub(crate) struct Memory {
@@ -42,7 +39,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("TUNNEL_FILTERS", actions),
         ("ACTIONS", actions),
         ("HOPS", TARGETS + limits.rules * 4),
-        ("CACHE", CACHE_SETS * cpus),
+        ("CACHE", cache_sets(limits, cpus) * cpus),
         ("FLOWS", limits.flows * 2),
         ("RECORDS", limits.flows),
         ("FREE", limits.flows),
@@ -56,6 +53,15 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("SCRATCH", cpus),
         ("CHUNKS", cpus),
     ]
+}
+
+/// Sets of the flow cache for each CPU, a power of two: both keys of all flows find room, if CPUs share the flows evenly.
+pub(crate) const fn cache_sets(limits: &Limits, cpus: u32) -> u32 {
+    limits
+        .flows
+        .saturating_mul(2)
+        .div_ceil(cpus)
+        .next_power_of_two()
 }
 
 /// Counters of rules: a rule that takes the place of another needs its own before the other's is free.
@@ -107,10 +113,14 @@ impl Memory {
 impl Memory {
     /// The rule set in force.
     pub(crate) fn image(&self) -> Image {
-        self.state
-            .get(0)
-            .map_or(0, |state| state.image.get())
-            .into()
+        self.state.get(0).map_or_else(|| 0.into(), State::image)
+    }
+
+    /// Has packets look again at next hops and ports, which have changed.
+    pub(crate) fn links_changed(&self) {
+        if let Some(state) = self.state.get(0) {
+            state.links.add(1);
+        }
     }
 
     /// The packets and bytes that all CPUs counted of ports; `of` tells which.

@@ -77,7 +77,8 @@ pub struct PortConfig {
 /// Sizes of the tables, each from 1 to 2^29 (and fewer rules on more than 4 CPUs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Flows. Each takes 336 bytes for its record and about 220 for its two keys.
+    /// Flows. Each takes 384 bytes for its record, about 220 for its two keys, and 256 to 512 in the flow caches of all CPUs
+    /// together.
     pub flows: u32,
     /// Filters after compilation, 104 bytes each.
     pub filters: u32,
@@ -93,7 +94,7 @@ pub struct Limits {
 impl Default for Limits {
     /// One hundredth of the memory for flows, between 16,384 and 131,072.
     fn default() -> Self {
-        const FLOW: u64 = 560;
+        const FLOW: u64 = 1000;
         let hundredth = memory().unwrap_or(0) / 100;
         let flows = (hundredth / FLOW).clamp(1 << 14, 1 << 17);
         Self {

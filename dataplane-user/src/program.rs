@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{Ebpf, EbpfLoader, maps::MapInfo, programs::Xdp};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapInfo, ProgramArray},
+    programs::Xdp,
+};
 use dataplane_core::{
     flow::{FlowKey, Record},
     session::Session,
@@ -34,11 +38,15 @@ pub(crate) struct Names {
     pub(crate) explain: &'static str,
 }
 
+/// The program that looks into tunnels, and the one that it leaves unusual packets to.
+const MOBILE: &str = "steer_mobile";
+const LONG: &str = "steer_long";
+
 /// The programs that look into tunnels and send into them, or those that do not.
 pub(crate) const fn names(tunnels: bool) -> Names {
     if tunnels {
         Names {
-            steer: "steer_mobile",
+            steer: MOBILE,
             explain: "explain_mobile",
         }
     } else {
@@ -50,7 +58,7 @@ pub(crate) const fn names(tunnels: bool) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 23] = [
+const PINNED: [(&str, usize, usize); 24] = [
     ("STATE", 4, size_of::<State>()),
     ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
@@ -74,6 +82,7 @@ const PINNED: [(&str, usize, usize); 23] = [
     ("RULE_COUNTS", 4, size_of::<RuleCount>()),
     ("EXPLANATION", 4, size_of::<Explanation>()),
     ("TOLD", 4, 8),
+    ("LONG_WAY", 4, 4),
 ];
 
 /// Where a port's program runs.
@@ -179,7 +188,7 @@ impl Pins {
             ));
         }
         let sizes = memory::sizes(limits, cpus);
-        let cache_mask = memory::CACHE_SETS - 1;
+        let cache_mask = memory::cache_sets(limits, cpus) - 1;
         let counters = memory::counters(limits);
         let mut loader = EbpfLoader::new();
         loader
@@ -285,8 +294,24 @@ impl Pins {
     }
 }
 
-/// Loads an XDP program of an object into the kernel, unless it is there.
+/// Loads an XDP program of an object into the kernel, unless it is there, and first the one that it calls.
 pub(crate) fn ready<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+    if name == MOBILE {
+        let failed = |error: &dyn std::error::Error| {
+            Error::kernel("cannot tell packets where the long way is", error)
+        };
+        let long = load(ebpf, LONG)?.fd().map_err(|error| failed(&error))?;
+        let long = long.try_clone().map_err(|error| failed(&error))?;
+        let map = ebpf.map_mut("LONG_WAY").map(ProgramArray::try_from);
+        let Some(Ok(mut map)) = map else {
+            return Err(Error::Options("the object has no map LONG_WAY".to_owned()));
+        };
+        map.set(0, &long, 0).map_err(|error| failed(&error))?;
+    }
+    load(ebpf, name)
+}
+
+fn load<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
     let program = xdp(ebpf, name)?;
     if program.fd().is_err() {
         let failed = |error| Error::kernel("cannot load the XDP program", &error);

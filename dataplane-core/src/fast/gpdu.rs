@@ -4,45 +4,62 @@ use crate::{
     flow::Record,
     packet::Packet,
     parse::{self, Facts},
-    session::{self, SessionRef},
-    steer::Notes,
+    session::{self, Exit, SessionRef},
     table::{Port, Tables},
     tunnel::{self, Tunnel, Way},
+    verdict::Verdict,
     wire::{
         gtpu::{Container, Gtpu, Optional, extension, message},
         transport::Udp,
     },
 };
 
-/// Makes `facts`, which are about a datagram to the port of GTP-U, those of the packet inside, if it is a G-PDU from
-/// a UE. Whether the endpoints are those of a tunnel is seen by the session that the flow knows.
+/// Takes a packet from a UE to its verdict, if `outer` is a G-PDU. Whether the endpoints are those of a
+/// tunnel is seen by the session that the flow knows.
 #[inline(always)]
-pub(super) fn open<P: Packet>(packet: &P, port: &Port, facts: &mut Facts) -> Option<()> {
-    if !port.is_upstream() || !port.sees_gtpu() || !tunnel::is_gtpu(facts) {
+pub(super) fn packet<P: Packet, T: Tables>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    outer: &Facts,
+) -> Option<Verdict> {
+    if !port.is_upstream() || !port.sees_gtpu() || !tunnel::is_gtpu(outer) {
         return None;
     }
+    let mut facts = Facts {
+        link: outer.link,
+        ..Facts::default()
+    };
     let tunnel = &mut facts.tunnel;
-    tunnel.ran = facts.key.source;
-    tunnel.core = facts.key.destination;
-    tunnel.ports = facts.ports;
-    tunnel.length = facts.ip.length;
-    tunnel.target = 0;
-    let end = facts.ip.end();
-    // The outer header is not copied: a copy in words of what was written in fields makes a CPU wait.
-    let at = header(
-        packet,
-        usize::from(facts.ip.payload) + Udp::LEN,
-        end,
-        tunnel,
-    )?;
+    tunnel.ran = outer.key.source;
+    tunnel.core = outer.key.destination;
+    tunnel.ports = outer.ports;
+    tunnel.length = outer.ip.length;
+    let at = usize::from(outer.ip.payload) + Udp::LEN;
+    let at = header(packet, at, outer.ip.end(), tunnel)?;
     let [first, ..] = packet.get::<[u8; 4]>(at.into())?;
     match first >> 4 {
-        4 => parse::plain::<P, false>(packet, at, port.zone, facts)?,
-        6 => parse::plain::<P, true>(packet, at, port.zone, facts)?,
-        _ => return None,
+        4 => inside::<P, T, false>(packet, port, tables, outer, at, facts),
+        6 => inside::<P, T, true>(packet, port, tables, outer, at, facts),
+        _ => None,
     }
+}
+
+#[inline(always)]
+fn inside<P: Packet, T: Tables, const V6: bool>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    outer: &Facts,
+    at: u16,
+    mut facts: Facts,
+) -> Option<Verdict> {
+    parse::plain::<P, V6>(packet, at, port.zone, &mut facts)?;
     facts.tunnel.way = Way::Uplink;
-    (facts.ip.end() <= end).then_some(())
+    if facts.ip.end() > outer.ip.end() {
+        return None;
+    }
+    super::known(packet, port, tables, &facts)
 }
 
 /// Takes from the header of a G-PDU what it says of its tunnel. Answers where the packet inside begins.
@@ -79,9 +96,9 @@ pub(super) fn is_usual<T: Tables>(tables: &T, record: &Record, facts: &Facts) ->
     session::get(tables, known).is_some_and(|session| session.knows_uplink(&facts.tunnel, known))
 }
 
-/// Notes the tunnel to a UE. Answers how many octets it adds.
+/// Finds the tunnel to a UE, if it is over IPv4. Answers how many octets it adds.
 #[inline(always)]
-pub(super) fn exit<T: Tables>(tables: &T, session: u64, notes: &Notes) -> Option<u32> {
-    session::exit(tables, session.into(), Way::Downlink, &notes.exit)
-        .then(|| notes.exit.overhead() as u32)
+pub(super) fn exit<T: Tables>(tables: &T, session: u64, exit: &Exit) -> Option<u32> {
+    let known = session::exit(tables, session.into(), Way::Downlink, exit) && exit.is_v4();
+    known.then(|| exit.overhead() as u32)
 }

@@ -82,8 +82,21 @@ pub struct CacheWay {
     pub flow: Word,
     /// The [`Decision`](crate::flow::Decision) for these packets.
     pub decided: Word,
-    /// Makes a set fill two cache lines.
-    pub padding: Word,
+    /// What [`State::validity`](super::State::validity) was when what follows was found out, or 0. That is all there is to
+    /// know of how usual packets leave, so that nothing has to be looked up for them.
+    pub valid: Word,
+    /// The same of [`Half::moves`](crate::flow::Half::moves).
+    pub moves: Word,
+    /// Flags of the action, and others that [`crate::fast`] knows. The upper half is where the rule is counted.
+    pub how: Word,
+    /// MAC address to send to, and the slot of the port to leave by in the lower 16 bits.
+    pub exit: Word,
+    /// MAC address to send from, and in the lower 16 bits the largest L3 packet that may leave.
+    pub source: Word,
+    /// The address that takes the place of another.
+    pub address: [Word; 2],
+    /// Of upstream packets: the link layer that they are known by, as in [`Path`](crate::flow::Path).
+    pub link: [Word; 2],
 }
 
 /// A set of the flow cache. Each CPU has sets of its own.

@@ -89,6 +89,7 @@ impl Dataplane {
             };
             let set = self.port_table.set(slot, Entry(gone), 0);
             set.map_err(failed)?;
+            self.memory.links_changed();
             let entered = self.interfaces.get(&port.ifindex, 0);
             if entered.is_ok_and(|Entry(it)| it.slot == port.slot) {
                 self.set_interface(port.ifindex, gone)?;
@@ -181,6 +182,7 @@ impl Dataplane {
         self.port_table
             .set(port.slot.into(), Entry(exit), 0)
             .map_err(|error| failed(&error))?;
+        self.memory.links_changed();
         let Some(ifindex) = port.ifindex.filter(|ifindex| *ifindex < INTERFACES) else {
             return Ok(());
         };

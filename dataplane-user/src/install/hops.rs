@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use dataplane_core::{
-    Word,
     flow::FlowKey,
     table::{Hop, TARGETS, Target as Entry, encapsulation},
     tunnel::Tunnel,
@@ -16,7 +15,6 @@ use crate::{
     memory::Memory,
     ports::mac_bits,
     rule::{Encapsulation, Endpoint, EndpointAddress, Mac, Rule, Target},
-    shared::Shared,
 };
 
 /// What a next hop is found by.
@@ -157,7 +155,7 @@ impl Rules {
 
     /// Makes a cell free that no packet can reach any more.
     pub(super) fn give_back_hop(&mut self, memory: &Memory, cell: u32) {
-        set(&memory.hops, cell, None);
+        set(memory, cell, None);
         if cell < TARGETS {
             self.targets.give_back(cell);
         } else {
@@ -170,10 +168,10 @@ impl Rules {
 fn tell(memory: &mut Memory, cell: u32, key: &HopKey, place: Option<Place>) {
     if let Some(target) = place.and_then(|place| entry(key, place)) {
         // Packets use no tunnel whose next hop is not resolved.
-        set(&memory.hops, cell, None);
+        set(memory, cell, None);
         memory.targets.write(cell as usize, target);
     }
-    set(&memory.hops, cell, place.map(|place| place.hop));
+    set(memory, cell, place.map(|place| place.hop));
 }
 
 /// The tunnel to a next hop, if there is one.
@@ -211,9 +209,13 @@ fn entry(key: &HopKey, place: Place) -> Option<Entry> {
     })
 }
 
-fn set(hops: &Shared<Word>, cell: u32, resolved: Option<Hop>) {
-    if let Some(word) = hops.get(cell as usize) {
-        word.set(resolved.map_or(0, Hop::word));
+fn set(memory: &Memory, cell: u32, resolved: Option<Hop>) {
+    let new = resolved.map_or(0, Hop::word);
+    if let Some(word) = memory.hops.get(cell as usize)
+        && word.get() != new
+    {
+        word.set(new);
+        memory.links_changed();
     }
 }
 

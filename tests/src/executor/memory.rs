@@ -15,8 +15,8 @@ use dataplane_core::{
     parse,
     session::{self, Session, SessionRef},
     table::{
-        self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Image, Inserted,
-        Port, RuleAction, RuleCount, SessionTable, Side, Split, Tables, Target, Trace,
+        self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Inserted, Port,
+        RuleAction, RuleCount, SessionTable, Side, Split, State, Tables, Target, Trace,
         TunnelFilter,
     },
 };
@@ -223,8 +223,8 @@ impl Tables for Memory {
         self.ports.get(usize::from(slot))
     }
 
-    fn image(&self) -> Image {
-        self.tables.image()
+    fn state(&self) -> Option<&State> {
+        self.tables.state()
     }
 
     fn split(&self, cell: u32) -> Option<&Split> {
