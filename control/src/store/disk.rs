@@ -248,7 +248,7 @@ fn restore(applications: &mut Applications, saved: Vec<Saved<'_>>) -> Result<()>
         application,
     } in saved
     {
-        let (id, entry) = Entry::new(source, application.into_owned())?;
+        let (id, entry) = Entry::saved(source, application.into_owned())?;
         applications.insert(id, Arc::new(entry));
     }
     Ok(())

@@ -44,6 +44,28 @@ impl Entry {
         source: Source,
         application: Application,
     ) -> Result<(AppInstanceId, Self), Refusal> {
+        Self::check(source, application, Err)
+    }
+
+    /// The same for what was accepted already, maybe by another version: rules that would be refused now are kept, and not
+    /// installed.
+    pub(super) fn saved(
+        source: Source,
+        application: Application,
+    ) -> Result<(AppInstanceId, Self), Refusal> {
+        let keep = |refusal| {
+            Ok(Outcome::NotEnforceable(format!(
+                "this version refuses it: {refusal}"
+            )))
+        };
+        Self::check(source, application, keep)
+    }
+
+    fn check(
+        source: Source,
+        application: Application,
+        refuse: impl Fn(Refusal) -> Result<Outcome, Refusal>,
+    ) -> Result<(AppInstanceId, Self), Refusal> {
         let id: AppInstanceId = application
             .app_instance_id
             .parse()
@@ -56,8 +78,8 @@ impl Entry {
         let mut ids = BTreeSet::new();
         for (index, wire) in application.traffic_rules.iter().enumerate() {
             let place = format!("/trafficRules/{index}");
-            let outcome =
-                rule(wire, &id, &application.interface).map_err(|refusal| refusal.below(&place))?;
+            let outcome = rule(wire, &id, &application.interface)
+                .or_else(|refusal| refuse(refusal.below(&place)))?;
             let rule: TrafficRuleId = wire.traffic_rule_id.parse().map_err(|error| {
                 Refusal::new(format!("{place}/trafficRuleId"), format!("{error}"))
             })?;

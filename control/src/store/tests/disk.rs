@@ -134,3 +134,31 @@ fn a_foreign_state_file_is_not_overwritten() {
 pub(super) fn reopened(directory: &Path) -> Applications {
     Disk::open(directory).unwrap().2.applications
 }
+
+/// An earlier version may have accepted what this one refuses. The others go on.
+#[tokio::test]
+async fn a_rule_that_is_refused_now_is_kept_and_not_installed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut written = serde_json::to_value(application("a", &["good", "bad"])).unwrap();
+    let bad = &mut written["trafficRules"][1];
+    bad["action"] = json!("DUPLICATE_DECAPSULATED");
+    bad["dstInterface"]["x-nat"] = json!(true);
+    let state = json!({"revision": 7, "applications": [{"source": "mp2", "application": written}]});
+    std::fs::write(directory.path().join("state.json"), state.to_string()).unwrap();
+
+    let (dataplane, script) = scripted();
+    let store = Store::open(directory.path(), dataplane).unwrap();
+    store.reconcile().await.unwrap();
+    let script = script.lock().unwrap();
+    let installed: Vec<_> = script.applied.last().unwrap().iter().collect();
+    assert_eq!(installed.len(), 1);
+    assert_eq!(installed[0].id.to_string(), "a/good");
+    let applications = store.snapshot().applications.clone();
+    let (_, entry) = applications.iter().next().unwrap();
+    let why = entry.rules().find_map(|(id, _, outcome)| match outcome {
+        Outcome::NotEnforceable(why) => Some(format!("{id}: {why}")),
+        Outcome::Enforceable(_) => None,
+    });
+    let why = why.unwrap();
+    assert!(why.starts_with("a/bad: this version refuses it: "), "{why}");
+}
