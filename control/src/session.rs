@@ -90,6 +90,12 @@ impl Session {
         }
     }
 
+    /// What it says of bearers and of QoS flows.
+    pub(crate) fn qci(&self) -> impl Iterator<Item = u8> {
+        let of_bearers = self.bearers.iter().filter_map(|bearer| bearer.qci);
+        of_bearers.chain(self.qos_flows.iter().map(|flow| flow.five_qi))
+    }
+
     /// Checks what the types do not.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         let refuse = |pointer: &str, detail: String| Err(Refusal::new(pointer, detail));

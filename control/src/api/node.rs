@@ -74,7 +74,11 @@ pub(crate) fn obstacle(
             let why = snapshot.failure.as_deref().unwrap_or("not yet");
             Some(format!("the data path has not taken the rules: {why}"))
         }
-        (Activity::Active, Outcome::Enforceable(_)) => snapshot.not_installed.get(id).cloned(),
+        (Activity::Active, Outcome::Enforceable(rule)) => {
+            let left_out = snapshot.not_installed.get(id).cloned();
+            // In the data path it waits for a session that says more.
+            left_out.or_else(|| snapshot.sessions.refuse(rule))
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! The sessions that are said, in parts, so that a change copies little however many there are.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use dataplane_user::rule::Rule;
 
 use crate::session::{Session, SessionId};
 
@@ -11,7 +17,11 @@ type Part = BTreeMap<SessionId, Arc<Session>>;
 
 /// The sessions by UE; cheap to copy.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sessions(BTreeMap<u64, Arc<Part>>);
+pub(crate) struct Sessions {
+    parts: BTreeMap<u64, Arc<Part>>,
+    /// How often a zone has a QCI or 5QI.
+    qci: BTreeMap<(u16, u8), usize>,
+}
 
 /// What is different between two states.
 #[derive(Debug, Default)]
@@ -24,26 +34,59 @@ pub(crate) struct SessionChanges {
 
 impl Sessions {
     pub(crate) fn get(&self, id: &SessionId) -> Option<&Arc<Session>> {
-        self.0.get(&part(id))?.get(id)
+        self.parts.get(&part(id))?.get(id)
     }
 
     pub(crate) fn insert(&mut self, session: Arc<Session>) {
         let id = session.id();
-        let part = self.0.entry(part(&id)).or_default();
-        Arc::make_mut(part).insert(id, session);
+        for qci in session.qci() {
+            *self.qci.entry((id.zone, qci)).or_default() += 1;
+        }
+        let part = self.parts.entry(part(&id)).or_default();
+        let before = Arc::make_mut(part).insert(id, session);
+        before.inspect(|it| self.forget_qci(it));
     }
 
     pub(crate) fn remove(&mut self, id: &SessionId) -> bool {
-        let part = self.0.get_mut(&part(id));
-        part.is_some_and(|part| Arc::make_mut(part).remove(id).is_some())
+        let part = self.parts.get_mut(&part(id));
+        let before = part.and_then(|part| Arc::make_mut(part).remove(id));
+        before.inspect(|it| self.forget_qci(it)).is_some()
+    }
+
+    fn forget_qci(&mut self, session: &Session) {
+        for qci in session.qci() {
+            let Entry::Occupied(mut count) = self.qci.entry((session.zone, qci)) else {
+                continue;
+            };
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// Why no packet can match `rule`, if each of its filters wants a QCI that no session says.
+    pub(crate) fn refuse(&self, rule: &Rule) -> Option<String> {
+        let why = rule.filters.iter().map(|filter| {
+            let wanted = filter.qci?;
+            let in_zone = |zone: u16| filter.zone.is_none_or(|it| it == zone);
+            let mut said = self.qci.keys();
+            let unsaid = !said.any(|(zone, qci)| *qci == wanted && in_zone(*zone));
+            let of_zone = filter
+                .zone
+                .map_or_else(String::new, |it| format!(" of zone {it}"));
+            unsaid.then(|| format!("no session{of_zone} says QCI or 5QI {wanted}"))
+        });
+        let why: Option<BTreeSet<_>> = why.collect();
+        Some(Vec::from_iter(why?).join("; "))
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.values().map(|part| part.len()).sum()
+        self.parts.values().map(|part| part.len()).sum()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.0.values().flat_map(|part| part.values())
+        self.parts.values().flat_map(|part| part.values())
     }
 
     /// What leads from `before` to this.
@@ -53,9 +96,9 @@ impl Sessions {
         };
         let mut changes = SessionChanges::default();
         for (_, part) in self
-            .0
+            .parts
             .iter()
-            .filter(|(n, part)| touched(&before.0, n, part))
+            .filter(|(n, part)| touched(&before.parts, n, part))
         {
             for (id, session) in &**part {
                 let old = before.get(id);
@@ -65,9 +108,9 @@ impl Sessions {
             }
         }
         for (_, part) in before
-            .0
+            .parts
             .iter()
-            .filter(|(n, part)| touched(&self.0, n, part))
+            .filter(|(n, part)| touched(&self.parts, n, part))
         {
             let gone = part.iter().filter(|(id, _)| self.get(id).is_none());
             changes.withdrawn.extend(gone.map(|(_, it)| Arc::clone(it)));

@@ -54,6 +54,54 @@ async fn what_is_said_of_a_session_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn a_rule_for_a_qci_that_nobody_has_says_so() {
+    let client = Client::new();
+    let mut application = application();
+    let filter = |qci: u8| json!({"dstAddress": ["203.0.113.9"], "qCI": qci});
+    application["trafficRules"][0]["trafficFilter"] = json!([filter(8)]);
+    client.put(APP, &application).await;
+    let status = async || client.get("/mp2/v1/rules").await.json()[0]["status"].clone();
+    let programmed =
+        async || client.get("/mp2/v1/status").await.json()["rules"]["programmed"].clone();
+    let refused = async |words: &str| {
+        let status = status().await;
+        assert_eq!(status["installed"], false);
+        let reason = status["reason"].as_str().unwrap();
+        assert!(reason.contains(words), "{reason}");
+    };
+    refused("no session says QCI or 5QI 8").await;
+    assert_eq!(programmed().await, 0);
+
+    // QCI 9 of a bearer, and 5QI 8 of a QoS flow.
+    client.put(SESSION, &session()).await;
+    assert_eq!(status().await["installed"], true);
+    assert_eq!(programmed().await, 1);
+    for (filters, installed) in [
+        (json!([filter(9)]), true),
+        (json!([filter(7)]), false),
+        (json!([filter(7), filter(8)]), true),
+        (json!([{"qCI": 7}, {"dstAddress": ["203.0.113.9"]}]), true),
+        (json!([{"qCI": 8, "x-zone": 0}]), true),
+        (json!([{"qCI": 8, "x-zone": 2}]), false),
+    ] {
+        application["trafficRules"][0]["trafficFilter"] = filters;
+        client.put(APP, &application).await;
+        assert_eq!(status().await["installed"], installed, "{application}");
+    }
+    refused("no session of zone 2 says QCI or 5QI 8").await;
+    application["trafficRules"][0]["trafficFilter"] = json!([filter(8)]);
+    client.put(APP, &application).await;
+    let mut other = session();
+    other["qosFlows"] = json!([]);
+    client.put(SESSION, &other).await;
+    refused("QCI or 5QI 8").await;
+    client.put(SESSION, &session()).await;
+    assert_eq!(status().await["installed"], true);
+    client.send("DELETE", SESSION, &[], Body::empty()).await;
+    refused("QCI or 5QI 8").await;
+}
+
+#[tokio::test]
 async fn what_packets_taught_is_shown_and_cannot_be_removed() {
     let client = Client::new();
     let learned = client.get("/mp2/v1/sessions/0/10.45.0.99").await;
