@@ -1,10 +1,13 @@
-//! What the program costs: instructions that the verifier looks at, its size, and the memory of its
+//! What the programs cost: instructions that the verifier looks at, their size, and the memory of their
 //! maps. `budget.txt` holds what was measured last; `EDGESTEER_BLESS=1` notes new values there.
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
 use std::{collections::BTreeSet, env, fs};
 
-use aya::{maps::MapInfo, programs::ProgramInfo};
+use aya::{
+    maps::MapInfo,
+    programs::{ProgramInfo, loaded_programs},
+};
 use dataplane_user::Limits;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget};
 use tests::executor::Rig;
@@ -33,7 +36,27 @@ const LIMITS: Limits = Limits {
 #[test]
 fn nothing_costs_more_than_noted() {
     let rig = Rig::with_limits(LIMITS).unwrap();
-    let found = measure(&rig.program().unwrap());
+    let [verified, bytes, maps, per_cpu] = measure(&rig.program().unwrap());
+    drop(rig);
+    // The programs that know tunnels have the same maps.
+    let rig = Rig::mobile_with(LIMITS).unwrap();
+    let short = rig.program().unwrap();
+    let long = beside(&short, "steer_long");
+    let [short_verified, short_bytes, ..] = measure(&short);
+    let [long_verified, long_bytes, ..] = measure(&long);
+    let found = [
+        ("verified instructions", verified),
+        ("bytes of instructions", bytes),
+        (
+            "verified instructions of tunnels' short way",
+            short_verified,
+        ),
+        ("bytes of instructions of tunnels' short way", short_bytes),
+        ("verified instructions of tunnels' long way", long_verified),
+        ("bytes of instructions of tunnels' long way", long_bytes),
+        ("bytes of maps", maps),
+        ("bytes of maps for each CPU", per_cpu),
+    ];
     let text: String = found
         .iter()
         .map(|(name, value)| format!("{value:>9} {name}\n"))
@@ -83,7 +106,18 @@ fn nothing_is_copied_by_a_function() {
     );
 }
 
-fn measure(program: &ProgramInfo) -> [(&'static str, u64); 4] {
+/// The program of this name that has maps in common with `program`.
+fn beside(program: &ProgramInfo, name: &str) -> ProgramInfo {
+    let maps = |program: &ProgramInfo| program.map_ids().unwrap().unwrap();
+    let own = maps(program);
+    let mut loaded = loaded_programs().filter_map(Result::ok);
+    let found = loaded
+        .find(|it| it.name_as_str() == Some(name) && maps(it).iter().any(|map| own.contains(map)));
+    found.unwrap_or_else(|| panic!("no program {name}"))
+}
+
+/// Verified instructions and octets of instructions; octets of maps that CPUs share, and of the others for each CPU.
+fn measure(program: &ProgramInfo) -> [u64; 4] {
     let (mut shared, mut per_cpu) = (0, 0);
     for id in program.map_ids().unwrap().unwrap() {
         let map = MapInfo::from_id(id).unwrap();
@@ -96,15 +130,9 @@ fn measure(program: &ProgramInfo) -> [(&'static str, u64); 4] {
         }
     }
     [
-        (
-            "verified instructions",
-            program.verified_instruction_count().unwrap().into(),
-        ),
-        (
-            "bytes of instructions",
-            program.size_translated().unwrap().into(),
-        ),
-        ("bytes of maps", shared),
-        ("bytes of maps for each CPU", per_cpu),
+        program.verified_instruction_count().unwrap().into(),
+        program.size_translated().unwrap().into(),
+        shared,
+        per_cpu,
     ]
 }
