@@ -2,12 +2,17 @@
 //! do, with real sockets on real kernels.
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 use dataplane_core::Reason;
+use dataplane_user::netlink;
 use tests::{
     executor::Veth,
-    lab::{Lab, Mode, Steering, http_get, http_post, udp_ask},
+    lab::{Lab, Mode, Namespace, Steering, exchange, http_get, http_post, udp_ask},
     scenario,
 };
 
@@ -84,19 +89,9 @@ fn behind_tunnels(mode: Mode) {
     let lab = Lab::new(mode).unwrap();
     let _servers = lab.serve().unwrap();
     let mut steering = Steering::plain(&lab.host, mode).unwrap();
-    let app = &lab.apps[0];
     for (ends, destination) in TUNNELS {
         ask(&lab, ["network", "network"]);
-        // Nobody answers for the UEs in the tunnel.
-        app.ip(&format!(
-            "link add tun0 address 02:00:00:00:ff:09 type vxlan id 9 {ends} dstport 4789\n\
-             link set tun0 up\n\
-             route add 10.45.0.7 dev tun0\n\
-             route add 2001:db8:45::7 dev tun0\n\
-             neigh add 10.45.0.7 lladdr 02:00:00:00:ff:01 dev tun0 nud permanent\n\
-             neigh add 2001:db8:45::7 lladdr 02:00:00:00:ff:01 dev tun0 nud permanent"
-        ))
-        .unwrap();
+        lab.end_tunnel(ends).unwrap();
         let rules = ["203.0.113.9", "2001:db8:203::9"]
             .map(|service| format!("a/1 prio 1 flow to {service} forward {destination} via app0"));
         let [v4, v6] = rules.each_ref();
@@ -114,9 +109,53 @@ fn behind_tunnels(mode: Mode) {
         let replied = from_app.find(|it| it.reason == Reason::Replied);
         assert!(replied.is_some_and(|it| it.packets > 100), "{counted:?}");
         steering.apply(&lab.host, &[]).unwrap();
-        app.ip("link del tun0").unwrap();
+        lab.apps[0].ip("link del tun0").unwrap();
     }
     ask(&lab, ["network", "network"]);
+}
+
+/// The programs that know tunnels and those that do not take turns, as rules for tunnels come and go.
+#[test]
+fn no_packet_is_lost_when_programs_change() {
+    const DATAGRAMS: u32 = 8_000;
+    const GAP: Duration = Duration::from_millis(1);
+    for mode in [Mode::Wire, Mode::Routed] {
+        let lab = Lab::new(mode).unwrap();
+        let _servers = lab.serve().unwrap();
+        let mut steering = Steering::plain(&lab.host, mode).unwrap();
+        let (ends, destination) = TUNNELS[0];
+        lab.end_tunnel(ends).unwrap();
+        let plain = RULES[1];
+        let tunnel = format!("a/3 prio 2 flow to 203.0.113.9 forward {destination} via app0");
+        steering.apply(&lab.host, &[plain]).unwrap();
+        let service = SocketAddr::new(Lab::SERVICE, Lab::PORT);
+        let socket = lab.ue.enter(|| UdpSocket::bind("10.45.0.7:0").unwrap());
+        lab.ue.enter(|| socket.connect(service)).unwrap();
+        let program = |host: &Namespace| {
+            let links = host.enter(netlink::links).unwrap();
+            let access = links.into_iter().find(|link| link.name == "access0");
+            access.unwrap().xdp.unwrap().program
+        };
+        let answers = thread::scope(|scope| {
+            let datagrams = scope.spawn(|| exchange(&socket, DATAGRAMS, GAP));
+            let mut turns = 0;
+            while !datagrams.is_finished() {
+                let before = program(&lab.host);
+                steering.apply(&lab.host, &[plain, &tunnel]).unwrap();
+                assert_ne!(program(&lab.host), before);
+                let page = http_get(&lab.ue, service, "/page").unwrap();
+                assert_eq!(page, "app-a: GET /page");
+                steering.apply(&lab.host, &[plain]).unwrap();
+                assert_eq!(program(&lab.host), before);
+                turns += 1;
+            }
+            assert!(turns > 1, "{turns} turns");
+            datagrams.join().unwrap()
+        });
+        let by_application = |it: &&Option<String>| it.as_deref() == Some("app-b");
+        let answered = answers.iter().filter(by_application).count();
+        assert_eq!(answered, DATAGRAMS as usize, "{mode:?}");
+    }
 }
 
 /// Asks the service over TCP and UDP, by IPv4 and IPv6: `who` answers each of the transports.

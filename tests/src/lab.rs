@@ -125,6 +125,20 @@ impl Lab {
         }
     }
 
+    /// Has the kernel of the first application end a VXLAN tunnel of network 9, with the MAC address
+    /// 02:00:00:00:ff:09, by which UEs are reached; `ends` are in the words of `ip link`.
+    pub fn end_tunnel(&self, ends: &str) -> Result<()> {
+        // Nobody answers for the UEs in the tunnel.
+        self.apps[0].ip(&format!(
+            "link add tun0 address 02:00:00:00:ff:09 type vxlan id 9 {ends} dstport 4789\n\
+             link set tun0 up\n\
+             route add 10.45.0.7 dev tun0\n\
+             route add 2001:db8:45::7 dev tun0\n\
+             neigh add 10.45.0.7 lladdr 02:00:00:00:ff:01 dev tun0 nud permanent\n\
+             neigh add 2001:db8:45::7 lladdr 02:00:00:00:ff:01 dev tun0 nud permanent"
+        ))
+    }
+
     /// Starts a server on the service address and, for an application, on its own: named
     /// `network`, `app-a` and `app-b`.
     pub fn serve(&self) -> Result<[Server; 3]> {

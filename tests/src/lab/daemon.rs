@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Namespace, http_get, run};
@@ -108,6 +108,17 @@ impl Daemon {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
             process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Ends it as a service manager does.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            // SAFETY: no pointers are passed, and the child has not been waited for.
+            unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
+            let status = process.wait()?;
+            ensure!(status.success(), "it ended with {status}");
         }
         Ok(())
     }
