@@ -12,7 +12,8 @@ use dataplane_core::Reason;
 use dataplane_user::netlink;
 use tests::{
     executor::Veth,
-    lab::{Lab, Mode, Namespace, Steering, exchange, http_get, http_post, udp_ask},
+    lab::{Lab, Mode, Namespace, RawSocket, Steering, exchange, http_get, http_post, udp_ask},
+    packet::{open, verify},
     scenario,
 };
 
@@ -156,6 +157,50 @@ fn no_packet_is_lost_when_programs_change() {
         let answered = answers.iter().filter(by_application).count();
         assert_eq!(answered, DATAGRAMS as usize, "{mode:?}");
     }
+}
+
+/// Not every kernel knows GRE: who ends the tunnel here turns packets round, in it and around it.
+#[test]
+fn datagrams_go_through_gre_and_come_back() {
+    const DATAGRAMS: u32 = 200;
+    let lab = Lab::new(Mode::Wire).unwrap();
+    let mut steering = Steering::plain(&lab.host, Mode::Wire).unwrap();
+    let rule =
+        "a/1 prio 1 flow to 203.0.113.9 forward gre 198.18.1.2 from 198.18.1.1 key 7 via app0";
+    steering.apply(&lab.host, &[rule]).unwrap();
+    let far_end = RawSocket::open(&lab.apps[0], "eth0").unwrap();
+    let socket = lab.ue.enter(|| UdpSocket::bind("10.45.0.7:0").unwrap());
+    let service = SocketAddr::new(Lab::SERVICE, Lab::PORT);
+    lab.ue.enter(|| socket.connect(service)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    for number in 0..DATAGRAMS {
+        socket.send(&number.to_be_bytes()).unwrap();
+        let frame = loop {
+            let frame = far_end.receive(PATIENCE).unwrap().unwrap();
+            if matches!(open(&frame), Ok(opened) if opened.source.to_string() == "198.18.1.1") {
+                break frame;
+            }
+        };
+        verify(&frame).unwrap();
+        far_end.send(&turned(frame)).unwrap();
+        let mut answer = [0; 8];
+        assert_eq!(socket.recv(&mut answer).unwrap(), 4);
+        assert_eq!(answer[..4], number.to_be_bytes());
+    }
+    let counted = steering.dataplane.port_counters();
+    let mut from_app = counted.iter().filter(|it| it.port == "app0");
+    let replied = from_app.find(|it| it.reason == Reason::Replied);
+    assert_eq!(replied.unwrap().packets, u64::from(DATAGRAMS));
+}
+
+/// A frame of UDP over IPv4 in GRE with a key, back to its sender: no checksum minds the order.
+fn turned(mut frame: Vec<u8>) -> Vec<u8> {
+    const OUTER: usize = 14;
+    const INNER: usize = OUTER + 20 + 8;
+    for (at, length) in [(0, 6), (OUTER + 12, 4), (INNER + 12, 4), (INNER + 20, 2)] {
+        frame[at..at + 2 * length].rotate_left(length);
+    }
+    frame
 }
 
 /// Asks the service over TCP and UDP, by IPv4 and IPv6: `who` answers each of the transports.
