@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 460.0;
 /// Around the area that values are drawn in.
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 170.0;
+const LEFT: f64 = 96.0;
+const RIGHT: f64 = 180.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 56.0;
 /// Told apart by people who do not see all colors as well (Okabe and Ito).
@@ -33,12 +33,12 @@ pub(crate) fn lines(labels: Labels<'_>, series: &[Series]) -> String {
     let across = Axis::over(points().map(|point| point.0), LEFT, WIDTH - RIGHT);
     let up = Axis::over(points().map(|point| point.1), HEIGHT - BOTTOM, TOP);
     let mut svg = frame(labels, HEIGHT);
-    for (value, text) in across.ticks(&[1.0]) {
+    for (value, text) in across.ticks() {
         let x = across.place(value);
         svg += &line(x, TOP, x, HEIGHT - BOTTOM, "#e0e0e0", 1.0);
         svg += &text_at(x, HEIGHT - BOTTOM + 18.0, "middle", &text);
     }
-    for (value, text) in up.ticks(&[1.0, 2.0, 5.0]) {
+    for (value, text) in up.ticks() {
         let y = up.place(value);
         svg += &line(LEFT, y, WIDTH - RIGHT, y, "#e0e0e0", 1.0);
         svg += &text_at(LEFT - 8.0, y + 4.0, "end", &text);
@@ -130,8 +130,13 @@ impl Axis {
         self.from + part * (self.to - self.from)
     }
 
-    /// The values of these multiples of powers of ten, and how they are written.
-    fn ticks(&self, multiples: &[f64]) -> Vec<(f64, String)> {
+    /// Powers of ten, with twos and fives between them where there is room, and how they are written.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        let multiples: &[f64] = if self.high - self.low > 3.5 {
+            &[1.0]
+        } else {
+            &[1.0, 2.0, 5.0]
+        };
         let powers = 0..10u8;
         let values = powers.flat_map(|power| {
             let power = 10f64.powi(power.into());
@@ -191,7 +196,7 @@ mod tests {
     fn an_axis_is_logarithmic_and_written_with_commas() {
         let axis = Axis::over([10.0, 100_000.0].into_iter(), 0.0, 400.0);
         assert!((axis.place(1000.0) - 200.0).abs() < 1e-9);
-        let ticks: Vec<String> = axis.ticks(&[1.0]).into_iter().map(|it| it.1).collect();
+        let ticks: Vec<String> = axis.ticks().into_iter().map(|it| it.1).collect();
         assert_eq!(ticks, ["10", "100", "1,000", "10,000", "100,000"]);
     }
 

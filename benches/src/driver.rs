@@ -151,7 +151,7 @@ impl Driver {
         self.measure(rounds)
     }
 
-    /// As [`Self::run`], as a duration of all packets.
+    /// How long so many packets take, flow after flow, the driver's own part included.
     pub fn time(&mut self, target: Target, packets: u64) -> Result<Duration> {
         let row = packets.min(ROW.into()) as u32;
         Ok(Duration::from_nanos(self.run(target, row)? * packets))

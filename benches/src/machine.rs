@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, without what would tell whose it is.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's model.
     pub cpu: String,

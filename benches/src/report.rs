@@ -3,12 +3,12 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Machine, Row, figures};
 
 /// All results of a machine.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The machine.
     pub machine: Machine,
@@ -33,17 +33,23 @@ impl Report {
     /// Writes everything into a directory, in files that are named by the machine.
     pub fn write(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory)?;
-        let slug = self.machine.slug();
-        let write = |name: String, text: String| {
+        for (name, text) in self.files()? {
             let file = directory.join(name);
-            fs::write(&file, text).with_context(|| file.display().to_string())
-        };
-        write(format!("{slug}.json"), self.json()?)?;
-        write(format!("{slug}.md"), self.markdown(&slug))?;
-        for (name, svg) in figures::all(&self.results) {
-            write(format!("{slug}-{name}.svg"), svg)?;
+            fs::write(&file, text).with_context(|| file.display().to_string())?;
         }
         Ok(())
+    }
+
+    /// Names and contents of all files.
+    fn files(&self) -> Result<Vec<(String, String)>> {
+        let slug = self.machine.slug();
+        let charts = figures::all(&self.results);
+        let charts = charts.map(|(name, svg)| (format!("{slug}-{name}.svg"), svg));
+        let texts = [
+            (format!("{slug}.json"), self.json()?),
+            (format!("{slug}.md"), self.markdown(&slug)),
+        ];
+        Ok(texts.into_iter().chain(charts).collect())
     }
 
     fn markdown(&self, slug: &str) -> String {
@@ -97,3 +103,31 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         "| what | median us | 99 % us |\n|---|---:|---:|",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With `EDGESTEER_BLESS=1` they are made anew.
+    #[test]
+    fn tables_and_charts_are_what_the_rows_make() {
+        let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/results"));
+        let mut reports = 0;
+        for entry in fs::read_dir(directory).unwrap() {
+            let file = entry.unwrap().path();
+            if file.extension().is_none_or(|it| it != "json") {
+                continue;
+            }
+            let report: Report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+            if std::env::var_os("EDGESTEER_BLESS").is_some() {
+                report.write(directory).unwrap();
+            }
+            for (name, text) in report.files().unwrap() {
+                let there = fs::read_to_string(directory.join(&name)).unwrap();
+                assert!(there == text, "{name}: EDGESTEER_BLESS=1 makes it anew");
+            }
+            reports += 1;
+        }
+        assert!(reports > 0);
+    }
+}
