@@ -158,8 +158,16 @@ pub(crate) struct Status {
     pub(crate) adopted: bool,
     pub(crate) pressure: Vec<Pressure>,
     pub(crate) sessions: Vec<SessionCount>,
+    pub(crate) flow_cache: FlowCache,
     pub(crate) program_instructions: u32,
     pub(crate) program_bytes: u32,
+}
+
+/// Packets of flows that were looked for in the flow caches, and those whose flow was not there.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct FlowCache {
+    pub(crate) lookups: u64,
+    pub(crate) misses: u64,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

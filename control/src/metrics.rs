@@ -165,6 +165,19 @@ impl Collector for Scrape {
                 map.map(|m| (vec![], m.max)),
             );
         }
+        let cache = observation.status.flow_cache;
+        families.counter(
+            "flow_cache_lookups_total",
+            "Packets of flows, which are looked for in the flow cache of their CPU",
+            &[],
+            [(vec![], cache.lookups)],
+        );
+        families.counter(
+            "flow_cache_misses_total",
+            "Packets of flows that the flow cache of their CPU did not have",
+            &[],
+            [(vec![], cache.misses)],
+        );
         gtpu(&mut families, observation);
         let modes = observation
             .ports

@@ -16,8 +16,8 @@ use self::ended::Ended;
 use crate::{
     config::{Config, Role},
     dataplane::{
-        Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
-        Request, RuleCounter, Status,
+        Applied, Count, Explanation, Flow, FlowCache, NextHop, Observation, Port, PortCounter,
+        Pressure, Request, RuleCounter, Status,
     },
     frame::Tunnel,
 };
@@ -219,6 +219,10 @@ fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
             adopted: status.adopted,
             pressure: pressure.collect(),
             sessions: status.sessions.into_iter().map(sessions::count).collect(),
+            flow_cache: FlowCache {
+                lookups: status.flow_cache.lookups,
+                misses: status.flow_cache.misses,
+            },
             program_instructions: status.verified_instructions,
             program_bytes: status.program_bytes,
         },

@@ -185,6 +185,9 @@ pub struct Found<'a> {
     /// The [`Decision`] for packets of this direction. The flow cache has it, so that looking the action up
     /// does not wait for the record.
     pub decided: &'a Word,
+    /// 1 if the flow cache did not have it. (A truth value would become the tag of an option, and the kernel
+    /// refuses tags that do not come first.)
+    pub missed: u64,
 }
 
 /// The flow that this CPU's flow cache has for a key.
@@ -229,6 +232,7 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
             record,
             flow,
             decided: &way.decided,
+            missed: 0,
         });
     }
     let [first, second] = &set.ways;
@@ -245,6 +249,7 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
         record,
         flow,
         decided: record.decision(flow.direction()),
+        missed: 1,
     })
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Notes {
     pub(crate) old: SharedKey,
     /// Why no flow was made, or there is no action for one.
     pub(crate) refusal: Cell<Reason>,
+    /// 1 if the flow cache does not have the packet's flow.
+    missed: Cell<u64>,
 }
 
 impl Scratch {
@@ -305,6 +307,8 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
         let (found, quoted) = self.find();
+        let missed = found.as_ref().map_or(1, |found| found.missed);
+        self.notes.missed.set(missed);
         let another = T::TUNNELS && self.learn(found.as_ref(), quoted);
         let plan = match found {
             _ if another => self.leave(Reason::SessionConflict),
@@ -742,6 +746,9 @@ impl<'a, T: Tables> Steering<'a, T> {
             self.facts.wire_len(),
             self.facts.tcp_flags,
         );
+        if self.notes.missed.get() != 0 {
+            self.tables.missed();
+        }
     }
 
     /// Counts the packet for its rule.

@@ -137,6 +137,8 @@ pub trait Tables: SessionTable {
 
     /// Counts a packet of `bytes` bytes that came by the port in `slot`, and may leave by another.
     fn count(&self, slot: u16, verdict: Verdict, bytes: u64);
+    /// Counts a packet of a flow that this CPU's flow cache does not have.
+    fn missed(&self);
     /// A rule's counter on this CPU.
     fn rule(&self, rule: u32) -> Option<&RuleCount>;
     /// When this CPU last told a sender of an MTU, in jiffies.
@@ -168,6 +170,8 @@ pub struct State {
     pub links: Word,
     /// The [`LAYOUT`] of all tables.
     pub layout: Word,
+    /// Packets of flows that have ended, counted by user space.
+    pub ended: Word,
 }
 
 impl State {

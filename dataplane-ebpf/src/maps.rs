@@ -17,8 +17,8 @@ use dataplane_core::{
     steer::Scratch,
     table::{
         self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
-        INTERFACES, Image, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, SessionTable,
-        Side, Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
+        INTERFACES, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, SessionTable, Side,
+        Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
     },
 };
 
@@ -389,6 +389,12 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
             }
         } else if let Some(counts) = COUNTS.get(cpu()) {
             counts.add(slot, verdict, bytes);
+        }
+    }
+
+    fn missed(&self) {
+        if let Some(counts) = COUNTS.get(cpu()) {
+            counts.missed.set(counts.missed.get() + 1);
         }
     }
 

@@ -107,9 +107,11 @@ impl Flows {
         self.records.live()
     }
 
-    /// How many there are.
-    pub(crate) fn used(&self) -> usize {
-        self.live().count()
+    /// How many there are, and their packets.
+    pub(crate) fn count(&self) -> (usize, u64) {
+        self.live().fold((0, 0), |(flows, sum), (_, record)| {
+            (flows + 1, sum + packets(record))
+        })
     }
 
     /// All flows.
@@ -149,14 +151,14 @@ impl Flows {
     }
 
     /// Forgets flows that are over, and tells what was counted of them, to the last packet. Answers how many
-    /// there were.
+    /// there were, and their packets.
     pub(crate) fn expire(
         &mut self,
         timeouts: &Timeouts,
         context: &Context<'_>,
         settle: impl FnOnce(),
         ended: &mut Ended,
-    ) -> usize {
+    ) -> (usize, u64) {
         let now = context.clock.jiffies();
         let over: Vec<u32> = self
             .live()
@@ -169,13 +171,15 @@ impl Flows {
             .map(|(id, _)| id)
             .collect();
         if over.is_empty() {
-            return 0;
+            return (0, 0);
         }
         for id in &over {
             self.close(*id);
         }
         // After this no packet counts in these records any more.
         settle();
+        let records = over.iter().filter_map(|id| self.records.get(*id));
+        let packets = records.map(packets).sum();
         for id in &over {
             if ended.is_heard()
                 && let Some(record) = self.records.get(*id)
@@ -188,7 +192,7 @@ impl Flows {
             }
             self.release(*id);
         }
-        over.len()
+        (over.len(), packets)
     }
 
     fn describe(&self, id: u32, record: &Record, context: &Context<'_>) -> Flow {
@@ -281,6 +285,13 @@ fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
         ICMP | ICMPV6 => timeouts.icmp,
         _ => timeouts.other,
     }
+}
+
+/// Packets in both directions.
+fn packets(record: &Record) -> u64 {
+    let directions = [Direction::Upstream, Direction::Downstream];
+    let packets = directions.map(|direction| record.counted(direction)[0]);
+    packets.iter().sum()
 }
 
 fn count(record: &Record, direction: Direction) -> Count {

@@ -7,6 +7,6 @@ mod rig;
 mod veth;
 
 pub use host::Host;
-pub use kernel::{Kernel, SHORTEST};
+pub use kernel::{Kernel, SHORTEST, Shooter, pin};
 pub use rig::Rig;
 pub use veth::Veth;

@@ -383,6 +383,16 @@ fn status(value: &Value) -> String {
     ] {
         let _ = writeln!(out, "{name:10} {what}");
     }
+    let cache = &data["flowCache"];
+    let [lookups, misses] = ["lookups", "misses"].map(|it| cache[it].as_f64().unwrap_or_default());
+    if lookups > 0.0 {
+        let hits = (lookups - misses) * 100.0 / lookups;
+        let _ = writeln!(
+            out,
+            "{:10} {hits:.1} % hits of {} packets of flows",
+            "flow cache", cache["lookups"]
+        );
+    }
     if let Some(why) = revision["failure"].as_str() {
         let _ = writeln!(out, "{:10} {why}", "problem");
     }

@@ -14,8 +14,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     dataplane::{
-        Applied, Count, Explanation, Flow, NextHop, Observation, Port, PortCounter, Pressure,
-        Request, RuleCounter, Session, SessionCount, SessionPage, SessionState, Status, Tunnels,
+        Applied, Count, Explanation, Flow, FlowCache, NextHop, Observation, Port, PortCounter,
+        Pressure, Request, RuleCounter, Session, SessionCount, SessionPage, SessionState, Status,
+        Tunnels,
     },
     frame::Tunnel,
     mec::read,
@@ -192,6 +193,10 @@ fn observation() -> Observation {
                 provisioned: false,
                 sessions: 1,
             }],
+            flow_cache: FlowCache {
+                lookups: 40,
+                misses: 2,
+            },
             ..Status::default()
         },
         ports: vec![port],

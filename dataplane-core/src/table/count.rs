@@ -28,7 +28,7 @@ impl Count {
     }
 }
 
-/// What one CPU counts of ports, by slot.
+/// What one CPU counts of ports, by slot, and of its flow cache.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
@@ -37,6 +37,8 @@ pub struct PortCounts {
     pub ended: [[Count; REASONS]; PORTS as usize],
     /// Packets that went out.
     pub sent: [Count; PORTS as usize],
+    /// Packets of flows that the CPU's flow cache did not have.
+    pub missed: Word,
 }
 
 impl PortCounts {

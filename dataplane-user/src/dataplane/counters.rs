@@ -19,12 +19,23 @@ pub struct Status {
     pub pressure: Vec<Pressure>,
     /// UEs behind tunnels, by kind.
     pub sessions: Vec<SessionCount>,
+    /// Packets of flows that were looked for in the flow caches.
+    pub flow_cache: FlowCache,
     /// Flows that ended and that [`Dataplane::ended`] had no room for.
     pub ended_lost: u64,
     /// Instructions that the kernel's verifier looked at.
     pub verified_instructions: u32,
     /// Bytes of the program, as loaded.
     pub program_bytes: u32,
+}
+
+/// Packets of flows that were looked for in the flow cache of the CPU that they came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCache {
+    /// All packets of flows.
+    pub lookups: u64,
+    /// Those whose flow it did not have.
+    pub misses: u64,
 }
 
 /// How full a table is.
@@ -83,7 +94,11 @@ impl Dataplane {
             .program(self.names.steer)
             .and_then(|program| program.info().ok());
         let mut pressure: Vec<_> = self.rules.pressure();
-        pressure.push(("flows", self.flows.used(), self.limits.flows as usize));
+        // Before the packets: each that was missed is among them.
+        let misses = self.memory.counts.iter().map(|it| it.missed.get()).sum();
+        let (used, packets) = self.flows.count();
+        let ended = self.memory.state.get(0).map_or(0, |it| it.ended.get());
+        pressure.push(("flows", used, self.limits.flows as usize));
         let (sessions, keys) = self.sessions.count();
         let used = sessions.iter().map(|it| it.sessions as usize).sum();
         pressure.push(("sessions", used, self.limits.sessions as usize));
@@ -99,6 +114,10 @@ impl Dataplane {
             adopted: self.adopted,
             pressure: pressure.collect(),
             sessions,
+            flow_cache: FlowCache {
+                lookups: ended + packets,
+                misses,
+            },
             ended_lost: self.ended.lost(),
             verified_instructions: info
                 .as_ref()

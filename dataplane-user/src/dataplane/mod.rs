@@ -23,7 +23,7 @@ use dataplane_core::table::{Port, RuleAction, flag};
 use self::explain::jiffies;
 pub use self::{
     changes::{Change, NextHop},
-    counters::{PortCounter, Pressure, RuleCounter, SentCounter, Status},
+    counters::{FlowCache, PortCounter, Pressure, RuleCounter, SentCounter, Status},
     explain::Explanation,
 };
 use crate::{
@@ -299,9 +299,12 @@ impl Dataplane {
             rules: self.rules.by_slot(),
         };
         let ended = &mut self.ended;
-        let over = self
+        let (over, packets) = self
             .flows
             .expire(&self.options.timeouts, &context, grace, ended);
+        if let Some(state) = self.memory.state.get(0) {
+            state.ended.add(packets);
+        }
         let used = self.flows.sessions();
         let patience = self.options.timeouts.session;
         let is_used = |id| used.contains(&id);

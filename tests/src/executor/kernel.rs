@@ -55,6 +55,22 @@ impl Kernel {
         })
     }
 
+    /// The host, and a way for frames in, for threads in its namespace.
+    pub fn parts(&mut self) -> (&mut Rig, Shooter<'_>) {
+        let Self {
+            rig,
+            program,
+            interfaces,
+        } = self;
+        (
+            rig,
+            Shooter {
+                program,
+                interfaces,
+            },
+        )
+    }
+
     /// Lets frames arrive on two CPUs at the same time, pair by pair.
     pub fn arrive_together(&self, port: [&str; 2], pairs: &[[Vec<u8>; 2]]) -> Result<()> {
         let arrived = AtomicUsize::new(0);
@@ -81,8 +97,24 @@ impl Kernel {
     }
 }
 
+/// Runs the program on frames, beside whatever else happens to its host.
+#[derive(Clone, Copy, Debug)]
+pub struct Shooter<'a> {
+    program: &'a Xdp,
+    interfaces: &'a HashMap<String, u32>,
+}
+
+impl Shooter<'_> {
+    /// Lets a frame arrive on this thread's CPU. Answers whether it was redirected.
+    pub fn shoot(&self, port: &str, frame: &[u8]) -> Result<bool> {
+        const XDP_REDIRECT: u32 = 4;
+        let (action, _) = test_run(self.program, self.interfaces[port], frame)?;
+        Ok(action == XDP_REDIRECT)
+    }
+}
+
 /// Keeps the thread on one CPU.
-fn pin(cpu: usize) -> Result<()> {
+pub fn pin(cpu: usize) -> Result<()> {
     // SAFETY: all zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: the set is initialized, and there are not that many CPUs.

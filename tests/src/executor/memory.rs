@@ -315,6 +315,8 @@ impl Tables for Memory {
             .push(Reason::ALL[usize::from(verdict.reason())]);
     }
 
+    fn missed(&self) {}
+
     fn rule(&self, rule: u32) -> Option<&RuleCount> {
         self.rules.get(rule as usize)
     }

@@ -162,6 +162,8 @@ async fn metrics_have_the_right_type_and_the_top_flows_only() {
         "edgesteer_flows_ended_lost_total 9",
         "edgesteer_rules_desired 1",
         "edgesteer_flow_table_max_entries 10",
+        "edgesteer_flow_cache_lookups_total 40",
+        "edgesteer_flow_cache_misses_total 2",
         "edgesteer_session_table_entries 1",
         "edgesteer_sessions{origin=\"learned\",state=\"pending\"} 1",
         "edgesteer_gtpu_messages_total{port=\"ran0\",type=\"end_marker\"} 4",
