@@ -10,7 +10,7 @@ use crate::{
     encapsulate,
     flow::{self, Cached, Decision, Path, Record},
     packet::Packet,
-    parse::{self, Facts},
+    parse::{self, Facts, Link},
     rewrite::{self, Address},
     session::Exit,
     steer::unsteered,
@@ -33,10 +33,12 @@ pub(crate) fn packet<P: Packet, T: Tables>(
     if tables.read_only() {
         return None;
     }
+    let mut link = Link::default();
+    link.set(packet.get(0)?);
     // What follows is there once for each version of IP, in which everything has its place.
-    match packet.get::<Ethernet>(0)?.ethertype.get() {
-        ethernet::IPV4 => untagged::<P, T, false>(packet, port, tables),
-        ethernet::IPV6 => untagged::<P, T, true>(packet, port, tables),
+    match link.ethertype {
+        ethernet::IPV4 => untagged::<P, T, false>(packet, port, tables, link),
+        ethernet::IPV6 => untagged::<P, T, true>(packet, port, tables, link),
         _ => None,
     }
 }
@@ -46,9 +48,12 @@ fn untagged<P: Packet, T: Tables, const V6: bool>(
     packet: &mut P,
     port: &Port,
     tables: &T,
+    link: Link,
 ) -> Option<Verdict> {
-    let mut facts = Facts::default();
-    facts.link.set(packet.get(0)?);
+    let mut facts = Facts {
+        link,
+        ..Facts::default()
+    };
     parse::plain::<P, V6>(packet, Ethernet::LEN as u16, port.zone, &mut facts)?;
     if T::TUNNELS && tunnel::may_be(&facts) {
         return gpdu::packet(packet, port, tables, &facts);

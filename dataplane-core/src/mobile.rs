@@ -32,12 +32,7 @@ impl<T: Tables> Steering<'_, T> {
         match self.facts.tunnel.way {
             Way::Uplink if self.port.is_upstream() => {
                 let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
-                match upstream.map(|it| it.record) {
-                    Some(record) if !quoted && self.is_usual(record) => {
-                        self.notes.session.set(record.session.get());
-                    }
-                    record => return self.learn_uplink(record, quoted),
-                }
+                return self.learn_uplink(upstream.map(|it| it.record), quoted);
             }
             Way::Downlink if self.port.is_core() => {
                 self.learn_downlink(found.map(|it| it.record));
@@ -45,13 +40,6 @@ impl<T: Tables> Steering<'_, T> {
             Way::None | Way::Uplink | Way::Downlink | Way::Target => {}
         }
         false
-    }
-
-    /// Whether the packet came as the latest upstream packet of its flow did.
-    fn is_usual(&self, record: &Record) -> bool {
-        let known = SessionRef::from(record.session.get());
-        let session = session::get(self.tables, known);
-        session.is_some_and(|session| session.knows_uplink(&self.facts.tunnel, known))
     }
 
     #[inline(never)]

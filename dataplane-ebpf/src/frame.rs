@@ -84,7 +84,7 @@ impl Frame {
 pub(crate) fn within_reach(mut offset: usize) -> Option<usize> {
     // SAFETY: changes nothing. The compiler may not know where the offset comes from, or it
     // compares one sum and adds another, and the verifier does not see that they belong together.
-    unsafe { asm!("{0} = {0}", inout(reg) offset) };
+    unsafe { asm!("{0} = {0}", inout(reg) offset, options(nomem, nostack)) };
     (offset < Frame::REACH).then_some(offset)
 }
 
