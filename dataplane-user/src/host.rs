@@ -147,7 +147,7 @@ mod tests {
     /// The rules that a packet which all of them match is compared with, in order.
     fn order(tables: &HostTables) -> Vec<RuleId> {
         let mut order = Vec::new();
-        let mut at = tables.image().root;
+        let mut at = tables.memory.image().root;
         while at != Index::END {
             assert!(at.is_filter(), "nothing can be split here");
             let filter = tables.filter(at.cell()).unwrap();
@@ -161,7 +161,7 @@ mod tests {
     /// The last octets of the tunnels' first source addresses that packets are compared with, in order.
     fn tunnels(tables: &HostTables) -> Vec<u8> {
         let mut found = Vec::new();
-        let mut at = tables.image().root;
+        let mut at = tables.memory.image().root;
         while at != Index::END {
             assert!(at.is_filter(), "nothing can be split here");
             let filter = tables.filter(at.cell()).unwrap();

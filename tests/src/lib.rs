@@ -5,5 +5,6 @@ pub mod lab;
 pub mod oracle;
 pub mod packet;
 pub mod scenario;
+pub mod shapes;
 pub mod tshark;
 pub mod world;

@@ -237,7 +237,7 @@ impl Dataplane {
         if difference.copies() {
             self.attach_copies()?;
         }
-        let tunnels = self.options.has_gtpu() || wanted.iter().any(|rule| rule.sends_into_tunnel());
+        let tunnels = self.options.has_gtpu() || difference.tunnels;
         if tunnels {
             self.run(program::names(true))?;
         }

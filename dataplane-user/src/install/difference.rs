@@ -15,39 +15,35 @@ pub(crate) struct Difference<'a> {
     pub(super) gone: Vec<RuleId>,
     /// How many stay as they are.
     pub(super) kept: usize,
+    /// Whether one of those that are wanted sends into a tunnel.
+    pub(crate) tunnels: bool,
 }
 
 impl Rules {
-    /// What there is to do so that `wanted` is in force.
+    /// What there is to do so that `wanted` is in force. It takes as long as there is to do.
     pub(crate) fn difference<'a>(&self, wanted: &'a RuleSet) -> Difference<'a> {
-        let mut difference = Difference {
+        let (mut fresh, mut gone) = (Vec::new(), Vec::new());
+        self.wanted.differences(wanted, |before, now| {
+            if let Some(before) = before.filter(|it| self.installed.contains_key(&it.id)) {
+                gone.push(before.id.clone());
+            }
+            fresh.extend(now.filter(|it| !self.left_out.contains(&it.id)));
+        });
+        // What could not be installed may be now.
+        fresh.extend(self.left_out.iter().filter_map(|id| wanted.get(id)));
+        Difference {
             wanted,
-            fresh: Vec::new(),
-            gone: Vec::new(),
-            kept: 0,
-        };
-        // Both are in the same order.
-        let mut installed = self.installed.iter().peekable();
-        for rule in wanted {
-            // Of many rules, most are the very same: then nothing has to be looked into.
-            let same = installed.next_if(|(_, it)| Arc::ptr_eq(&it.rule, rule));
-            if same.is_some() {
-                difference.kept += 1;
-                continue;
-            }
-            while let Some((id, _)) = installed.next_if(|(id, _)| **id < rule.id) {
-                difference.gone.push(id.clone());
-            }
-            match installed.next_if(|(id, _)| **id == rule.id) {
-                Some((_, before)) if before.rule == *rule => difference.kept += 1,
-                before => {
-                    difference.gone.extend(before.map(|(id, _)| id.clone()));
-                    difference.fresh.push(rule);
-                }
-            }
+            tunnels: self.tunnels(&gone, &fresh),
+            kept: self.installed.len() - gone.len(),
+            fresh,
+            gone,
         }
-        difference.gone.extend(installed.map(|(id, _)| id.clone()));
-        difference
+    }
+
+    fn tunnels(&self, gone: &[RuleId], fresh: &[&Arc<Rule>]) -> bool {
+        let gone = gone.iter().filter_map(|id| self.installed.get(id));
+        let gone = gone.filter(|it| it.rule.sends_into_tunnel()).count();
+        self.tunnelling > gone || fresh.iter().any(|rule| rule.sends_into_tunnel())
     }
 }
 

@@ -146,11 +146,15 @@ impl Rules {
 
     /// The tunnels that rules send into, by what comes back through them.
     pub(crate) fn openings(&self) -> BTreeMap<FlowKey, u32> {
-        let open = self.next_hops.iter().filter_map(|(key, hop)| {
-            let target = entry(key, hop.resolved?)?;
-            Some((target.key(), hop.cell))
-        });
-        open.collect()
+        // They come last.
+        let tunnels = self.next_hops.iter().rev();
+        tunnels
+            .take_while(|(key, _)| matches!(key.address, HopAddress::Tunnel(_)))
+            .filter_map(|(key, hop)| {
+                let target = entry(key, hop.resolved?)?;
+                Some((target.key(), hop.cell))
+            })
+            .collect()
     }
 
     /// Makes a cell free that no packet can reach any more.

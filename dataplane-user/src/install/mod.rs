@@ -9,7 +9,7 @@ mod pool;
 mod transaction;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
     thread::JoinHandle,
 };
@@ -23,7 +23,7 @@ use crate::{
     Applied, Error, Limits,
     classifier::{Classifier, Item, Remains},
     memory::{Memory, counters},
-    rule::{Rule, RuleId},
+    rule::{Rule, RuleId, RuleSet},
     shared::Shared,
 };
 
@@ -31,11 +31,16 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Rules {
     classifier: Classifier,
+    /// What was asked for last, and which of it could not be installed.
+    wanted: RuleSet,
+    left_out: BTreeSet<RuleId>,
     installed: BTreeMap<RuleId, Installed>,
     /// Their ranks, by what decides over them.
     order: BTreeMap<(u8, RuleId), u64>,
     /// How many of them ask for copies.
     copies: usize,
+    /// How many of them send into tunnels.
+    tunnelling: usize,
     /// How many combinations of tunnel attributes they have.
     tunnelled: usize,
     actions: Pool,
@@ -113,9 +118,12 @@ impl Rules {
             .collect();
         Self {
             classifier: Classifier::new(splits, filters, image.root, limits.filters),
+            wanted: RuleSet::default(),
+            left_out: BTreeSet::new(),
             installed: BTreeMap::new(),
             order: BTreeMap::new(),
             copies: 0,
+            tunnelling: 0,
             tunnelled: 0,
             actions: Pool::new(0..memory.actions.len() as u32, &used),
             tunnels: Pool::new(0..memory.tunnel_filters.len() as u32, &tunnels),
@@ -142,13 +150,16 @@ impl Rules {
         settle: fn(),
     ) -> Result<Applied, Error> {
         self.reclaim(memory, false);
-        match self.change(memory, difference, surroundings, settle) {
+        let applied = match self.change(memory, difference, surroundings, settle) {
             Err(Error::TooMany { .. } | Error::TooManyTunnels { .. }) if !self.limbo.is_empty() => {
                 self.reclaim(memory, true);
                 self.change(memory, difference, surroundings, settle)
             }
             result => result,
-        }
+        }?;
+        self.wanted = difference.wanted.clone();
+        self.left_out = applied.not_installed.keys().cloned().collect();
+        Ok(applied)
     }
 
     /// Frees what no packet can use any more; with `wait`, once that is so for all.

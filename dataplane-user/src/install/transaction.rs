@@ -182,6 +182,7 @@ impl Rules {
             };
             self.order.remove(&(old.rule.priority, id));
             self.copies -= usize::from(copies(&old.rule));
+            self.tunnelling -= usize::from(old.rule.sends_into_tunnel());
             self.tunnelled -= old.tunnels.len();
             limbo.actions.push(old.action);
             limbo.tunnels.extend(&old.tunnels);
@@ -197,6 +198,7 @@ impl Rules {
             let id = &new.rule.id;
             self.order.insert((new.rule.priority, id.clone()), new.rank);
             self.copies += usize::from(copies(&new.rule));
+            self.tunnelling += usize::from(new.rule.sends_into_tunnel());
             self.tunnelled += new.tunnels.len();
             self.installed.insert(id.clone(), new);
         }
