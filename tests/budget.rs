@@ -2,7 +2,11 @@
 //! maps. `budget.txt` holds what was measured last; `EDGESTEER_BLESS=1` notes new values there.
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
-use std::{collections::BTreeSet, env, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     maps::MapInfo,
@@ -80,6 +84,44 @@ fn nothing_costs_more_than_noted() {
             "{name}: only {value}, and {limit} are noted; keep it that way with EDGESTEER_BLESS=1. All:\n{text}"
         );
     }
+}
+
+/// As the documentation of `Limits` has it, with as many sets in the flow caches as there have to be.
+#[test]
+fn a_flow_takes_the_memory_that_is_said() {
+    let taken = |flows| {
+        let rig = Rig::with_limits(Limits { flows, ..LIMITS }).unwrap();
+        let ids = rig.program().unwrap().map_ids().unwrap().unwrap();
+        let maps = ids.into_iter().map(|id| MapInfo::from_id(id).unwrap());
+        let sizes = maps.map(|map| (map.name_as_str().unwrap().to_owned(), memory(&map)));
+        sizes.collect::<BTreeMap<_, _>>()
+    };
+    let (few, many) = (taken(1 << 14), taken(1 << 16));
+    let more = (1 << 16) - (1 << 14);
+    for (map, octets) in [("RECORDS", 384), ("FLOWS", 224), ("CACHE", 512)] {
+        let each = (many[map] - few[map]) as f64 / f64::from(more);
+        println!("{map}: {each:.1} octets a flow");
+        let said = f64::from(octets);
+        assert!(
+            (each - said).abs() < said / 50.0,
+            "{map}: {each}, not {said}"
+        );
+    }
+    let all = |maps: &BTreeMap<String, u64>| maps.values().sum::<u64>();
+    let each = (all(&many) - all(&few)) as f64 / f64::from(more);
+    assert!(
+        (1120.0..1150.0).contains(&each),
+        "{each} octets a flow in all"
+    );
+}
+
+/// Octets of memory that the kernel has for a map.
+fn memory(map: &MapInfo) -> u64 {
+    let file = map.fd().unwrap();
+    let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    line.unwrap().trim().parse().unwrap()
 }
 
 /// Copies through memory are loops that the verifier walks byte by byte, and packets wait for.

@@ -46,6 +46,7 @@ fn flows_end_when_they_were_idle_for_long_enough() {
     } = TIMEOUTS;
     let mut watched = [
         Watched::tcp("opening", 1, &[SYN], &[], transitory),
+        Watched::tcp("answered", 16, &[SYN], &[SYN | ACK], transitory),
         Watched::tcp("open", 2, &[SYN, ACK], &[SYN | ACK], established),
         Watched::tcp(
             "closed by the UE",
@@ -93,7 +94,8 @@ fn flows_end_when_they_were_idle_for_long_enough() {
             &[RST | ACK],
             established,
         )
-        .then(&[SYN], &[SYN | ACK]),
+        .then(&[SYN], &[SYN | ACK])
+        .then(&[ACK], &[]),
         Watched::tcp(
             "used again, and closed again",
             15,
@@ -363,7 +365,7 @@ fn expire(rig: &mut Rig) -> usize {
     let Rig {
         bench, dataplane, ..
     } = rig;
-    bench.host.enter(|| dataplane.expire())
+    bench.host.enter(|| dataplane.expire().flows)
 }
 
 /// A flow, and when its last packet came.

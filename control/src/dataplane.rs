@@ -22,7 +22,7 @@ use crate::{
 pub(crate) enum Request {
     Apply(Box<RuleSet>, oneshot::Sender<Result<Applied, String>>),
     Observe(oneshot::Sender<Observation>),
-    Flows(oneshot::Sender<Vec<Flow>>),
+    Flows(FlowQuery, oneshot::Sender<FlowPage>),
     Sessions(SessionQuery, oneshot::Sender<SessionPage>),
     /// Says sessions, and takes back others.
     Provision(Vec<Arc<Said>>, Vec<SessionId>, Answer<()>),
@@ -35,8 +35,8 @@ pub(crate) enum Request {
     },
     /// Links or neighbors may have changed. The answer says what did.
     Refresh(oneshot::Sender<Result<Vec<String>, String>>),
-    /// A second has passed. The answer says which UEs behind tunnels nothing can be sent to any more.
-    Expire(oneshot::Sender<Vec<Session>>),
+    /// A second has passed, or what was to be forgotten then was too much for once.
+    Expire(oneshot::Sender<Expired>),
 }
 
 type Answer<T> = oneshot::Sender<Result<T, String>>;
@@ -67,8 +67,19 @@ impl Dataplane {
         self.ask(Request::Observe).await
     }
 
-    pub(crate) async fn flows(&self) -> Result<Vec<Flow>, Gone> {
-        self.ask(Request::Flows).await
+    /// As many flows as are asked for, unless there are no more. Others may ask meanwhile.
+    pub(crate) async fn flows(&self, mut query: FlowQuery) -> Result<FlowPage, Gone> {
+        let mut flows = Vec::new();
+        loop {
+            let wanted = query.clone();
+            let page = self.ask(|answer| Request::Flows(wanted, answer)).await?;
+            query.limit -= page.flows.len();
+            flows.extend(page.flows);
+            match page.next {
+                Some(next) if query.limit > 0 => query.from = next,
+                next => return Ok(FlowPage { flows, next }),
+            }
+        }
     }
 
     pub(crate) async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, Gone> {
@@ -109,8 +120,8 @@ impl Dataplane {
         .await
     }
 
-    /// Lets what is over be forgotten. Answers which UEs behind tunnels nothing can be sent to any more.
-    pub(crate) async fn expire(&self) -> Result<Vec<Session>, Gone> {
+    /// Lets what is over be forgotten.
+    pub(crate) async fn expire(&self) -> Result<Expired, Gone> {
         self.ask(Request::Expire).await
     }
 
@@ -137,6 +148,17 @@ pub(crate) struct Applied {
     pub(crate) not_installed: BTreeMap<RuleId, String>,
 }
 
+/// What came of forgetting what is over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expired {
+    /// UEs behind tunnels that nothing can be sent to any more.
+    pub(crate) lost: Vec<Session>,
+    /// There is more to be forgotten.
+    pub(crate) more: bool,
+    /// Whether the flow table is nearly full.
+    pub(crate) nearly_full: bool,
+}
+
 /// Everything but the flows, read at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observation {
@@ -148,6 +170,8 @@ pub(crate) struct Observation {
     pub(crate) flows_ended: u64,
     /// Flows that ended and were not counted as such.
     pub(crate) flows_ended_lost: u64,
+    /// Flows that were forgotten before their time.
+    pub(crate) flows_evicted: u64,
     pub(crate) next_hops: Vec<NextHop>,
 }
 
@@ -244,6 +268,24 @@ pub(crate) struct Flow {
     #[serde(serialize_with = "seconds")]
     pub(crate) last_seen: SystemTime,
     pub(crate) tcp_flags: [u8; 2],
+}
+
+/// Which flows to show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FlowQuery {
+    pub(crate) ue: Option<IpAddr>,
+    pub(crate) app: Option<String>,
+    pub(crate) rule: Option<String>,
+    /// Where the page before ended.
+    pub(crate) from: u32,
+    pub(crate) limit: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FlowPage {
+    pub(crate) flows: Vec<Flow>,
+    /// Where the next page begins.
+    pub(crate) next: Option<u32>,
 }
 
 /// Whether answers reach a UE behind a tunnel.

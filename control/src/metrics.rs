@@ -19,7 +19,7 @@ use prometheus::{
 use self::families::Families;
 use crate::{
     api::{Context, rule_counts},
-    dataplane::{Flow, Observation},
+    dataplane::{Flow, FlowQuery, Observation},
     problem::Problem,
     store::Snapshot,
 };
@@ -47,8 +47,20 @@ pub(crate) async fn scrape(State(context): State<Context>) -> Result<Response, P
 }
 
 pub(crate) async fn scrape_flows(State(context): State<Context>) -> Result<Response, Problem> {
-    let flows = context.store.dataplane().flows().await?;
-    text(&gather(vec![Box::new(context.flows.top(flows))])?)
+    let mut query = FlowQuery {
+        limit: AT_ONCE,
+        ..FlowQuery::default()
+    };
+    let mut top = Top::default();
+    loop {
+        let page = context.store.dataplane().flows(query.clone()).await?;
+        top.add(page.flows, context.flows.top);
+        match page.next {
+            Some(next) => query.from = next,
+            None => break,
+        }
+    }
+    text(&gather(vec![Box::new(context.flows.sum(top))])?)
 }
 
 fn gather(collectors: Vec<Box<dyn Collector>>) -> Result<Vec<MetricFamily>, Problem> {
@@ -165,6 +177,12 @@ impl Collector for Scrape {
                 map.map(|m| (vec![], m.max)),
             );
         }
+        families.counter(
+            "flow_table_evictions_total",
+            "Flows that had only begun and were forgotten before their time, as the flow table was nearly full",
+            &[],
+            [(vec![], observation.flows_evicted)],
+        );
         let cache = observation.status.flow_cache;
         families.counter(
             "flow_cache_lookups_total",
@@ -289,18 +307,34 @@ impl Flows {
         }
     }
 
-    fn top(&self, mut flows: Vec<Flow>) -> Top {
-        flows.sort_by_key(|flow| std::cmp::Reverse(flow.upstream.bytes + flow.downstream.bytes));
-        let left_out = flows.len().saturating_sub(self.top) as u64;
-        flows.truncate(self.top);
-        let left_out = self.left_out.fetch_add(left_out, Ordering::Relaxed) + left_out;
-        Top { flows, left_out }
+    /// With what was left out by scrapes before.
+    fn sum(&self, top: Top) -> Top {
+        let before = self.left_out.fetch_add(top.left_out, Ordering::Relaxed);
+        Top {
+            left_out: before + top.left_out,
+            ..top
+        }
     }
 }
 
+/// Flows that are looked at at once, at most.
+const AT_ONCE: usize = 10_000;
+
+#[derive(Default)]
 struct Top {
     flows: Vec<Flow>,
     left_out: u64,
+}
+
+impl Top {
+    /// Looks at more flows, and keeps as many as are shown.
+    fn add(&mut self, flows: Vec<Flow>, shown: usize) {
+        let all = &mut self.flows;
+        all.extend(flows);
+        all.sort_by_key(|flow| std::cmp::Reverse(flow.upstream.bytes + flow.downstream.bytes));
+        self.left_out += all.len().saturating_sub(shown) as u64;
+        all.truncate(shown);
+    }
 }
 
 impl Collector for Top {

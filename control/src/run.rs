@@ -187,14 +187,22 @@ async fn upkeep(store: Arc<Store>, mut events: mpsc::Receiver<()>) {
     let mut refresh = interval(REFRESH);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut nearly_full = false;
     loop {
         tokio::select! {
             _ = second.tick() => {
-                let Ok(lost) = store.dataplane().expire().await else {
+                let Ok(expired) = store.dataplane().expire().await else {
                     return;
                 };
-                for session in &lost {
+                for session in &expired.lost {
                     store.events.publish("sessions", &json!({"lost": session}));
+                }
+                if nearly_full != expired.nearly_full {
+                    nearly_full = expired.nearly_full;
+                    tell_of_pressure(&store, nearly_full);
+                }
+                if expired.more {
+                    second.reset_immediately();
                 }
                 continue;
             }
@@ -215,6 +223,19 @@ async fn upkeep(store: Arc<Store>, mut events: mpsc::Receiver<()>) {
         }
         mend(&store).await;
     }
+}
+
+/// Says that the flow table has become nearly full, or has room again.
+fn tell_of_pressure(store: &Store, nearly_full: bool) {
+    if nearly_full {
+        tracing::warn!(
+            "the flow table is nearly full: what has only begun is forgotten early; if this is no attack, raise [limits] flows"
+        );
+    } else {
+        tracing::info!("the flow table has room again");
+    }
+    let event = json!({"table": "flows", "nearlyFull": nearly_full});
+    store.events.publish("pressure", &event);
 }
 
 /// Offers the data path again what it did not take.

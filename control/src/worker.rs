@@ -16,8 +16,8 @@ use self::ended::Ended;
 use crate::{
     config::{Config, Role},
     dataplane::{
-        Applied, Count, Explanation, Flow, FlowCache, NextHop, Observation, Port, PortCounter,
-        Pressure, Request, RuleCounter, Status,
+        Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, NextHop,
+        Observation, Port, PortCounter, Pressure, Request, RuleCounter, Status,
     },
     frame::Tunnel,
 };
@@ -126,20 +126,14 @@ fn serve(mut dataplane: user::Dataplane, ended: &Ended, mut requests: mpsc::Rece
                 _ = answer.send(applied);
             }
             Request::Observe(answer) => _ = answer.send(observe(&dataplane, ended)),
-            Request::Flows(answer) => {
-                _ = answer.send(dataplane.flows().into_iter().map(flow).collect())
-            }
+            Request::Flows(query, answer) => _ = answer.send(flows(&dataplane, query)),
             Request::Explain {
                 port,
                 frame,
                 answer,
             } => _ = answer.send(explain(&mut dataplane, &port, &frame)),
             Request::Refresh(answer) => _ = answer.send(refresh(&mut dataplane)),
-            Request::Expire(answer) => {
-                dataplane.expire();
-                let lost = dataplane.lost_sessions().into_iter();
-                _ = answer.send(lost.map(sessions::session).collect());
-            }
+            Request::Expire(answer) => _ = answer.send(expire(&mut dataplane)),
             Request::Sessions(query, answer) => {
                 _ = answer.send(sessions::page(&dataplane, &query));
             }
@@ -169,6 +163,29 @@ fn apply(dataplane: &mut user::Dataplane, rules: &user::rule::RuleSet) -> Result
         removed,
         not_installed,
     })
+}
+
+fn flows(dataplane: &user::Dataplane, query: FlowQuery) -> FlowPage {
+    let filter = user::FlowFilter {
+        ue: query.ue,
+        app: query.app,
+        rule: query.rule,
+    };
+    let (flows, next) = dataplane.find_flows(&filter, query.from, query.limit);
+    FlowPage {
+        flows: flows.into_iter().map(flow).collect(),
+        next,
+    }
+}
+
+fn expire(dataplane: &mut user::Dataplane) -> Expired {
+    let expired = dataplane.expire();
+    let lost = dataplane.lost_sessions().into_iter();
+    Expired {
+        lost: lost.map(sessions::session).collect(),
+        more: expired.more,
+        nearly_full: expired.nearly_full,
+    }
 }
 
 fn refresh(dataplane: &mut user::Dataplane) -> Result<Vec<String>, String> {
@@ -231,6 +248,7 @@ fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
         rule_counters: rule_counters.collect(),
         flows_ended: ended.of_none(),
         flows_ended_lost: status.ended_lost,
+        flows_evicted: status.evicted,
         next_hops: next_hops.collect(),
     }
 }

@@ -1,31 +1,31 @@
 //! Reading flows, and forgetting those that are over.
 
+mod expiry;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use dataplane_core::{
     flow::{Half, Record},
     session::SessionRef,
     table::{Direction, FlowRef},
-    wire::{
-        icmp::{ICMP, ICMPV6},
-        transport::{TCP, Tcp, UDP},
-    },
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+use self::expiry::Sweep;
 use crate::{
-    Timeouts,
     clock::Clock,
-    ended::Ended,
+    compile,
     install::Released,
     records::Records,
     rule::{Rule, RuleId},
 };
+
+pub use self::expiry::Expired;
 
 /// A flow and what was counted of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,38 @@ pub(crate) struct Flows {
     records: Records<Record>,
     /// Rules that flows came under last and that are gone, by the flow's record.
     former: HashMap<u32, Arc<Rule>>,
+    sweep: Sweep,
+}
+
+/// Which flows are asked for: those that have all of this.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// An address of one of the ends.
+    pub ue: Option<IpAddr>,
+    /// The application of the rule that they come under.
+    pub app: Option<String>,
+    /// That rule, with its application or without.
+    pub rule: Option<String>,
+}
+
+impl FlowFilter {
+    fn matches<'a>(
+        &self,
+        record: &Record,
+        comes_under: impl FnOnce() -> Option<&'a RuleId>,
+    ) -> bool {
+        let Self { ue, app, rule } = self;
+        let is_end = |ue: IpAddr| {
+            let (key, ue) = (record.key.get(), compile::words(ue));
+            key.source == ue || key.destination == ue
+        };
+        let is_of = |id: &RuleId| {
+            let is_it = |rule: &String| rule == id.rule.as_ref() || *rule == id.to_string();
+            app.as_ref().is_none_or(|app| app == id.app.as_ref()) && rule.as_ref().is_none_or(is_it)
+        };
+        ue.is_none_or(is_end)
+            && (app.is_none() && rule.is_none() || comes_under().is_some_and(is_of))
+    }
 }
 
 /// What flows are described with.
@@ -100,6 +132,7 @@ impl Flows {
         Self {
             records,
             former: HashMap::new(),
+            sweep: Sweep::default(),
         }
     }
 
@@ -119,6 +152,37 @@ impl Flows {
         self.live()
             .map(|(id, record)| self.describe(id, record, context))
             .collect()
+    }
+
+    /// A part of those that are asked for, in the order of their records, in which a flow keeps its place: those
+    /// from the record `from` on, `limit` at most; and where the next part begins. It may have less than there are,
+    /// so that no call takes long.
+    pub(crate) fn page(
+        &self,
+        filter: &FlowFilter,
+        from: u32,
+        limit: usize,
+        context: &Context<'_>,
+    ) -> (Vec<Flow>, Option<u32>) {
+        const LOOKED_AT: u32 = 1 << 16;
+        let end = from
+            .saturating_add(LOOKED_AT)
+            .min(self.records.len() as u32);
+        let mut found = Vec::new();
+        for id in from..end {
+            let Some(record) = self.records.get(id).filter(|it| it.live.get() != 0) else {
+                continue;
+            };
+            let rule = || self.rule(id, record, context).map(|rule| &rule.id);
+            if !filter.matches(record, rule) {
+                continue;
+            }
+            if found.len() == limit {
+                return (found, Some(id));
+            }
+            found.push(self.describe(id, record, context));
+        }
+        (found, (end < self.records.len() as u32).then_some(end))
     }
 
     /// One flow.
@@ -150,59 +214,18 @@ impl Flows {
         }
     }
 
-    /// Forgets flows that are over, and tells what was counted of them, to the last packet. Answers how many
-    /// there were, and their packets.
-    pub(crate) fn expire(
-        &mut self,
-        timeouts: &Timeouts,
-        context: &Context<'_>,
-        settle: impl FnOnce(),
-        ended: &mut Ended,
-    ) -> (usize, u64) {
-        let now = context.clock.jiffies();
-        let over: Vec<u32> = self
-            .live()
-            .filter(|(_, record)| {
-                // An earlier process may have been killed while it freed the record.
-                let half_freed = record.live.get() == 2;
-                let idle = now.saturating_sub(last_seen(record));
-                half_freed || context.clock.duration(idle) >= patience(record, timeouts)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        if over.is_empty() {
-            return (0, 0);
+    /// The rule that a flow comes under, or came under last.
+    fn rule<'a>(&'a self, id: u32, record: &Record, context: &Context<'a>) -> Option<&'a Rule> {
+        match (record.rule.get() as u32).checked_sub(1) {
+            Some(slot) => context.rules.get(&slot).copied(),
+            None => self.former.get(&id).map(|rule| &**rule),
         }
-        for id in &over {
-            self.close(*id);
-        }
-        // After this no packet counts in these records any more.
-        settle();
-        let records = over.iter().filter_map(|id| self.records.get(*id));
-        let packets = records.map(packets).sum();
-        for id in &over {
-            if ended.is_heard()
-                && let Some(record) = self.records.get(*id)
-            {
-                let flow = self.describe(*id, record, context);
-                // Without a packet it was no flow: another CPU was faster to make it.
-                if flow.upstream.packets + flow.downstream.packets != 0 {
-                    ended.tell(flow);
-                }
-            }
-            self.release(*id);
-        }
-        (over.len(), packets)
     }
 
     fn describe(&self, id: u32, record: &Record, context: &Context<'_>) -> Flow {
         let key = record.key.get();
         let [up, down] = &record.halves;
-        let slot = (record.rule.get() as u32).checked_sub(1);
-        let rule = match slot {
-            Some(slot) => context.rules.get(&slot).copied(),
-            None => self.former.get(&id).map(|rule| &**rule),
-        };
+        let rule = self.rule(id, record, context);
         let ingress = record.way_back().ue.get() as u16;
         let target = rule
             .and_then(|rule| rule.action.destination())
@@ -224,42 +247,6 @@ impl Flows {
             tcp_flags: [up, down].map(Half::tcp_flags),
         }
     }
-
-    /// Lets no key lead to a record any more.
-    fn close(&self, id: u32) {
-        self.remove_keys(id);
-        if let Some(record) = self.records.get(id) {
-            record.live.set(2);
-            for half in &record.halves {
-                half.generation.add(1);
-            }
-        }
-    }
-
-    /// The reply's key first: a packet that then makes the flow anew finds none in its way.
-    fn remove_keys(&self, id: u32) {
-        let Some(record) = self.records.get(id) else {
-            return;
-        };
-        for key in [record.reply.get(), record.key.get()] {
-            let leads_here = |word| FlowRef::from(word).id() == id;
-            if self.records.find(key).is_some_and(leads_here) {
-                self.records.remove(key);
-            }
-        }
-    }
-
-    /// Makes a record free that no packet can reach.
-    fn release(&mut self, id: u32) {
-        self.former.remove(&id);
-        // A packet may have changed the reply's key while the record was closed.
-        self.remove_keys(id);
-        let Some(record) = self.records.get(id) else {
-            return;
-        };
-        record.clear();
-        self.records.release(id);
-    }
 }
 
 fn last_seen(record: &Record) -> u64 {
@@ -268,23 +255,6 @@ fn last_seen(record: &Record) -> u64 {
         .get()
         .max(down.last_seen.get())
         .max(record.first_seen.get())
-}
-
-/// How long to wait for the next packet.
-fn patience(record: &Record, timeouts: &Timeouts) -> Duration {
-    let [up, down] = &record.halves;
-    let flags = [up, down].map(Half::tcp_flags);
-    let either = |flag: u8| flags.iter().any(|flags| flags & flag != 0);
-    let both = |flag: u8| flags.iter().all(|flags| flags & flag != 0);
-    match record.key.get().rest.protocol() {
-        // After a FIN one way only, the other way goes on (RFC 9293, 3.6).
-        TCP if either(Tcp::RST) || both(Tcp::FIN) => timeouts.tcp_closing,
-        TCP if up.last_seen.get() != 0 && down.last_seen.get() != 0 => timeouts.tcp_established,
-        TCP => timeouts.tcp_transitory,
-        UDP => timeouts.udp,
-        ICMP | ICMPV6 => timeouts.icmp,
-        _ => timeouts.other,
-    }
 }
 
 /// Packets in both directions.

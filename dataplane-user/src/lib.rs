@@ -35,7 +35,7 @@ pub use dataplane::{
     RuleCounter, SentCounter, Status,
 };
 pub use error::Error;
-pub use flows::{Count, Flow};
+pub use flows::{Count, Expired, Flow, FlowFilter};
 pub use host::{HostTables, rehearse};
 pub use options::{Gtpu, Limits, Options, PortConfig, Role, Timeouts};
 pub use ports::PortStatus;

@@ -77,8 +77,8 @@ pub struct PortConfig {
 /// Sizes of the tables, each from 1 to 2^29 (and fewer rules on more than 4 CPUs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Flows. Each takes 384 bytes for its record, about 220 for its two keys, and 256 to 512 in the flow caches of all CPUs
-    /// together.
+    /// Flows. Each takes 384 bytes for its record, 224 to 256 for its two keys, and 512 to 1024 in the flow caches of all CPUs
+    /// together: the least of both, 1124 in all, where flows and CPUs are powers of two.
     pub flows: u32,
     /// Filters after compilation, 104 bytes each.
     pub filters: u32,
@@ -94,7 +94,7 @@ pub struct Limits {
 impl Default for Limits {
     /// One hundredth of the memory for flows, between 16,384 and 131,072.
     fn default() -> Self {
-        const FLOW: u64 = 1000;
+        const FLOW: u64 = 1124;
         let hundredth = memory().unwrap_or(0) / 100;
         let flows = (hundredth / FLOW).clamp(1 << 14, 1 << 17);
         Self {
@@ -151,7 +151,7 @@ fn memory() -> Option<u64> {
 /// How long a flow is remembered after its last packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// TCP, once packets went both ways.
+    /// TCP, once both sides have acknowledged something.
     pub tcp_established: Duration,
     /// TCP, before that.
     pub tcp_transitory: Duration,

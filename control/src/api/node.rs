@@ -1,6 +1,6 @@
 //! The state of the node: rules and their counters, flows, ports, reasons, and why a packet goes where it goes.
 
-use std::{collections::BTreeMap, convert::Infallible, net::IpAddr};
+use std::{convert::Infallible, net::IpAddr};
 
 use axum::{
     Json,
@@ -21,7 +21,7 @@ use super::{
     representation::{Document, Query},
 };
 use crate::{
-    dataplane::{Flow, Observation, Port, RuleCounter, SessionQuery, hex, milliseconds, unhex},
+    dataplane::{FlowQuery, Observation, Port, RuleCounter, SessionQuery, milliseconds, unhex},
     frame,
     mec::{self, Outcome, Refusal, State as Activity},
     problem::Problem,
@@ -111,41 +111,6 @@ pub(super) struct Page {
     cursor: Option<String>,
 }
 
-impl Page {
-    fn matches(&self, flow: &Flow) -> bool {
-        let rule = flow.rule.as_ref();
-        self.ue
-            .is_none_or(|ue| flow.source == ue || flow.destination == ue)
-            && self
-                .app
-                .as_ref()
-                .is_none_or(|app| rule.is_some_and(|rule| rule.app.as_ref() == app))
-            && self.rule.as_ref().is_none_or(|id| {
-                rule.is_some_and(|rule| rule.to_string() == *id || rule.rule.as_ref() == id)
-            })
-    }
-}
-
-/// Digits of a [`key`].
-const KEY: usize = 78;
-
-/// The order of flows, which is also where a page ends.
-fn key(flow: &Flow) -> String {
-    let address = |address: IpAddr| match address {
-        IpAddr::V4(address) => hex(&address.to_ipv6_mapped().octets()),
-        IpAddr::V6(address) => hex(&address.octets()),
-    };
-    let Flow {
-        zone,
-        protocol,
-        source_port,
-        destination_port,
-        ..
-    } = flow;
-    let (source, destination) = (address(flow.source), address(flow.destination));
-    format!("{source}{destination}{zone:04x}{protocol:02x}{source_port:04x}{destination_port:04x}")
-}
-
 /// How much of a list is shown at once.
 pub(super) fn limit(wanted: Option<usize>) -> Result<usize, Problem> {
     let limit = wanted.unwrap_or(100);
@@ -163,29 +128,18 @@ pub(super) async fn flows(
     State(context): State<Context>,
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let limit = limit(page.limit)?;
-    let after = page.cursor.as_deref().unwrap_or_default();
-    if !(after.is_empty()
-        || after.len() == KEY && after.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    {
-        return Err(not_a_cursor());
-    }
-    let flows = context.store.dataplane().flows().await?;
-    let flows: BTreeMap<_, _> = flows
-        .iter()
-        .filter(|flow| page.matches(flow))
-        .map(|flow| (key(flow), flow))
-        .collect();
-    let mut shown: Vec<_> = flows
-        .iter()
-        .filter(|(key, _)| key.as_str() > after)
-        .take(limit + 1)
-        .collect();
-    let more = shown.len() > limit;
-    shown.truncate(limit);
-    let mut answer = json!({"total": flows.len(), "flows": shown.iter().map(|(_, flow)| flow).collect::<Vec<_>>()});
-    if let Some((key, _)) = shown.last().filter(|_| more) {
-        answer["nextCursor"] = key.as_str().into();
+    let from = page.cursor.as_deref().unwrap_or("0").parse();
+    let query = FlowQuery {
+        ue: page.ue,
+        app: page.app,
+        rule: page.rule,
+        from: from.map_err(|_| not_a_cursor())?,
+        limit: limit(page.limit)?,
+    };
+    let found = context.store.dataplane().flows(query).await?;
+    let mut answer = json!({"flows": found.flows});
+    if let Some(next) = found.next {
+        answer["nextCursor"] = next.to_string().into();
     }
     Ok(Json(answer))
 }

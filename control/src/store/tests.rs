@@ -14,9 +14,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     dataplane::{
-        Applied, Count, Explanation, Flow, FlowCache, NextHop, Observation, Port, PortCounter,
-        Pressure, Request, RuleCounter, Session, SessionCount, SessionPage, SessionState, Status,
-        Tunnels,
+        Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, NextHop,
+        Observation, Port, PortCounter, Pressure, Request, RuleCounter, Session, SessionCount,
+        SessionPage, SessionState, Status, Tunnels,
     },
     frame::Tunnel,
     mec::read,
@@ -73,7 +73,7 @@ fn answer(request: Request, script: &Lock<Script>) {
             answer.send(result).unwrap();
         }
         Request::Observe(answer) => answer.send(observation()).unwrap(),
-        Request::Flows(answer) => answer.send((1..=5).map(flow).collect()).unwrap(),
+        Request::Flows(query, answer) => answer.send(flows(&query)).unwrap(),
         Request::Explain {
             port,
             frame,
@@ -129,7 +129,7 @@ fn answer(request: Request, script: &Lock<Script>) {
             answer.send(Ok(())).unwrap();
         }
         Request::Refresh(answer) => answer.send(Ok(Vec::new())).unwrap(),
-        Request::Expire(answer) => answer.send(Vec::new()).unwrap(),
+        Request::Expire(answer) => answer.send(Expired::default()).unwrap(),
     }
 }
 
@@ -204,6 +204,7 @@ fn observation() -> Observation {
         rule_counters: [("video/r1".parse().unwrap(), rule)].into(),
         flows_ended: 8,
         flows_ended_lost: 9,
+        flows_evicted: 6,
         next_hops: vec![NextHop {
             address: IpAddr::from([192, 0, 2, 10]),
             port: Some("app0".into()),
@@ -211,6 +212,31 @@ fn observation() -> Observation {
             resolved_mac: None,
         }],
     }
+}
+
+/// Five flows, of which no call looks at more than three.
+fn flows(query: &FlowQuery) -> FlowPage {
+    let end = (query.from + 3).min(5);
+    let mut flows = Vec::new();
+    for place in query.from..end {
+        let flow = flow(place as u8 + 1);
+        let rule = flow.rule.as_ref().unwrap();
+        if query.ue.is_none_or(|ue| ue == flow.source)
+            && query
+                .app
+                .as_ref()
+                .is_none_or(|app| app == rule.app.as_ref())
+            && query.rule.as_ref().is_none_or(|id| *id == rule.to_string())
+        {
+            if flows.len() == query.limit {
+                let next = Some(place);
+                return FlowPage { flows, next };
+            }
+            flows.push(flow);
+        }
+    }
+    let next = (end < 5).then_some(end);
+    FlowPage { flows, next }
 }
 
 fn flow(number: u8) -> Flow {

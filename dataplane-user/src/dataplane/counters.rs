@@ -21,6 +21,8 @@ pub struct Status {
     pub sessions: Vec<SessionCount>,
     /// Packets of flows that were looked for in the flow caches.
     pub flow_cache: FlowCache,
+    /// Flows that were forgotten before their time since this process began, as the table was nearly full.
+    pub evicted: u64,
     /// Flows that ended and that [`Dataplane::ended`] had no room for.
     pub ended_lost: u64,
     /// Instructions that the kernel's verifier looked at.
@@ -118,6 +120,7 @@ impl Dataplane {
                 lookups: ended + packets,
                 misses,
             },
+            evicted: self.evicted,
             ended_lost: self.ended.lost(),
             verified_instructions: info
                 .as_ref()

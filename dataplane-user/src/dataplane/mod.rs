@@ -27,7 +27,7 @@ pub use self::{
     explain::Explanation,
 };
 use crate::{
-    Error, Flow, Limits, Mode, Options, PortStatus,
+    Error, Expired, Flow, FlowFilter, Limits, Mode, Options, PortStatus,
     clock::Clock,
     ended::Ended,
     flows::{Context, Entry, Flows},
@@ -67,6 +67,8 @@ pub struct Dataplane {
     sessions: Sessions,
     openings: Openings,
     ended: Ended,
+    /// Flows that were forgotten before their time.
+    evicted: u64,
     clock: Clock,
     interfaces: Array<MapData, Entry<Port>>,
     port_table: Array<MapData, Entry<Port>>,
@@ -202,6 +204,7 @@ impl Dataplane {
             sessions: Sessions::new(sessions),
             openings: Openings::new(openings),
             ended: Ended::default(),
+            evicted: 0,
             clock,
             interfaces,
             port_table,
@@ -285,8 +288,21 @@ impl Dataplane {
         self.ended.listen(room)
     }
 
-    /// Forgets flows that are over. Answers how many. To be called about every second.
-    pub fn expire(&mut self) -> usize {
+    /// A part of the flows that are asked for, `limit` at most, from the place that an earlier call answered; and
+    /// the place where the next part begins. A flow that is there all the while is in one part. A part may have
+    /// less than `limit`, even none, with more to come.
+    pub fn find_flows(
+        &self,
+        filter: &FlowFilter,
+        from: u32,
+        limit: usize,
+    ) -> (Vec<Flow>, Option<u32>) {
+        self.flows.page(filter, from, limit, &self.context())
+    }
+
+    /// Forgets flows that are over, some thousands at a time. To be called about every second, and at once while
+    /// there is more.
+    pub fn expire(&mut self) -> Expired {
         match jiffies(&mut self.explain, self.names.explain, &self.memory) {
             Ok(jiffies) => self.clock.set(jiffies),
             Err(error) => tracing::warn!(%error, "the clock runs on by itself"),
@@ -299,17 +315,20 @@ impl Dataplane {
             rules: self.rules.by_slot(),
         };
         let ended = &mut self.ended;
-        let (over, packets) = self
+        let (expired, packets) = self
             .flows
             .expire(&self.options.timeouts, &context, grace, ended);
         if let Some(state) = self.memory.state.get(0) {
             state.ended.add(packets);
         }
-        let used = self.flows.sessions();
-        let patience = self.options.timeouts.session;
-        let is_used = |id| used.contains(&id);
-        self.sessions.expire(patience, &self.clock, is_used, grace);
-        over
+        self.evicted += expired.evicted as u64;
+        if !expired.more {
+            let used = self.flows.sessions();
+            let patience = self.options.timeouts.session;
+            let is_used = |id| used.contains(&id);
+            self.sessions.expire(patience, &self.clock, is_used, grace);
+        }
+        expired
     }
 
     /// Removes programs and tables: steering stops. Answers what was removed.

@@ -54,7 +54,7 @@ async fn flows_come_in_pages() {
     let mut path = "/mp2/v1/flows?limit=2".to_owned();
     loop {
         let page = client.get(&path).await.json();
-        assert_eq!(page["total"], 5);
+        assert!(page["flows"].as_array().unwrap().len() <= 2);
         seen.extend(
             page["flows"]
                 .as_array()
@@ -77,23 +77,22 @@ async fn flows_come_in_pages() {
             "10.45.0.5"
         ]
     );
-    assert_eq!(
-        client.get("/mp2/v1/flows?ue=10.45.0.3").await.json()["total"],
-        1
-    );
-    assert_eq!(
-        client.get("/mp2/v1/flows?app=video").await.json()["total"],
-        4
-    );
-    assert_eq!(
-        client.get("/mp2/v1/flows?rule=other/r1").await.json()["total"],
-        1
-    );
+    for (query, count) in [
+        ("ue=10.45.0.3", 1),
+        ("ue=10.45.0.9", 0),
+        ("app=video", 4),
+        ("rule=other/r1", 1),
+    ] {
+        let page = client.get(&format!("/mp2/v1/flows?{query}")).await.json();
+        assert_eq!(page["flows"].as_array().unwrap().len(), count, "{query}");
+        assert_eq!(page["nextCursor"], Value::Null, "{query}");
+    }
     for (query, words) in [
         ("ue=x", "the query is wrong: ue: invalid IP address"),
         ("limt=3", "unknown field `limt`"),
         ("limit=0", "1 to 10000"),
         ("cursor=zz", "nextCursor"),
+        ("cursor=-1", "nextCursor"),
     ] {
         let answer = client.get(&format!("/mp2/v1/flows?{query}")).await;
         answer.problem(400);
@@ -162,6 +161,7 @@ async fn metrics_have_the_right_type_and_the_top_flows_only() {
         "edgesteer_flows_ended_lost_total 9",
         "edgesteer_rules_desired 1",
         "edgesteer_flow_table_max_entries 10",
+        "edgesteer_flow_table_evictions_total 6",
         "edgesteer_flow_cache_lookups_total 40",
         "edgesteer_flow_cache_misses_total 2",
         "edgesteer_session_table_entries 1",
