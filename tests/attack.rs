@@ -170,7 +170,12 @@ fn a_full_table_forgets_what_has_only_begun() {
 
 #[test]
 fn forgetting_and_reading_keep_up() {
-    const FLOWS: u32 = 1 << 16;
+    // A million where the compiler optimizes.
+    const FLOWS: u32 = if cfg!(debug_assertions) {
+        1 << 16
+    } else {
+        1 << 20
+    };
     let limits = Limits {
         flows: FLOWS,
         ..LIMITS
@@ -193,7 +198,9 @@ fn forgetting_and_reading_keep_up() {
         }
         let begun = Instant::now();
         assert_eq!(dataplane.flows().len(), FLOWS as usize);
-        println!("{FLOWS} flows read in {:?}", begun.elapsed());
+        let took = begun.elapsed();
+        println!("{FLOWS} flows read in {took:?}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
         let (mut from, mut read, mut longest) = (Some(0), HashSet::new(), Duration::ZERO);
         while let Some(place) = from {
             let begun = Instant::now();
@@ -223,7 +230,7 @@ fn forgetting_and_reading_keep_up() {
         let whole = whole.elapsed();
         println!("forgotten in {whole:?}, {calls} calls of {longest:?} at most");
         assert_eq!((gone, dataplane.flows().len()), (FLOWS as usize, 0));
-        assert!(whole < Duration::from_secs(10), "{whole:?}");
+        assert!(whole < FLOWS * Duration::from_micros(150), "{whole:?}");
         assert!(longest < Duration::from_secs(1), "{longest:?}");
     });
 }
