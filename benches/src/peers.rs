@@ -1,5 +1,5 @@
 //! What people steer with today, on hosts like the one that edgesteer gets: packets to the services of
-//! [`rules`](crate::rules) go out by `app0`.
+//! [`rules`](crate::rules()) go out by `app0`.
 
 use std::{io::Write as _, process::Stdio};
 

@@ -2,7 +2,7 @@
 
 use crate::{MISSES, MOBILE_PATHS, PATHS, Row};
 
-/// What stands over the lines of [`line`].
+/// What stands over the lines of [`line()`].
 pub const HEADING: &str = "\
 nanoseconds for a packet; net is without what doing nothing takes, ratio is to the reference with a cache
 
