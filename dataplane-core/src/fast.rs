@@ -61,6 +61,7 @@ fn untagged<P: Packet, T: Tables, const V6: bool>(
     known(packet, port, tables, &facts)
 }
 
+/// The same, once there are facts: the flow has to be one that this CPU knows, or there are no rules.
 #[inline(always)]
 fn known<P: Packet, T: Tables>(
     packet: &mut P,

@@ -1,4 +1,4 @@
-//! Packets of UEs behind tunnels: G-PDUs over IPv4 with at most a PDU Session Container.
+//! Packets of UEs behind tunnels: G-PDUs with at most a PDU Session Container; into tunnels over IPv4 only.
 
 use crate::{
     flow::Record,
