@@ -9,6 +9,7 @@ use std::{
 
 use dataplane_core::Reason;
 use dataplane_user::netlink::{self, XdpMode};
+use etherparse::{SlicedPacket, TransportSlice};
 use tests::{
     lab::{Lab, Mobile, Mode, RawSocket, Server, Steering, Ue, http_get, http_post, ping},
     packet::{G_PDU, Gtpu, Opened, Tunnel, open},
@@ -71,7 +72,7 @@ fn ues_behind_tunnels_are_served_by_the_application() {
         let echoed = http_post(&ue.namespace, service(ue), "/echo", &long).unwrap();
         assert!(echoed == format!("app-a: POST /echo\n{long}"));
     }
-    let answers = of_users(messages(&injected), Mobile::GATEWAY.into());
+    let answers = segments(messages(&injected), Mobile::GATEWAY.into());
     assert!(answers.len() > 100, "{} packets to UEs", answers.len());
     for (station, teid) in answers {
         let ue = mobile
@@ -81,7 +82,7 @@ fn ues_behind_tunnels_are_served_by_the_application() {
         assert_eq!(ue.unwrap().downlink, teid, "to {station}");
     }
     for ue in &mobile.ues {
-        let to_core = of_users(messages(&passed), ue.station.into());
+        let to_core = segments(messages(&passed), ue.station.into());
         assert!(to_core.is_empty(), "the core got {to_core:?}");
     }
     let sessions = steering.dataplane.sessions();
@@ -100,15 +101,23 @@ fn ues_behind_tunnels_are_served_by_the_application() {
     }
 }
 
-/// Where the G-PDUs from an endpoint went, and by which tunnels.
-fn of_users(messages: Vec<Opened>, source: IpAddr) -> Vec<(IpAddr, u32)> {
+/// Where the TCP segments from an endpoint went, and by which tunnels. What else there is does not count: a UE with
+/// an IPv6 address reports its multicast groups whenever it likes.
+fn segments(messages: Vec<Opened>, source: IpAddr) -> Vec<(IpAddr, u32)> {
     let messages = messages.into_iter().filter(|it| it.source == source);
     messages
         .filter_map(|opened| match opened.tunnel {
-            Tunnel::Gtpu(gtpu) if gtpu.message == G_PDU => Some((opened.destination, gtpu.teid)),
+            Tunnel::Gtpu(gtpu) if gtpu.message == G_PDU && is_tcp(&gtpu.content) => {
+                Some((opened.destination, gtpu.teid))
+            }
             Tunnel::Gtpu(_) | Tunnel::Gre(_) | Tunnel::Vxlan(_) => None,
         })
         .collect()
+}
+
+fn is_tcp(packet: &[u8]) -> bool {
+    let packet = SlicedPacket::from_ip(packet);
+    packet.is_ok_and(|packet| matches!(packet.transport, Some(TransportSlice::Tcp(_))))
 }
 
 #[test]
