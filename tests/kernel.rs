@@ -3,13 +3,20 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
-use dataplane_user::{Error, Limits, Session, SessionStatus, rule::RuleSet};
+use dataplane_core::Reason;
+use dataplane_user::{
+    Error, Limits, Session, SessionStatus,
+    rule::{Action, Rule, RuleSet},
+};
 use tests::{
-    executor::{Kernel, Rig},
+    executor::{Kernel, Rig, pin},
     packet::{Gtpu, Packet},
     scenario::{self, Executor as _},
+    shapes::{self, Shape},
 };
 
 #[test]
@@ -54,6 +61,61 @@ fn a_rule_set_that_does_not_fit_changes_nothing() {
         assert_eq!(seen.rules, ["a/0".parse().unwrap()]);
     }
     kernel.change(&rules(8, "proto udp")).unwrap();
+}
+
+#[test]
+fn packets_see_one_rule_set_or_the_other() {
+    let mut kernel = Kernel::new().unwrap();
+    // Others are in force all the while, and some of them change as well.
+    let others = shapes::rules(Shape::Acl, 600, false, &Action::Passthrough);
+    let set = |id: &str, action: &str, others: &RuleSet| {
+        let mut set = others.clone();
+        let rule = format!("{id} prio 0 flow to 203.0.113.9 or to 203.0.113.10 {action}");
+        set.insert(rule.parse().unwrap());
+        set
+    };
+    let few = others.iter().skip(50).map(|it| Rule::clone(it)).collect();
+    let (one, other) = (set("a/1", "drop", &others), set("b/1", "passthrough", &few));
+    kernel.prepare(&one).unwrap();
+    // Flows that last and flows that come, to both.
+    let frames: Vec<Vec<u8>> = (0..128_u32)
+        .map(|flow| {
+            let ue = format!("10.45.0.{}:{}", flow % 8, 5000 + flow);
+            Packet::udp(&ue, &format!("203.0.113.{}:443", 9 + flow % 2)).bytes()
+        })
+        .collect();
+    let before = kernel.rig.counters("access0");
+    let (rig, shooter) = kernel.parts();
+    let Rig {
+        bench, dataplane, ..
+    } = rig;
+    let over = AtomicBool::new(false);
+    let arrived = bench.host.enter(|| {
+        thread::scope(|scope| {
+            let traffic = scope.spawn(|| {
+                pin(1).unwrap();
+                let mut arrived = 0;
+                while !over.load(Ordering::Relaxed) {
+                    for frame in &frames {
+                        shooter.shoot("access0", frame).unwrap();
+                    }
+                    arrived += frames.len();
+                }
+                arrived
+            });
+            for _ in 0..100 {
+                dataplane.apply(&other).unwrap();
+                dataplane.apply(&one).unwrap();
+            }
+            over.store(true, Ordering::Relaxed);
+            traffic.join().unwrap()
+        })
+    });
+    let seen = kernel.rig.counters("access0").since(&before).reasons;
+    let count = |reason| seen.iter().filter(|it| **it == reason).count();
+    let (dropped, passed) = (count(Reason::RuleDrop), count(Reason::Passthrough));
+    assert!(dropped > 0 && passed > 0, "{dropped} and {passed}");
+    assert_eq!(dropped + passed, arrived, "some came under neither");
 }
 
 #[test]

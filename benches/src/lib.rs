@@ -4,6 +4,7 @@
 pub mod changes;
 mod chart;
 pub mod check;
+pub mod compare;
 mod costs;
 mod driver;
 mod figures;

@@ -3,48 +3,60 @@
 //! The rule set in force is a tree of splits whose leaves are lists of filters in order of
 //! precedence. It is never changed: a new one is built beside it and takes its place at once.
 
+use core::{cell::Cell, hint};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_ref};
+
 use crate::{
     flow::FlowKey,
     parse::has_ports,
-    table::{
-        Filter, Image, Index, RuleAction, STEPS, Split, Tables, TunnelFilter, field, flag, kind,
-        verb,
-    },
+    table::{Filter, Index, RuleAction, RuleTables, STEPS, TunnelFilter, field, flag, kind, verb},
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.
 pub const NO_PORTS: u32 = 0x1_0000;
 
-/// What is asked: the facts that filters look at.
-#[derive(Debug, Clone, Copy, Default)]
+/// Trees that may be left for later on a walk.
+pub const AHEAD: usize = 16;
+
+/// Steps of a [`walk`] in one go. Few, as the kernel's verifier takes each for itself.
+const ROUNDS: u32 = 64;
+
+/// How often a [`walk`] goes on at the most.
+const WALKS: u32 = STEPS / ROUNDS;
+
+/// What is asked: the facts that filters look at, in the words that [`field`] counts, and how.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
+)]
 #[repr(C)]
 pub struct Query {
-    /// Source address.
-    pub source: [u64; 2],
     /// Destination address.
     pub destination: [u64; 2],
-    /// Source port or [`NO_PORTS`].
-    pub source_port: u32,
+    /// Source address.
+    pub source: [u64; 2],
     /// Destination port or [`NO_PORTS`].
     pub destination_port: u32,
-    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
-    pub tos: u16,
-    /// Address space.
-    pub zone: u16,
+    /// Source port or [`NO_PORTS`].
+    pub source_port: u32,
     /// Protocol.
-    pub protocol: u8,
-    /// Where to begin: [`Image::root`](crate::table::Image::root).
-    pub root: u32,
+    pub protocol: u32,
+    /// Address space.
+    pub zone: u32,
+    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
+    pub tos: u32,
     /// Any of [`kind`].
-    pub kinds: u8,
+    pub kinds: u16,
     /// The slot of the port that the packet came by: rules that lead there do not apply.
     pub from: u16,
+    /// Fills the words.
+    pub padding: [u32; 2],
 }
 
 impl Query {
     /// Asks about packets with `key`.
     #[must_use]
-    pub const fn new(image: Image, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Self {
+    pub const fn new(key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Self {
         let rest = key.rest;
         let (source_port, destination_port) = if has_ports(rest.protocol()) {
             (rest.source_port() as u32, rest.destination_port() as u32)
@@ -52,71 +64,66 @@ impl Query {
             (NO_PORTS, NO_PORTS)
         };
         Self {
-            source: key.source,
             destination: key.destination,
-            source_port,
+            source: key.source,
             destination_port,
-            tos,
-            zone: rest.zone(),
-            protocol: rest.protocol(),
-            root: image.root.0,
-            kinds,
+            source_port,
+            protocol: rest.protocol() as u32,
+            zone: rest.zone() as u32,
+            tos: tos as u32,
+            kinds: kinds as u16,
             from,
-        }
-    }
-
-    /// Out of line, as the next, so that the verifier forgets which comparison decided.
-    #[inline(never)]
-    const fn is_low(&self, split: &Split) -> bool {
-        match split.field {
-            field::DESTINATION => below(self.destination, split.threshold),
-            field::SOURCE => below(self.source, split.threshold),
-            field::DESTINATION_PORT => (self.destination_port as u64) < split.threshold[1],
-            field::SOURCE_PORT => (self.source_port as u64) < split.threshold[1],
-            field::PROTOCOL => (self.protocol as u64) < split.threshold[1],
-            _ => (self.zone as u64) < split.threshold[1],
+            padding: [0; 2],
         }
     }
 
     /// Whether `filter` matches, but for the DSCP or traffic class.
-    #[inline(never)]
-    const fn meets(&self, filter: &Filter) -> bool {
-        filter.kind & self.kinds != 0
+    #[inline(always)]
+    #[must_use]
+    pub const fn meets(&self, filter: &Filter) -> bool {
+        filter.kind as u16 & self.kinds != 0
             && within(self.destination, &filter.destination)
             && within(self.source, &filter.source)
             && filter.destination_port[0] <= self.destination_port
             && self.destination_port <= filter.destination_port[1]
             && filter.source_port[0] <= self.source_port
             && self.source_port <= filter.source_port[1]
-            && filter.protocol[0] <= self.protocol
-            && self.protocol <= filter.protocol[1]
-            && filter.zone[0] <= self.zone
-            && self.zone <= filter.zone[1]
+            && filter.protocol[0] as u32 <= self.protocol
+            && self.protocol <= filter.protocol[1] as u32
+            && filter.zone[0] as u32 <= self.zone
+            && self.zone <= filter.zone[1] as u32
     }
 
-    /// Whether `filter` would treat a packet of the same family differently for its class alone. Out of line
-    /// because the stack is small.
-    #[inline(never)]
-    const fn minds_class(&self, filter: &Filter) -> bool {
-        let (first, last) = if self.tos < 256 { (0, 63) } else { (256, 511) };
-        filter.tos[0] > first || filter.tos[1] < last
+    /// The words that [`field`] counts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> &[u32; 16] {
+        transmute_ref!(self)
+    }
+
+    /// 1 if `filter` might treat another packet of the flow differently.
+    #[inline(always)]
+    const fn minds(&self, filter: &Filter) -> u64 {
+        filter.minds as u64 >> (self.tos >> 8) & 1
     }
 }
 
 /// The tunnel of the packet that is asked about, where tunnels are looked into.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct InTunnel {
     /// Source address of the outer header.
     pub source: [u64; 2],
     /// Its destination address.
     pub target: [u64; 2],
+    /// QCI of the bearer or 5QI of the QoS flow; 0 when none is known.
+    pub qci: u32,
     /// Its UDP source port, or [`NO_PORTS`] in no tunnel.
     pub source_port: u32,
     /// Its UDP destination port.
     pub target_port: u32,
-    /// QCI of the bearer or 5QI of the QoS flow; 0 when none is known.
-    pub qci: u8,
+    /// Fills the words.
+    pub padding: [u32; 5],
 }
 
 impl Default for InTunnel {
@@ -130,9 +137,10 @@ impl InTunnel {
     pub const NONE: Self = Self {
         source: [0; 2],
         target: [0; 2],
+        qci: 0,
         source_port: NO_PORTS,
         target_port: NO_PORTS,
-        qci: 0,
+        padding: [0; 5],
     };
 
     /// The tunnel from one address to another with these ports, that of the source in the upper half.
@@ -141,9 +149,10 @@ impl InTunnel {
         Self {
             source,
             target,
+            qci: qci as u32,
             source_port: ports >> 16,
             target_port: ports & 0xffff,
-            qci,
+            padding: [0; 5],
         }
     }
 
@@ -153,127 +162,217 @@ impl InTunnel {
             && self.source_port <= filter.source_port[1]
             && filter.target_port[0] <= self.target_port
             && self.target_port <= filter.target_port[1]
-            && filter.qci[0] <= self.qci
-            && self.qci <= filter.qci[1]
+            && filter.qci[0] as u32 <= self.qci
+            && self.qci <= filter.qci[1] as u32
             && within(self.source, &filter.source)
             && within(self.target, &filter.target)
     }
 }
 
-/// The answer.
+/// The answer: what else is known of it, and in the lower half the action of the first rule that matches, plus 1; 0 when
+/// there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
-    /// The action of the first rule that matches, plus 1; 0 when there is none.
-    action: u32,
-    state: u32,
-}
+#[repr(transparent)]
+pub struct Answer(u64);
 
 impl From<Answer> for u64 {
     fn from(answer: Answer) -> Self {
-        Self::from(answer.state) << 32 | Self::from(answer.action)
+        answer.0
     }
 }
 
 impl From<u64> for Answer {
     fn from(word: u64) -> Self {
-        Self {
-            action: word as u32,
-            state: (word >> 32) as u32,
-        }
+        Self(word)
     }
 }
 
 impl Answer {
-    const SENSITIVE: u32 = 1;
-    const BROKEN: u32 = 2;
+    const ACTION: u64 = u32::MAX as u64;
+    const SENSITIVE: u64 = 1 << 32;
+    const BROKEN: u64 = 1 << 33;
 
     /// The action of the first rule that matches.
     #[must_use]
     pub const fn action(self) -> Option<u32> {
-        if self.action == 0 {
-            None
-        } else {
-            Some(self.action - 1)
-        }
+        (self.0 as u32).checked_sub(1)
+    }
+
+    const fn set_action(&mut self, action: u32) {
+        self.0 = self.0 & !Self::ACTION | (action as u64 + 1);
     }
 
     /// Whether a PACKET rule matched, or did not, for the DSCP or traffic class of the packet, for its
     /// tunnel or for the port that it came from.
     #[must_use]
     pub const fn is_sensitive(self) -> bool {
-        self.state & Self::SENSITIVE != 0
+        self.0 & Self::SENSITIVE != 0
     }
 
     /// Whether the rule set could not be followed to its end.
     #[must_use]
     pub const fn is_broken(self) -> bool {
-        self.state & Self::BROKEN != 0
+        self.0 & Self::BROKEN != 0
     }
 }
 
-/// Finds the first rule that matches.
-pub fn first_match<T: Tables>(tables: &T, query: &Query, tunnel: &InTunnel) -> Answer {
-    let mut answer = Answer {
-        action: 0,
-        state: 0,
-    };
-    let mut at = Index(query.root);
-    for _ in 0..STEPS {
-        if at == Index::END {
-            return answer;
-        }
-        if !at.is_filter() {
-            let Some(split) = tables.split(at.cell()) else {
-                break;
-            };
-            at = if query.is_low(split) {
-                split.low
-            } else {
-                split.high
-            };
-            continue;
-        }
-        let Some(filter) = tables.filter(at.cell()) else {
-            break;
-        };
-        if query.meets(filter) {
-            let minds_tunnel = filter.tunnel != 0;
-            if filter.kind == kind::PACKET && (minds_tunnel || query.minds_class(filter)) {
-                answer.state |= Answer::SENSITIVE;
-            }
-            if filter.tos[0] <= query.tos
-                && query.tos <= filter.tos[1]
-                && (!minds_tunnel || T::TUNNELS && comes_by(tables, tunnel, filter.tunnel - 1))
-            {
-                let Some(action) = tables.action(filter.action) else {
-                    break;
-                };
-                if !leads_back(tables, action, query.from) {
-                    answer.action = filter.action + 1;
-                    return answer;
-                }
-                if filter.kind == kind::PACKET {
-                    // To a packet of the same flow from another port it would apply.
-                    answer.state |= Answer::SENSITIVE;
-                }
-            }
-        }
-        at = filter.next;
+/// How far a walk through the rule set has come. It is in memory, of which the kernel's verifier knows nothing, so that
+/// a step looks to it like all the others.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Walk {
+    /// Only what comes before the best found so far is looked at.
+    rank: Cell<u64>,
+    /// An [`Answer`].
+    found: Cell<u64>,
+    /// The next split or filter.
+    at: Cell<u32>,
+    /// How many of `ahead` are left for later.
+    left: Cell<u32>,
+    ahead: [Cell<u32>; AHEAD],
+}
+
+impl Walk {
+    /// Begins anew.
+    pub fn begin(&self, root: Index) {
+        self.rank.set(u64::MAX);
+        self.found.set(0);
+        self.at.set(root.0);
+        self.left.set(0);
     }
-    answer.state |= Answer::BROKEN;
+
+    fn push(&self, index: Index) {
+        let left = self.left.get();
+        self.ahead[left as usize % AHEAD].set(index.0);
+        self.left.set(left.wrapping_add(1));
+    }
+
+    /// The latest that was left, if one was.
+    fn pop(&self) -> Option<Index> {
+        let left = self.left.get().checked_sub(1)?;
+        self.left.set(left);
+        Some(Index(self.ahead[left as usize % AHEAD].get()))
+    }
+}
+
+/// Finds the first rule that matches, from `root` on.
+pub fn first_match<T: RuleTables>(
+    tables: &T,
+    root: Index,
+    query: &Query,
+    tunnel: &InTunnel,
+) -> Answer {
+    let way = Walk::default();
+    way.begin(root);
+    to_the_end(|| walk(tables, query, tunnel, &way))
+}
+
+/// Goes on with a [`walk`] until it has come to its end, or it takes too long.
+#[inline(always)]
+pub fn to_the_end(walk: impl Fn() -> Answer) -> Answer {
+    let mut answer = walk();
+    for _ in 1..WALKS {
+        if !answer.is_broken() {
+            break;
+        }
+        answer = walk();
+    }
     answer
 }
 
-/// Whether the tunnel is one that the filter in `cell` wants. Out of line, as the comparisons of [`Query`].
-#[inline(never)]
-fn comes_by<T: Tables>(tables: &T, tunnel: &InTunnel, cell: u32) -> bool {
+/// Goes on with a walk. The answer is broken while it has not come to its end.
+pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &Walk) -> Answer {
+    let mut answer = Answer::from(walk.found.get());
+    let mut rank = walk.rank.get();
+    let mut at = Index(walk.at.get());
+    for _ in 0..ROUNDS {
+        let next = if at.is_filter() {
+            let Some(filter) = tables.filter(at.cell()) else {
+                break;
+            };
+            // Read anew: what the compiler would keep has no room on the stack.
+            let query = hint::black_box(query);
+            if filter.rank >= rank {
+                Index::END
+            } else if !query.meets(filter) {
+                filter.next
+            } else {
+                answer.0 |= query.minds(filter) * Answer::SENSITIVE;
+                if u32::from(filter.tos[0]) <= query.tos
+                    && query.tos <= u32::from(filter.tos[1])
+                    && (filter.tunnel == 0
+                        || T::TUNNELS && comes_by(tables, tunnel, filter.tunnel - 1))
+                {
+                    let Some(action) = tables.action(filter.action) else {
+                        break;
+                    };
+                    if !leads_back(tables, action, query.from) {
+                        answer.set_action(filter.action);
+                        rank = filter.rank;
+                        Index::END
+                    } else {
+                        // To a packet of the same flow from another port it would apply.
+                        answer.0 |= u64::from(filter.kind / kind::PACKET) * Answer::SENSITIVE;
+                        filter.next
+                    }
+                } else {
+                    filter.next
+                }
+            }
+        } else {
+            let Some(split) = tables.split(at.cell()) else {
+                break;
+            };
+            if u64::from(split.rank) > rank >> 32 {
+                Index::END
+            } else {
+                if split.also != Index::END {
+                    walk.push(split.also);
+                }
+                answer.0 |= u64::from(split.field / field::SENSITIVE) * Answer::SENSITIVE;
+                let way = split.way(value::<T>(split.field, query, tunnel));
+                let Some(next) = split.ways.get(way) else {
+                    break;
+                };
+                *next
+            }
+        };
+        at = if next != Index::END {
+            next
+        } else if let Some(next) = walk.pop() {
+            next
+        } else {
+            return answer;
+        };
+    }
+    walk.rank.set(rank);
+    walk.found.set(answer.into());
+    walk.at.set(at.0);
+    Answer(answer.0 | Answer::BROKEN)
+}
+
+/// The value of a field.
+#[inline(always)]
+fn value<T: RuleTables>(field: u32, query: &Query, tunnel: &InTunnel) -> u32 {
+    let place = (field % field::TUNNEL) as usize;
+    if T::TUNNELS && field & field::TUNNEL != 0 {
+        let words: &[u32; 16] = transmute_ref!(tunnel);
+        words[place]
+    } else {
+        query.words()[place]
+    }
+}
+
+/// Whether the tunnel is one that the filter in `cell` wants.
+#[inline(always)]
+fn comes_by<T: RuleTables>(tables: &T, tunnel: &InTunnel, cell: u32) -> bool {
     tables
         .tunnel_filter(cell)
         .is_some_and(|filter| tunnel.meets(filter))
 }
 
 /// Whether `action` sends packets out of the port in slot `from`.
-fn leads_back<T: Tables>(tables: &T, action: &RuleAction, from: u16) -> bool {
+fn leads_back<T: RuleTables>(tables: &T, action: &RuleAction, from: u16) -> bool {
     let leads = |hop| tables.hop(hop).is_some_and(|hop| hop.slot == from);
     matches!(action.verb, verb::FORWARD | verb::DUPLICATE)
         && (leads(action.first) || action.flags & flag::INLINE != 0 && leads(action.second))

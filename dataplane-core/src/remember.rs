@@ -3,7 +3,7 @@
 use crate::{
     classify::{Answer, Query},
     flow::{Decision, FlowKey, Found, KeyRest, Record},
-    steer::Steering,
+    steer::{Notes, Steering},
     table::{Direction, FlowRef, Inserted, NO_PORT, PORTS, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
 };
@@ -19,10 +19,15 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// Asks about packets in the tunnel that was noted last.
     fn ask(&self, key: &FlowKey, tos: u16, kinds: u8, from: u16) -> Answer {
-        self.notes
-            .query
-            .set(Query::new(self.image, key, tos, kinds, from));
-        self.tables.classify(&self.notes.query, &self.notes.tunnel)
+        let Notes {
+            query,
+            tunnel,
+            walk,
+            ..
+        } = self.notes;
+        query.set(Query::new(key, tos, kinds, from));
+        walk.begin(self.image.root);
+        self.tables.classify(query, tunnel, walk)
     }
 
     /// The action for a packet of a flow, or why there is none. An ICMP error is not what the flow's

@@ -7,7 +7,7 @@
 use core::cell::Cell;
 
 use crate::{
-    classify::{InTunnel, Query},
+    classify::{InTunnel, Query, Walk},
     encapsulate, fast,
     flow::{self, Found, Record, SharedKey},
     icmp, mss,
@@ -44,6 +44,8 @@ pub(crate) struct Notes {
     pub(crate) query: Cell<Query>,
     /// The tunnel that goes with the query.
     pub(crate) tunnel: Cell<InTunnel>,
+    /// How far the walk with the query has come.
+    pub(crate) walk: Walk,
     pub(crate) send: Cell<Send>,
     /// The tunnel to leave by.
     pub(crate) exit: Exit,

@@ -15,7 +15,7 @@ use core::cell::Cell;
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::{
-    classify::{Answer, InTunnel, Query},
+    classify::{Answer, InTunnel, Query, Walk},
     flow::{FlowKey, Record, SharedKey},
     session::{Session, SessionRef},
     verdict::Verdict,
@@ -34,7 +34,7 @@ pub use rules::{
 pub const LAYOUT: u32 = 2;
 
 /// Longest walk from the root of a rule set to its verdict: splits and filters looked at.
-pub const STEPS: u32 = 128;
+pub const STEPS: u32 = 256;
 
 /// Ports at most.
 pub const PORTS: u32 = 64;
@@ -74,18 +74,10 @@ pub trait SessionTable {
     fn claim(&self, cell: &Word, owner: u64) -> u64;
 }
 
-/// The tables, as packets see them.
-pub trait Tables: SessionTable {
+/// The rule sets, as packets see them.
+pub trait RuleTables {
     /// Whether packets are looked for in tunnels.
     const TUNNELS: bool;
-
-    /// Whether nothing may be changed or counted: the packet is only asked about.
-    fn read_only(&self) -> bool;
-
-    /// The port that packets of the interface `ifindex` come from.
-    fn port(&self, ifindex: u32) -> Option<&Port>;
-    /// The port in `slot`.
-    fn port_in(&self, slot: u16) -> Option<&Port>;
 
     /// What is there besides tables.
     fn state(&self) -> Option<&State>;
@@ -101,10 +93,22 @@ pub trait Tables: SessionTable {
     fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter>;
     /// A cell of it.
     fn action(&self, cell: u32) -> Option<&RuleAction>;
-    /// The first rule that matches. (In the kernel a function that is verified on its own.)
-    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer;
     /// A next hop, if it is resolved.
     fn hop(&self, index: u32) -> Option<Hop>;
+}
+
+/// The tables, as packets see them.
+pub trait Tables: SessionTable + RuleTables {
+    /// Whether nothing may be changed or counted: the packet is only asked about.
+    fn read_only(&self) -> bool;
+
+    /// The port that packets of the interface `ifindex` come from.
+    fn port(&self, ifindex: u32) -> Option<&Port>;
+    /// The port in `slot`.
+    fn port_in(&self, slot: u16) -> Option<&Port>;
+
+    /// The first rule that matches, by a walk that has just begun. (In the kernel a function that is verified on its own.)
+    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer;
 
     /// The tunnel that ends at a next hop.
     fn target(&self, cell: u32) -> Option<&Target>;

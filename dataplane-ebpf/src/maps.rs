@@ -11,14 +11,14 @@ use aya_ebpf::{
 };
 use dataplane_core::{
     Action, Verdict, Word,
-    classify::{self, Answer, InTunnel, Query},
+    classify::{self, Answer, InTunnel, Query, Walk},
     flow::{FlowKey, Record, SharedKey},
     session::{Session, SessionRef},
     steer::Scratch,
     table::{
         self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
-        INTERFACES, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, SessionTable, Side,
-        Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
+        INTERFACES, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, RuleTables,
+        SessionTable, Side, Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
     },
 };
 
@@ -186,30 +186,52 @@ fn cpu() -> u32 {
 }
 
 /// Finds the first rule that matches; an [`Answer`] as a word. A function with a symbol of its own is
-/// verified once, for any argument, instead of at each call.
+/// verified once, for any argument, instead of at each call. So is each part of the walk.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn classify(query: *const Query) -> u64 {
-    if query.is_null() {
+extern "C" fn classify(query: *const Query, walk: *mut Walk) -> u64 {
+    classify::to_the_end(|| walk_on(query, walk).into()).into()
+}
+
+/// A part of the walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_on(query: *const Query, walk: *mut Walk) -> u64 {
+    if query.is_null() || walk.is_null() {
         return 0;
     }
     // SAFETY: it is not null, so the verifier holds every caller to it being a whole `Query`.
     let query = unsafe { &*query };
-    classify::first_match(&Maps::<true, false>, query, &InTunnel::NONE).into()
+    // SAFETY: as above.
+    let walk = unsafe { &*walk };
+    classify::walk(&Maps::<true, false>, query, &InTunnel::NONE, walk).into()
 }
 
-/// The same where packets may be in tunnels.
+/// [`classify`] where packets may be in tunnels.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn classify_mobile(query: *const Query, tunnel: *const InTunnel) -> u64 {
-    if query.is_null() || tunnel.is_null() {
+extern "C" fn classify_mobile(
+    query: *const Query,
+    tunnel: *const InTunnel,
+    walk: *mut Walk,
+) -> u64 {
+    classify::to_the_end(|| walk_on_mobile(query, tunnel, walk).into()).into()
+}
+
+/// A part of the walk.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_on_mobile(query: *const Query, tunnel: *const InTunnel, walk: *mut Walk) -> u64 {
+    if query.is_null() || tunnel.is_null() || walk.is_null() {
         return 0;
     }
     // SAFETY: as above.
     let query = unsafe { &*query };
     // SAFETY: as above.
     let tunnel = unsafe { &*tunnel };
-    classify::first_match(&Maps::<true, true>, query, tunnel).into()
+    // SAFETY: as above.
+    let walk = unsafe { &*walk };
+    classify::walk(&Maps::<true, true>, query, tunnel, walk).into()
 }
 
 impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY, TUNNELS> {
@@ -263,22 +285,8 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY
     }
 }
 
-impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNNELS> {
+impl<const READ_ONLY: bool, const TUNNELS: bool> RuleTables for Maps<READ_ONLY, TUNNELS> {
     const TUNNELS: bool = TUNNELS;
-
-    fn read_only(&self) -> bool {
-        READ_ONLY
-    }
-
-    fn port(&self, ifindex: u32) -> Option<&Port> {
-        INTERFACE_TABLE
-            .get(ifindex)
-            .filter(|port| port.is_present())
-    }
-
-    fn port_in(&self, slot: u16) -> Option<&Port> {
-        PORT_TABLE.get(slot.into()).filter(|port| port.is_present())
-    }
 
     fn state(&self) -> Option<&State> {
         STATE.get(0)
@@ -300,16 +308,33 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         ACTIONS.get(cell)
     }
 
-    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer {
-        if TUNNELS {
-            classify_mobile(query.as_ptr(), tunnel.as_ptr()).into()
-        } else {
-            classify(query.as_ptr()).into()
-        }
-    }
-
     fn hop(&self, index: u32) -> Option<Hop> {
         Hop::of(HOPS.get(index)?.get())
+    }
+}
+
+impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNNELS> {
+    fn read_only(&self) -> bool {
+        READ_ONLY
+    }
+
+    fn port(&self, ifindex: u32) -> Option<&Port> {
+        INTERFACE_TABLE
+            .get(ifindex)
+            .filter(|port| port.is_present())
+    }
+
+    fn port_in(&self, slot: u16) -> Option<&Port> {
+        PORT_TABLE.get(slot.into()).filter(|port| port.is_present())
+    }
+
+    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer {
+        let walk = ptr::from_ref(walk).cast_mut();
+        if TUNNELS {
+            classify_mobile(query.as_ptr(), tunnel.as_ptr(), walk).into()
+        } else {
+            classify(query.as_ptr(), walk).into()
+        }
     }
 
     fn target(&self, cell: u32) -> Option<&Target> {

@@ -80,6 +80,7 @@ impl Compiled {
                     for protocol in &protocols {
                         for tos in &classes {
                             self.filters.extend(tunnels.clone().map(|tunnel| Filter {
+                                rank: 0,
                                 source,
                                 destination,
                                 source_port: *source_port,
@@ -88,7 +89,7 @@ impl Compiled {
                                 zone,
                                 protocol: *protocol,
                                 kind,
-                                padding: 0,
+                                minds: minds(kind, *tos, tunnel),
                                 action: 0,
                                 next: Index::END,
                                 tunnel,
@@ -234,6 +235,24 @@ fn protocols(protocols: &[u8]) -> Vec<Ends<u8>> {
 /// Every class of IPv4, and of IPv6: DSCP is a matter of one, traffic class of the other; they are apart in
 /// one number.
 const CLASSES: [Ends<u16>; 2] = [[0, 255], [256, 511]];
+
+/// What [`Filter::minds`] is. Rules for flows look at one packet only.
+fn minds(filter_kind: u8, tos: Ends<u16>, tunnel: u32) -> u8 {
+    // DSCP has 6 bits.
+    let versions: [Ends<u16>; 2] = [[0, 63], CLASSES[1]];
+    let bits = versions
+        .into_iter()
+        .zip([1, 2])
+        .filter(|([first, last], _)| {
+            let some = tos[0] <= *last && *first <= tos[1];
+            let all = tos[0] <= *first && *last <= tos[1];
+            some && (tunnel != 0 || !all)
+        });
+    match filter_kind {
+        kind::PACKET => bits.map(|(_, bit)| bit).sum(),
+        _ => 0,
+    }
+}
 
 fn classes(dscp: Option<u8>, traffic_class: Option<u8>, v4: Option<bool>) -> Vec<Ends<u16>> {
     let dscp = dscp.map(u16::from);

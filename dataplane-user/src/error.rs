@@ -58,7 +58,7 @@ pub enum Error {
     /// Rules overlap so much that a packet would have to be compared with too many filters.
     #[error(
         "packets would have to be compared with {steps} filters one by one, {limit} at the most: too many rules match \
-         the same addresses, ports and protocols"
+         the same addresses, ports and protocols; make one rule of several"
     )]
     TooDeep {
         /// Comparisons in the worst case.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dataplane_core::{
     flow::FlowKey,
-    table::{Filter, Hop, RuleAction, Split, State, Target, TunnelFilter},
+    table::{Filter, Hop, RuleAction, RuleTables, Split, State, Target, TunnelFilter},
 };
 
 use crate::{
@@ -92,34 +92,9 @@ impl HostTables {
             .apply(&mut self.memory, &difference, &Answers(resolve), || ())
     }
 
-    /// What is there besides tables: the rule set in force.
-    pub fn state(&self) -> Option<&State> {
-        self.memory.state.get(0)
-    }
-
-    /// A cell of it.
-    pub fn split(&self, cell: u32) -> Option<&Split> {
-        self.rules.split(cell)
-    }
-
-    /// A cell of it.
-    pub fn filter(&self, cell: u32) -> Option<&Filter> {
-        self.rules.filter(cell)
-    }
-
-    /// A cell of it.
-    pub fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter> {
-        self.memory.tunnel_filters.get(cell as usize)
-    }
-
-    /// A cell of it.
-    pub fn action(&self, cell: u32) -> Option<&RuleAction> {
-        self.memory.actions.get(cell as usize)
-    }
-
-    /// A next hop, if it is resolved.
-    pub fn hop(&self, cell: u32) -> Option<Hop> {
-        Hop::of(self.memory.hops.get(cell as usize)?.get())
+    /// How full the tables are: in use and in all. The first two are the cells of filters and of splits.
+    pub fn pressure(&self) -> Vec<(&'static str, usize, usize)> {
+        self.rules.pressure()
     }
 
     /// The tunnel that ends at a next hop.
@@ -135,6 +110,34 @@ impl HostTables {
     /// The rule that is counted in `slot`.
     pub fn rule(&self, slot: u32) -> Option<&RuleId> {
         self.rules.by_slot().get(&slot).map(|rule| &rule.id)
+    }
+}
+
+impl RuleTables for HostTables {
+    const TUNNELS: bool = true;
+
+    fn state(&self) -> Option<&State> {
+        self.memory.state.get(0)
+    }
+
+    fn split(&self, cell: u32) -> Option<&Split> {
+        self.rules.split(cell)
+    }
+
+    fn filter(&self, cell: u32) -> Option<&Filter> {
+        self.rules.filter(cell)
+    }
+
+    fn tunnel_filter(&self, cell: u32) -> Option<&TunnelFilter> {
+        self.memory.tunnel_filters.get(cell as usize)
+    }
+
+    fn action(&self, cell: u32) -> Option<&RuleAction> {
+        self.memory.actions.get(cell as usize)
+    }
+
+    fn hop(&self, cell: u32) -> Option<Hop> {
+        Hop::of(self.memory.hops.get(cell as usize)?.get())
     }
 }
 

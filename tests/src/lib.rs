@@ -6,5 +6,6 @@ pub mod oracle;
 pub mod packet;
 pub mod scenario;
 pub mod shapes;
+pub mod tree;
 pub mod tshark;
 pub mod world;

@@ -63,42 +63,81 @@ impl Index {
     }
 }
 
-/// A fork in the walk: below the threshold one way, from it on the other.
+/// A fork in the walk, as long as a line of the CPU's cache: one field is compared with thresholds, in order,
+/// and the walk goes on by the way between the two that the value is between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Split {
-    /// The smallest value that goes [`Self::high`].
-    pub threshold: [u64; 2],
-    /// Which fact is compared: one of [`field`].
+    /// Where to look as well, after the way: filters that would be on most ways.
+    pub also: Index,
+    /// Which fact is compared: one of [`field`], with or without [`field::SENSITIVE`].
     pub field: u32,
-    /// Where smaller values go.
-    pub low: Index,
-    /// Where the others go.
-    pub high: Index,
-    /// Keeps the size a multiple of the alignment.
-    pub padding: u32,
+    /// The upper half of the lowest [`Filter::rank`] from here on, [`Self::also`] included.
+    pub rank: u32,
+    /// 2^32 less each threshold, which is the smallest value that goes the way after it; 0 for thresholds that no
+    /// value reaches. So the sum with a value tells by its carry which is greater, and no branch is taken.
+    pub thresholds: [u32; Self::WAYS - 1],
+    /// Where to go on.
+    pub ways: [Index; Self::WAYS],
 }
 
-/// What a [`Split`] can compare.
+impl Split {
+    /// Ways that the walk can go on at a fork.
+    pub const WAYS: usize = 7;
+
+    /// The way that a value goes.
+    #[must_use]
+    pub const fn way(&self, value: u32) -> usize {
+        let value = value as u64;
+        let [a, b, c, d, e, f] = self.thresholds;
+        // Summed up before the carries are looked at, or the compiler makes branches of it.
+        let carries = ((value + a as u64) & Self::CARRY)
+            + ((value + b as u64) & Self::CARRY)
+            + ((value + c as u64) & Self::CARRY)
+            + ((value + d as u64) & Self::CARRY)
+            + ((value + e as u64) & Self::CARRY)
+            + ((value + f as u64) & Self::CARRY);
+        (carries >> 32) as usize
+    }
+
+    const CARRY: u64 = 1 << 32;
+}
+
+/// What a [`Split`] can compare: words of a [`Query`](crate::classify::Query), and of an
+/// [`InTunnel`](crate::classify::InTunnel) from [`TUNNEL`](field::TUNNEL) on.
 pub mod field {
-    /// Destination address.
-    pub const DESTINATION: u32 = 0;
+    /// Destination address, its first 32 bits and the others. They lie in two words of the CPU, lower half first.
+    pub const DESTINATION: [u32; 4] = [1, 0, 3, 2];
     /// Source address.
-    pub const SOURCE: u32 = 1;
+    pub const SOURCE: [u32; 4] = [5, 4, 7, 6];
     /// Destination port.
-    pub const DESTINATION_PORT: u32 = 2;
+    pub const DESTINATION_PORT: u32 = 8;
     /// Source port.
-    pub const SOURCE_PORT: u32 = 3;
+    pub const SOURCE_PORT: u32 = 9;
     /// Protocol.
-    pub const PROTOCOL: u32 = 4;
+    pub const PROTOCOL: u32 = 10;
     /// Zone.
-    pub const ZONE: u32 = 5;
+    pub const ZONE: u32 = 11;
+    /// DSCP or traffic class.
+    pub const TOS: u32 = 12;
+    /// What is about the tunnel has this bit set.
+    pub const TUNNEL: u32 = 16;
+    /// Source address of the outer header.
+    pub const TUNNEL_SOURCE: [u32; 4] = [17, 16, 19, 18];
+    /// Its destination address.
+    pub const TUNNEL_TARGET: [u32; 4] = [21, 20, 23, 22];
+    /// QCI or 5QI.
+    pub const QCI: u32 = 24;
+    /// Besides one of the others: the way depends on more than the flow, and PACKET filters are on it.
+    pub const SENSITIVE: u32 = 1 << 31;
 }
 
 /// One conjunction of ranges, all inclusive. A list of them, in order of precedence, ends a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Filter {
+    /// [`RuleAction::rank`] of the action.
+    pub rank: u64,
     /// Source addresses: upper and lower half of the first and of the last.
     pub source: [[u64; 2]; 2],
     /// Destination addresses.
@@ -115,8 +154,9 @@ pub struct Filter {
     pub protocol: [u8; 2],
     /// One of [`kind`].
     pub kind: u8,
-    /// Keeps the size a multiple of the alignment.
-    pub padding: u8,
+    /// Whether packets of one flow, alike in everything above but the class, may differ in that they match: bit 0 of
+    /// those of IPv4, bit 1 of IPv6.
+    pub minds: u8,
     /// What to do with a packet that matches.
     pub action: u32,
     /// Where to go on with one that does not.

@@ -83,7 +83,8 @@ pub(super) fn reachable(
         } else if let Some(split) = splits.get(cell as usize)
             && in_splits.insert(cell)
         {
-            ahead.extend([split.low, split.high]);
+            ahead.push(split.also);
+            ahead.extend(split.ways);
         }
     }
     (in_splits, in_filters)

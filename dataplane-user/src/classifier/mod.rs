@@ -12,22 +12,23 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use dataplane_core::table::{Filter, Index, STEPS, Split};
+use dataplane_core::table::{Filter, Index, STEPS, Split, TunnelFilter, field};
 
 use self::{
     cells::{Cells, reachable},
-    node::{Kind, Node},
-    split::part,
+    node::{Kind, Node, Place},
 };
 use crate::{Error, shared::Shared};
 
 /// A filter, and its place in the order of all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
     /// Place in the order, then among the filters of its rule.
     pub(crate) order: (u64, u32),
     /// What packets are compared with.
     pub(crate) filter: Filter,
+    /// What their tunnels are compared with.
+    pub(crate) tunnel: Option<Arc<TunnelFilter>>,
 }
 
 /// The tree in force and the cells it is written in.
@@ -38,7 +39,13 @@ pub(crate) struct Classifier {
     root: Arc<Node>,
     /// Filters at most, repetitions included.
     limit: usize,
+    /// Which [`THRIFT`] the tree was built with.
+    thrift: usize,
 }
+
+/// What room is worth beside time: the more, the fewer repetitions, and the longer walks. What does not fit is built
+/// with the next.
+const THRIFT: [f64; 3] = [0.2, 1.0, 4.0];
 
 impl Classifier {
     /// An empty tree, in cells of which those that lead from `root` are in use by packets until the
@@ -55,6 +62,7 @@ impl Classifier {
             filters: Cells::new(filters, used_filters),
             root: Arc::new(Node::leaf(Vec::new())),
             limit: limit as usize,
+            thrift: 0,
         }
     }
 
@@ -79,45 +87,56 @@ impl Classifier {
     /// Writes a tree without the filters `removed` and with the items `added`. Its root takes the place
     /// of the old one when [`Self::publish`] follows; on an error, and with [`Self::roll_back`], nothing
     /// has changed.
-    pub(crate) fn change(&mut self, removed: &[Item], added: Vec<Item>) -> Result<Change, Error> {
-        let before = Arc::clone(&self.root);
-        let mut root = Arc::clone(&before);
-        self.remove(&mut root, removed);
-        self.insert(&mut root, added);
-        let items = root.weight;
-        if root.height > 24 + 2 * items.max(1).ilog2() {
-            // Built bit by bit, it has become lopsided: begin anew.
-            let mut all = Vec::new();
-            root.collect(&mut all);
-            all.sort_unstable_by_key(|item| item.order);
-            all.dedup_by_key(|item| item.order);
-            self.discard(&root);
-            root = Arc::new(Node::build(all));
-        }
-        let (height, weight) = (root.height, root.weight);
-        let written = if weight > self.limit {
-            Err(self.full(weight))
-        } else if height < STEPS {
-            self.write(&mut root)
-        } else {
-            Err(Error::TooDeep {
-                steps: height,
-                limit: STEPS - 1,
-            })
+    pub(crate) fn change(
+        &mut self,
+        removed: &[Arc<Item>],
+        added: Vec<Arc<Item>>,
+    ) -> Result<Change, Error> {
+        let before = Change {
+            root: Index::END,
+            before: Arc::clone(&self.root),
+            thrift: self.thrift,
         };
-        match written {
+        let mut root = Arc::clone(&self.root);
+        self.remove(&mut root, removed, Place::root(THRIFT[self.thrift]));
+        self.insert(&mut root, added, Place::root(THRIFT[self.thrift]));
+        let mut fits = self.fits(&root);
+        while fits.is_err() && self.thrift + 1 < THRIFT.len() {
+            self.thrift += 1;
+            let items = root.items();
+            self.discard(&root);
+            root = Arc::new(Node::build(items, Place::root(THRIFT[self.thrift])));
+            fits = self.fits(&root);
+        }
+        match fits.and_then(|()| self.write(&mut root)) {
             Ok(index) => {
+                if root.weight == 0 {
+                    self.thrift = 0;
+                }
                 self.root = root;
                 Ok(Change {
                     root: index,
-                    before,
+                    ..before
                 })
             }
             Err(error) => {
-                self.splits.roll_back();
-                self.filters.roll_back();
+                self.roll_back(before);
                 Err(error)
             }
+        }
+    }
+
+    /// Whether there is room for a tree, and packets walk through it in time.
+    fn fits(&self, root: &Node) -> Result<(), Error> {
+        if root.weight > self.limit {
+            Err(self.full(root.weight))
+        } else if root.height >= STEPS {
+            Err(Error::TooDeep {
+                steps: root.height,
+                limit: STEPS - 1,
+            })
+        } else {
+            Ok(())
         }
     }
 
@@ -138,6 +157,7 @@ impl Classifier {
     /// Undoes a change that was not published.
     pub(crate) fn roll_back(&mut self, change: Change) {
         self.root = change.before;
+        self.thrift = change.thrift;
         self.splits.roll_back();
         self.filters.roll_back();
     }
@@ -153,9 +173,8 @@ impl Classifier {
     /// Marks all that is written of a tree as out of reach soon.
     fn discard(&mut self, node: &Node) {
         self.abandon(node);
-        if let Kind::Split { low, high, .. } = &node.kind {
-            self.discard(low);
-            self.discard(high);
+        if let Kind::Fork(fork) = &node.kind {
+            fork.nodes().for_each(|node| self.discard(node));
         }
     }
 
@@ -169,7 +188,7 @@ impl Classifier {
         }
     }
 
-    fn remove(&mut self, node: &mut Arc<Node>, items: &[Item]) {
+    fn remove(&mut self, node: &mut Arc<Node>, items: &[Arc<Item>], place: Place) {
         if items.is_empty() {
             return;
         }
@@ -179,48 +198,61 @@ impl Classifier {
                 let orders: BTreeSet<_> = items.iter().map(|item| item.order).collect();
                 list.retain(|item| !orders.contains(&item.order));
             }
-            Kind::Split {
-                field,
-                threshold,
-                low,
-                high,
-            } => {
-                let (left, right) = part(items, *field, *threshold);
-                self.remove(low, &left);
-                self.remove(high, &right);
-                if low.is_empty() && high.is_empty() {
-                    self.discard(low);
-                    self.discard(high);
-                    owned.kind = Kind::Leaf(Vec::new());
+            Kind::Fork(fork) => {
+                let parts = fork.cut.part(items);
+                for (way, items) in fork.ways.iter_mut().zip(&parts.ways) {
+                    self.remove(way, items, place.along());
                 }
+                self.remove(&mut fork.also, &parts.also, place.also());
             }
         }
         owned.measure();
+        self.renew(owned, place);
     }
 
-    fn insert(&mut self, node: &mut Arc<Node>, items: Vec<Item>) {
+    fn insert(&mut self, node: &mut Arc<Node>, items: Vec<Arc<Item>>, place: Place) {
         if items.is_empty() {
             return;
         }
         let owned = self.own(node);
+        if items.len() > owned.weight {
+            return self.build(owned, items, place);
+        }
         match &mut owned.kind {
-            Kind::Leaf(list) => {
-                list.extend(items);
-                list.sort_unstable_by_key(|item| item.order);
-                *owned = Node::build(std::mem::take(list));
-            }
-            Kind::Split {
-                field,
-                threshold,
-                low,
-                high,
-            } => {
-                let (left, right) = part(&items, *field, *threshold);
-                self.insert(low, left);
-                self.insert(high, right);
-                owned.measure();
+            Kind::Leaf(_) => return self.build(owned, items, place),
+            Kind::Fork(fork) => {
+                let parts = fork.cut.part(&items);
+                for (way, items) in fork.ways.iter_mut().zip(parts.ways) {
+                    self.insert(way, items, place.along());
+                }
+                self.insert(&mut fork.also, parts.also, place.also());
             }
         }
+        owned.measure();
+        self.renew(owned, place);
+    }
+
+    /// Builds a tree anew that has become another than it was built for: so none becomes lopsided, however it
+    /// grows, and what that costs is spread over the changes that make it necessary.
+    fn renew(&mut self, node: &mut Node, place: Place) {
+        if let Kind::Fork(fork) = &node.kind
+            && fork.is_stale(node.weight)
+        {
+            self.build(node, Vec::new(), place);
+        }
+    }
+
+    /// Builds a tree anew, with some items more.
+    fn build(&mut self, node: &mut Node, items: Vec<Arc<Item>>, place: Place) {
+        let mut all = node.items();
+        if !items.is_empty() {
+            all.extend(items);
+            all.sort_unstable_by_key(|item| item.order);
+        }
+        if let Kind::Fork(fork) = &node.kind {
+            fork.nodes().for_each(|node| self.discard(node));
+        }
+        *node = Node::build(all, place);
     }
 
     /// Writes the nodes that are not written yet, from the leaves to the root.
@@ -246,19 +278,26 @@ impl Classifier {
                 }
                 next
             }
-            Kind::Split {
-                field,
-                threshold,
-                low,
-                high,
-            } => {
-                let split = Split {
-                    threshold: *threshold,
-                    field: *field,
-                    low: self.write(low)?,
-                    high: self.write(high)?,
-                    padding: 0,
+            Kind::Fork(fork) => {
+                let mut split = Split {
+                    also: self.write(&mut fork.also)?,
+                    field: fork.cut.field
+                        | if fork.cut.sensitive {
+                            field::SENSITIVE
+                        } else {
+                            0
+                        },
+                    rank: (node.rank >> 32) as u32,
+                    thresholds: [0; Split::WAYS - 1],
+                    ways: [Index::END; Split::WAYS],
                 };
+                for (complement, threshold) in split.thresholds.iter_mut().zip(&fork.cut.thresholds)
+                {
+                    *complement = threshold.wrapping_neg();
+                }
+                for (index, way) in split.ways.iter_mut().zip(&mut fork.ways) {
+                    *index = self.write(way)?;
+                }
                 let Some(cell) = self.splits.write(split) else {
                     return Err(self.full(self.limit + 1));
                 };
@@ -292,4 +331,5 @@ pub(crate) struct Change {
     /// Its root.
     pub(crate) root: Index,
     before: Arc<Node>,
+    thrift: usize,
 }

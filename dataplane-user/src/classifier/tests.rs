@@ -1,9 +1,10 @@
 //! Trees through changes, against lists.
 
 use dataplane_core::{
-    classify::NO_PORTS,
+    classify::{InTunnel, NO_PORTS, Query, first_match},
+    flow::{FlowKey, KeyRest},
     parse::mapped,
-    table::{field, kind},
+    table::{Hop, Image, RuleAction, RuleTables, State, kind, verb},
 };
 
 use super::*;
@@ -30,12 +31,61 @@ fn classifier(filters: usize) -> Classifier {
     )
 }
 
+/// The tree from `root` on, as packets see it.
+struct Tree<'a>(&'a Classifier, Index);
+
+impl RuleTables for Tree<'_> {
+    const TUNNELS: bool = true;
+
+    fn image(&self) -> Image {
+        Image {
+            root: self.1,
+            epoch: 1,
+        }
+    }
+
+    fn state(&self) -> Option<&State> {
+        None
+    }
+
+    fn split(&self, cell: u32) -> Option<&Split> {
+        self.0.split(cell)
+    }
+
+    fn filter(&self, cell: u32) -> Option<&Filter> {
+        self.0.filter(cell)
+    }
+
+    fn tunnel_filter(&self, _: u32) -> Option<&TunnelFilter> {
+        None
+    }
+
+    fn action(&self, _: u32) -> Option<&RuleAction> {
+        const DROP: &RuleAction = &RuleAction {
+            rank: 0,
+            nat: [0; 2],
+            rule: 0,
+            first: 0,
+            second: 0,
+            verb: verb::DROP,
+            flags: 0,
+            kind: kind::PACKET,
+            padding: 0,
+        };
+        Some(DROP)
+    }
+
+    fn hop(&self, _: u32) -> Option<Hop> {
+        None
+    }
+}
+
 fn settle(classifier: &mut Classifier) {
     let remains = classifier.publish();
     classifier.reclaim(remains);
 }
 
-fn item(random: &mut Random, rank: u64) -> Item {
+fn item(random: &mut Random, rank: u64) -> Arc<Item> {
     let start = |random: &mut Random| random.below(200) as u32;
     let mut span = |wild: u64| {
         if random.below(wild) == 0 {
@@ -51,9 +101,10 @@ fn item(random: &mut Random, rank: u64) -> Item {
     } else {
         [port, port + 2]
     };
-    Item {
+    Arc::new(Item {
         order: (rank, 0),
         filter: Filter {
+            rank,
             source,
             destination,
             source_port: [0, NO_PORTS],
@@ -62,16 +113,18 @@ fn item(random: &mut Random, rank: u64) -> Item {
             zone: [0, u16::MAX],
             protocol: [0, 255],
             kind: kind::PACKET,
-            padding: 0,
+            minds: 0,
             action: rank as u32,
             next: Index::END,
             tunnel: 0,
         },
-    }
+        tunnel: None,
+    })
 }
 
-/// What the tree says, followed cell by cell, against what a list would say.
-fn agree(classifier: &Classifier, root: Index, items: &[Item], random: &mut Random) {
+/// What packets find in the tree against what a list would say.
+fn agree(classifier: &Classifier, root: Index, items: &[Arc<Item>], random: &mut Random) {
+    let tree = Tree(classifier, root);
     for _ in 0..300 {
         let (source, destination) = (
             mapped(random.below(230) as u32),
@@ -89,35 +142,15 @@ fn agree(classifier: &Classifier, root: Index, items: &[Item], random: &mut Rand
             .iter()
             .filter(|item| matches(&item.filter))
             .min_by_key(|item| item.order);
-        let (mut at, mut steps) = (root, 0);
-        let found = loop {
-            assert!(steps <= STEPS, "the walk is too long");
-            steps += 1;
-            if at == Index::END {
-                break None;
-            }
-            if at.is_filter() {
-                let filter = classifier.filters.memory.get(at.cell() as usize).unwrap();
-                if matches(filter) {
-                    break Some(filter.action);
-                }
-                at = filter.next;
-            } else {
-                let split = classifier.splits.memory.get(at.cell() as usize).unwrap();
-                let value = match split.field {
-                    field::DESTINATION => destination,
-                    field::SOURCE => source,
-                    field::DESTINATION_PORT => [0, port.into()],
-                    other => panic!("a split by field {other}"),
-                };
-                at = if value < split.threshold {
-                    split.low
-                } else {
-                    split.high
-                };
-            }
+        let key = FlowKey {
+            source,
+            destination,
+            rest: KeyRest::new(port, 0, 17),
         };
-        assert_eq!(found, expected.map(|item| item.filter.action));
+        let query = Query::new(&key, 0, kind::PACKET, 0);
+        let found = first_match(&tree, root, &query, &InTunnel::NONE);
+        assert!(!found.is_broken(), "the walk is too long");
+        assert_eq!(found.action(), expected.map(|item| item.filter.action));
     }
 }
 
@@ -125,16 +158,16 @@ fn agree(classifier: &Classifier, root: Index, items: &[Item], random: &mut Rand
 fn tree_and_list_agree_through_changes() {
     let mut random = Random(7);
     let mut classifier = classifier(100_000);
-    let mut items: Vec<Item> = Vec::new();
+    let mut items: Vec<Arc<Item>> = Vec::new();
     for round in 0..60 {
         let count = random.below(20).min(items.len() as u64);
-        let gone: Vec<Item> = (0..count)
+        let gone: Vec<Arc<Item>> = (0..count)
             .map(|_| items.swap_remove(random.below(items.len() as u64) as usize))
             .collect();
-        let added: Vec<Item> = (0..random.below(40))
+        let added: Vec<Arc<Item>> = (0..random.below(40))
             .map(|n| item(&mut random, round * 1000 + (n * 37) % 1000))
             .collect();
-        items.extend(&added);
+        items.extend(added.iter().cloned());
         let change = classifier.change(&gone, added).unwrap();
         settle(&mut classifier);
         agree(&classifier, change.root, &items, &mut random);
@@ -146,7 +179,7 @@ fn cells_come_back() {
     let mut random = Random(3);
     let mut classifier = classifier(10_000);
     for round in 0..50 {
-        let items: Vec<Item> = (0..200)
+        let items: Vec<Arc<Item>> = (0..200)
             .map(|n| item(&mut random, round * 1000 + n))
             .collect();
         classifier.change(&[], items.clone()).unwrap();
@@ -161,15 +194,15 @@ fn cells_come_back() {
 #[test]
 fn a_change_that_does_not_fit_leaves_the_tree_as_it_was() {
     let mut random = Random(5);
-    let mut classifier = classifier(600);
-    let items: Vec<Item> = (0..100).map(|n| item(&mut random, n)).collect();
+    let mut classifier = classifier(900);
+    let items: Vec<Arc<Item>> = (0..100).map(|n| item(&mut random, n)).collect();
     let change = classifier.change(&[], items.clone()).unwrap();
     settle(&mut classifier);
     let before = classifier.pressure();
     let many = (0..2000)
         .map(|n| {
             let mut item = item(&mut random, 1000 + n);
-            item.filter.destination = [mapped(n as u32); 2];
+            Arc::make_mut(&mut item).filter.destination = [mapped(n as u32); 2];
             item
         })
         .collect();
@@ -179,10 +212,12 @@ fn a_change_that_does_not_fit_leaves_the_tree_as_it_was() {
     ));
     assert_eq!(classifier.pressure(), before);
     agree(&classifier, change.root, &items, &mut random);
-    let same: Vec<Item> = (0..2 * STEPS)
-        .map(|n| Item {
-            order: (u64::from(5000 + n), 0),
-            ..items[0]
+    let same: Vec<Arc<Item>> = (0..2 * STEPS)
+        .map(|n| {
+            Arc::new(Item {
+                order: (u64::from(5000 + n), 0),
+                ..(*items[0]).clone()
+            })
         })
         .collect();
     assert!(matches!(
@@ -193,11 +228,42 @@ fn a_change_that_does_not_fit_leaves_the_tree_as_it_was() {
 }
 
 #[test]
+fn a_walk_goes_on_where_it_has_come_to() {
+    let mut classifier = classifier(1_000);
+    let one = item(&mut Random(5), 0);
+    // None of them can be parted from the others, and packets of no flow match the last only.
+    let mut items: Vec<Item> = (0..STEPS - 1)
+        .map(|rank| {
+            let mut item = Item::clone(&one);
+            item.order.0 = rank.into();
+            item.filter.rank = rank.into();
+            item.filter.kind = kind::FLOW;
+            item
+        })
+        .collect();
+    items.last_mut().unwrap().filter.kind = kind::PACKET;
+    let last = items.last().unwrap().filter;
+    let root = classifier
+        .change(&[], items.into_iter().map(Arc::new).collect())
+        .unwrap()
+        .root;
+    let key = FlowKey {
+        source: last.source[0],
+        destination: last.destination[0],
+        rest: KeyRest::new(last.destination_port[0] & 0xffff, 0, 17),
+    };
+    let query = Query::new(&key, 0, kind::PACKET, 0);
+    let found = first_match(&Tree(&classifier, root), root, &query, &InTunnel::NONE);
+    assert!(!found.is_broken(), "{found:?}");
+    assert_eq!(found.action(), Some(last.action));
+}
+
+#[test]
 fn addresses_in_order_one_by_one_do_not_make_a_long_walk() {
     let mut classifier = classifier(200_000);
     for n in 0..3000 {
         let mut one = item(&mut Random(1), n);
-        one.filter.destination = [mapped(n as u32), mapped(n as u32)];
+        Arc::make_mut(&mut one).filter.destination = [mapped(n as u32); 2];
         classifier.change(&[], vec![one]).unwrap();
         settle(&mut classifier);
         assert!(

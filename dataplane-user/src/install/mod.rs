@@ -83,7 +83,7 @@ struct Installed {
     slot: u32,
     action: u32,
     tunnels: Vec<u32>,
-    items: Vec<Item>,
+    items: Vec<Arc<Item>>,
     hops: Vec<HopKey>,
 }
 

@@ -129,13 +129,13 @@ impl Rules {
                 }
             }
         }
-        let removed: Vec<Item> = gone
+        let removed: Vec<Arc<Item>> = gone
             .iter()
-            .flat_map(|id| self.installed[id].items.iter().copied())
+            .flat_map(|id| self.installed[id].items.iter().cloned())
             .collect();
         let added = news
             .iter()
-            .flat_map(|new| new.items.iter().copied())
+            .flat_map(|new| new.items.iter().cloned())
             .collect();
         let change = match self.classifier.change(&removed, added) {
             Ok(change) => change,
@@ -244,26 +244,29 @@ impl Rules {
             .actions
             .write(action as usize, action::of(rule, rank, slot, cells));
         let mut tunnels = Vec::with_capacity(compiled.tunnels.len());
-        for tunnel in compiled.tunnels {
+        for tunnel in &compiled.tunnels {
             let cell = self.tunnels.take(self.limits.rules)?;
             taken.tunnels.push(cell);
-            memory.tunnel_filters.write(cell as usize, tunnel);
+            memory.tunnel_filters.write(cell as usize, *tunnel);
             tunnels.push(cell);
         }
+        let wanted: Vec<_> = compiled.tunnels.into_iter().map(Arc::new).collect();
         let items = compiled
             .filters
             .into_iter()
             .zip(0..)
             .map(|(filter, place)| {
-                let tunnel = filter.tunnel.checked_sub(1);
-                Item {
+                let tunnel = filter.tunnel.checked_sub(1).map(|place| place as usize);
+                Arc::new(Item {
                     order: (rank, place),
                     filter: Filter {
+                        rank,
                         action,
-                        tunnel: tunnel.map_or(0, |place| tunnels[place as usize] + 1),
+                        tunnel: tunnel.map_or(0, |place| tunnels[place] + 1),
                         ..filter
                     },
-                }
+                    tunnel: tunnel.map(|place| Arc::clone(&wanted[place])),
+                })
             });
         let items = items.collect();
         Ok(Installed {

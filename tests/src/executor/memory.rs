@@ -10,13 +10,13 @@ use std::{
 
 use dataplane_core::{
     Reason, Verdict, Word,
-    classify::{self, Answer, InTunnel, Query},
+    classify::{self, Answer, InTunnel, Query, Walk},
     flow::{FlowKey, Record, SharedKey},
     parse,
     session::{self, Session, SessionRef},
     table::{
         self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Inserted, Port,
-        RuleAction, RuleCount, SessionTable, Side, Split, State, Tables, Target, Trace,
+        RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State, Tables, Target, Trace,
         TunnelFilter,
     },
 };
@@ -207,21 +207,8 @@ impl SessionTable for Memory {
     }
 }
 
-impl Tables for Memory {
+impl RuleTables for Memory {
     const TUNNELS: bool = true;
-
-    fn read_only(&self) -> bool {
-        false
-    }
-
-    /// Interface indexes are slots plus 1.
-    fn port(&self, ifindex: u32) -> Option<&Port> {
-        self.ports.get(ifindex.checked_sub(1)? as usize)
-    }
-
-    fn port_in(&self, slot: u16) -> Option<&Port> {
-        self.ports.get(usize::from(slot))
-    }
 
     fn state(&self) -> Option<&State> {
         self.tables.state()
@@ -243,12 +230,27 @@ impl Tables for Memory {
         self.tables.action(cell)
     }
 
-    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>) -> Answer {
-        classify::first_match(self, &query.get(), &tunnel.get())
-    }
-
     fn hop(&self, index: u32) -> Option<Hop> {
         self.tables.hop(index)
+    }
+}
+
+impl Tables for Memory {
+    fn read_only(&self) -> bool {
+        false
+    }
+
+    /// Interface indexes are slots plus 1.
+    fn port(&self, ifindex: u32) -> Option<&Port> {
+        self.ports.get(ifindex.checked_sub(1)? as usize)
+    }
+
+    fn port_in(&self, slot: u16) -> Option<&Port> {
+        self.ports.get(usize::from(slot))
+    }
+
+    fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer {
+        classify::to_the_end(|| classify::walk(self, &query.get(), &tunnel.get(), walk))
     }
 
     fn target(&self, cell: u32) -> Option<&Target> {
