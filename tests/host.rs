@@ -1,11 +1,14 @@
-//! The scenarios on the host: the core, a packet in memory and tables in memory.
+//! The scenarios on the host: the core, a packet in memory and tables in memory; and what the kernel does to tables
+//! so seldom that it cannot be waited for.
+#![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
 use std::collections::HashSet;
 
+use dataplane_core::Reason;
 use tests::{
     executor::Host,
-    packet::{Tunnel, open},
-    scenario::{self, Then},
+    packet::{Gtpu, Packet, Tunnel, open},
+    scenario::{self, Executor as _, Then},
     tshark,
 };
 
@@ -17,6 +20,81 @@ fn scenarios() {
 #[test]
 fn scenarios_behind_tunnels() {
     scenario::run_all(scenario::mobile(), &mut Host::new());
+}
+
+/// A table's entry may become that of another key between when it is found and when it is read.
+#[test]
+fn nobody_gets_what_another_key_led_to() {
+    let rule = "a/1 prio 1 flow to 203.0.113.9 forward mac 02:00:00:00:0a:01 via app0";
+    let mut host = host(rule);
+    let [one, other] = ues().map(|ue| Packet::udp(&format!("{ue}:5000"), "203.0.113.9:443"));
+    let other = other.macs([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 2]);
+    for up in [&one, &other] {
+        assert_eq!(reason(&mut host, "access0", up), Reason::Steered);
+    }
+    host.reuse_flow(&one.reversed(), &other.reversed());
+    // As if the flow was not there any more.
+    assert_eq!(reason(&mut host, "app0", &one.reversed()), Reason::NoRule);
+    for up in [&one, &other] {
+        let seen = host.arrive("app0", &up.reversed().bytes()).unwrap();
+        assert_eq!(seen.reasons, [Reason::Replied]);
+        let destination = &seen.out[0].1[..6];
+        assert_eq!(destination, up.source_mac, "the answer to {}", up.source);
+    }
+}
+
+#[test]
+fn nobody_gets_into_the_tunnel_that_another_key_led_to() {
+    let mut host = host("a/1 prio 1 flow to 203.0.113.10 drop");
+    let [one, other] = ues().map(|ue| Packet::udp(&format!("{ue}:5000"), "203.0.113.9:443"));
+    for (teid, up) in [(1, &one), (2, &other)] {
+        for (port, packet, [from, to]) in [
+            ("access0", up.clone(), [RAN, CORE]),
+            ("core0", up.reversed(), [CORE, RAN]),
+        ] {
+            let packet = Gtpu::pdu(teid, packet.network_bytes()).over(from, to);
+            assert_eq!(reason(&mut host, port, &packet), Reason::NoRule);
+        }
+    }
+    let first = one.reversed();
+    host.reuse_session(&one, &other);
+    assert_eq!(reason(&mut host, "app0", &first), Reason::NoRule);
+    // Neither does a packet in a tunnel tell of another UE.
+    host.reuse_session(&one, &other);
+    let moved = Gtpu::pdu(3, one.network_bytes()).over(RAN, CORE);
+    reason(&mut host, "access0", &moved);
+    host.reuse_session(&one, &other);
+    let woken = Gtpu::pdu(3, first.network_bytes()).over(CORE, RAN);
+    reason(&mut host, "core0", &woken);
+    let seen = host.arrive("app0", &other.reversed().bytes()).unwrap();
+    assert_eq!(seen.reasons, [Reason::AppInitiated]);
+    let opened = open(&seen.out[0].1).unwrap();
+    assert!(
+        matches!(&opened.tunnel, Tunnel::Gtpu(gtpu) if gtpu.teid == 2),
+        "{opened:?}"
+    );
+}
+
+const RAN: &str = "192.0.2.1:2152";
+const CORE: &str = "198.51.100.1:2152";
+
+fn ues() -> [&'static str; 2] {
+    ["10.45.0.7", "10.45.0.8"]
+}
+
+fn host(rule: &str) -> Host {
+    let mut host = Host::new();
+    let rules = [rule.parse().unwrap()].into_iter().collect();
+    host.prepare(&rules).unwrap();
+    host
+}
+
+fn reason(host: &mut Host, port: &str, packet: &Packet) -> Reason {
+    let seen = host.arrive(port, &packet.bytes()).unwrap();
+    let [reason] = seen.reasons[..] else {
+        panic!("{seen:?}");
+    };
+    reason
 }
 
 /// The scenarios see to it that these are the packets that come out.

@@ -12,7 +12,7 @@ use crate::{
     packet::Packet,
     parse::{self, Facts, Link},
     rewrite::{self, Address},
-    session::Exit,
+    session::{self, Exit},
     steer::unsteered,
     table::{CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
     tunnel::{self, Way},
@@ -119,7 +119,7 @@ fn known<P: Packet, T: Tables>(
     if forward && !fits(way, how, facts, overhead) {
         return None;
     }
-    if inside && !gpdu::is_usual(tables, record, facts) {
+    if inside && !session::is_usual(tables, record, &facts.tunnel) {
         return None;
     }
     let bytes = facts.ip.length.into();

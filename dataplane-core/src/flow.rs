@@ -142,6 +142,12 @@ impl SharedKey {
         pairs.all(|(cell, other)| cell.get() == other.get())
     }
 
+    /// Whether it is this key.
+    pub(crate) fn has(&self, key: &FlowKey) -> bool {
+        let mut pairs = self.0.iter().zip(key.words());
+        pairs.all(|(cell, word)| cell.get() == word)
+    }
+
     /// Makes it the same.
     pub(crate) fn copy(&self, other: &Self) {
         for (cell, other) in self.0.iter().zip(&other.0) {
@@ -236,11 +242,7 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
         });
     }
     let [first, second] = &set.ways;
-    let flow = tables.flow(key)?;
-    let record = tables.record(flow.id())?;
-    if !record.is_meant_by(flow) {
-        return None;
-    }
+    let (flow, record) = listed(tables, key)?;
     if !tables.read_only() {
         second.replace_by(first);
         first.set(&words, flow);
@@ -251,6 +253,19 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
         decided: record.decision(flow.direction()),
         missed: 1,
     })
+}
+
+/// The flow that the flow table has for a key. Its entry may have become that of another key when it is read:
+/// the kernel does not wait for those who look at an entry before it uses it again.
+#[inline(always)]
+pub(crate) fn listed<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<(FlowRef, &'a Record)> {
+    let flow = tables.flow(key)?;
+    let record = tables.record(flow.id())?;
+    let own = match flow.direction() {
+        Direction::Upstream => &record.key,
+        Direction::Downstream => &record.reply,
+    };
+    (record.is_meant_by(flow) && own.has(key)).then_some((flow, record))
 }
 
 impl CacheWay {
@@ -421,8 +436,8 @@ pub struct Record {
     pub key: SharedKey,
     /// The key of downstream packets.
     pub reply: SharedKey,
-    /// Fills the line of the cache.
-    pub padding: Word,
+    /// 1 while a rule forwards the flow, if it is that of a UE behind a tunnel: an application has it.
+    pub forwarded: Word,
 }
 
 const _: () = assert!(size_of::<Record>() == 6 * 64);

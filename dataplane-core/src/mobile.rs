@@ -42,19 +42,14 @@ impl<T: Tables> Steering<'_, T> {
         false
     }
 
-    /// Whether the packet came as the latest upstream packet of its flow did.
-    fn is_usual(&self, record: &Record) -> bool {
-        let known = SessionRef::from(record.session.get());
-        let session = session::get(self.tables, known);
-        session.is_some_and(|session| session.knows_uplink(&self.facts.tunnel, known))
-    }
-
     #[inline(never)]
     fn learn_uplink(&self, record: Option<&Record>, quoted: bool) -> bool {
         // As on the short way, such a packet teaches nothing. (Asked before what is quoted: Linux 6.1 does not see that
         // there is a record when both are asked at once.)
         let usual = match record {
-            Some(record) if self.is_usual(record) => record.session.get(),
+            Some(record) if session::is_usual(self.tables, record, &self.facts.tunnel) => {
+                record.session.get()
+            }
             _ => 0,
         };
         if usual != 0 && !quoted {
@@ -119,7 +114,7 @@ impl<T: Tables> Steering<'_, T> {
             Way::Downlink => self.facts.key.destination,
         };
         notes.key.set(&session::key(ue, self.port.zone));
-        if let Some(known) = self.tables.session(&notes.key)
+        if let Some(known) = session::of(self.tables, &notes.key)
             && let Some(session) = session::get(self.tables, known)
             && let Some(place) = session.place(tunnel.way, tunnel.teid)
         {
@@ -164,7 +159,7 @@ impl<T: Tables> Steering<'_, T> {
         self.notes
             .key
             .set(&session::key(self.facts.key.destination, zone));
-        let known = self.tables.session(&self.notes.key);
+        let known = session::of(self.tables, &self.notes.key);
         let known = known.unwrap_or_else(|| SessionRef::from(0));
         let qfi = session::get(self.tables, known).map_or(0, |session| session.qfi.get() as u8);
         let ports = u32::from(PORT) << 16 | u32::from(PORT);
@@ -197,6 +192,13 @@ impl<T: Tables> Steering<'_, T> {
         }
     }
 
+    /// Whether what answers packets of a known flow finds the UE.
+    pub(crate) fn reaches_ue(&self, record: &Record) -> bool {
+        let session = record.session.get();
+        let status = || session::get(self.tables, session.into()).map(Session::status);
+        session == 0 || status() == Some(Status::Active)
+    }
+
     /// Notes the tunnel of a packet to or from a UE that is behind one. Answers how many octets that
     /// adds, or `None` when there is no such tunnel now.
     pub(crate) fn tunnel(&self, record: &Record, way: Way) -> Option<u32> {
@@ -220,7 +222,7 @@ impl<T: Tables> Steering<'_, T> {
             (key.destination, Way::Uplink)
         };
         self.notes.key.set(&session::key(ue, self.port.zone));
-        let Some(known) = self.tables.session(&self.notes.key) else {
+        let Some(known) = session::of(self.tables, &self.notes.key) else {
             return false;
         };
         session::exit(self.tables, known.by(0, tunnel.qfi), way, &self.notes.exit)
@@ -247,7 +249,7 @@ impl<T: Tables> Steering<'_, T> {
         self.notes
             .key
             .set(&session::key(self.facts.key.destination, self.port.zone));
-        let Some(known) = self.tables.session(&self.notes.key) else {
+        let Some(known) = session::of(self.tables, &self.notes.key) else {
             return self.leave(Reason::NoRule);
         };
         let lost = self.leave(Reason::NoDownlinkTunnel);

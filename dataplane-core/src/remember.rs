@@ -2,10 +2,11 @@
 
 use crate::{
     classify::{Answer, Query},
-    flow::{Decision, FlowKey, Found, KeyRest, Record},
+    flow::{self, Decision, FlowKey, Found, KeyRest, Record},
     steer::{Notes, Steering},
     table::{Direction, FlowRef, Inserted, NO_PORT, PORTS, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
+    wire::transport::TCP,
 };
 
 impl<'a, T: Tables> Steering<'a, T> {
@@ -80,7 +81,8 @@ impl<'a, T: Tables> Steering<'a, T> {
         let mut decision = Decision {
             epoch: self.image.epoch,
             action: context,
-            sensitive: own.is_sensitive(),
+            // What is refused now may not be soon.
+            sensitive: own.is_sensitive() || refused.is_some(),
         };
         let mut first = false;
         if let Some(action) = own.action().and_then(|cell| self.tables.action(cell)) {
@@ -130,18 +132,30 @@ impl<'a, T: Tables> Steering<'a, T> {
         if answer.is_broken() {
             return Err(Reason::RuleSetBroken);
         }
+        let action = answer.action().and_then(|cell| self.tables.action(cell));
+        let forwards = T::TUNNELS && action.is_some_and(|it| it.verb == verb::FORWARD);
+        let mut left = forwards && record.rule.get() == Record::LEFT;
+        if forwards && !left && record.forwarded.get() == 0 && !self.reaches_ue(record) {
+            // As a new flow would be.
+            left = key.rest.protocol() == TCP && !self.tables.read_only();
+            if !left {
+                *refused = Some(Reason::NoDownlinkTunnel);
+                return Ok(answer.action());
+            }
+            record.rule.set(Record::LEFT);
+        }
         if self.tables.read_only() {
             return Ok(answer.action());
         }
-        if let Some(action) = answer.action().and_then(|cell| self.tables.action(cell)) {
-            let left = T::TUNNELS && record.rule.get() == Record::LEFT;
-            if !(left && action.verb == verb::FORWARD) {
-                if let Err(reason) = self.rekey(record, flow, action) {
-                    *refused = Some(reason);
-                    return Ok(answer.action());
-                }
-                record.rule.set(u64::from(action.rule) + 1);
+        if let Some(action) = action.filter(|_| !left) {
+            if let Err(reason) = self.rekey(record, flow, action) {
+                *refused = Some(reason);
+                return Ok(answer.action());
             }
+            record.rule.set(u64::from(action.rule) + 1);
+        }
+        if T::TUNNELS {
+            record.forwarded.set((forwards && !left).into());
         }
         let decision = Decision {
             epoch: self.image.epoch,
@@ -228,6 +242,8 @@ impl<'a, T: Tables> Steering<'a, T> {
         record.first_seen.set(tables.now());
         if T::TUNNELS {
             self.note_tunnel(record);
+            let forwarded = action.verb == verb::FORWARD && !left;
+            record.forwarded.set(forwarded.into());
         } else {
             record.session.set(0);
         }
@@ -306,13 +322,9 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn answers_copy_in(&self, zone: u16) -> bool {
         let mut key = self.facts.key;
         key.rest = KeyRest::new(key.rest.ports(), zone, key.rest.protocol());
-        let answered = self
-            .tables
-            .flow(&key)
-            .filter(|flow| flow.direction() == Direction::Downstream)
-            .and_then(|flow| self.tables.record(flow.id()));
-        let answer = match answered {
-            Some(record) => {
+        let answered = flow::listed(self.tables, &key);
+        let answer = match answered.filter(|(flow, _)| flow.direction() == Direction::Downstream) {
+            Some((_, record)) => {
                 if T::TUNNELS {
                     self.see_tunnel_of_flow(record);
                 }

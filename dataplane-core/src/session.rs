@@ -18,9 +18,9 @@ mod record;
 use core::cell::Cell;
 
 use crate::{
-    flow::{FlowKey, KeyRest},
+    flow::{FlowKey, KeyRest, Record, SharedKey},
     table::{SessionTable, Tables, encapsulation},
-    tunnel::Way,
+    tunnel::{Tunnel, Way},
     wire::gtpu::PORT,
 };
 
@@ -76,6 +76,21 @@ pub(crate) fn get<T: SessionTable>(tables: &T, known: SessionRef) -> Option<&Ses
     let session = tables.session_record(known.id())?;
     (session.generation.get() as u32 == known.generation() && session.live.get() != 0)
         .then_some(session)
+}
+
+/// The session of the UE with this [`key`]. As with flows, what is read may be another's.
+pub(crate) fn of<T: SessionTable>(tables: &T, key: &SharedKey) -> Option<SessionRef> {
+    let found = tables.session(key)?;
+    let session = tables.session_record(found.id())?;
+    session.is_of(key).then_some(found)
+}
+
+/// Whether an upstream packet by `tunnel` says nothing of its session that is not known: it came as the latest one of
+/// its flow did.
+#[inline(always)]
+pub(crate) fn is_usual<T: SessionTable>(tables: &T, flow: &Record, tunnel: &Tunnel) -> bool {
+    let known = SessionRef::from(flow.session.get());
+    get(tables, known).is_some_and(|session| session.knows_uplink(tunnel, known))
 }
 
 /// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.

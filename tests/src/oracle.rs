@@ -206,12 +206,7 @@ impl<'a> Oracle<'a> {
             return None;
         }
         let own = self.flows.all.get(flow)?.rule;
-        let action = own
-            .and_then(|own| self.rules.at(own))
-            .map(|rule| &rule.action);
-        // Another rule takes it back, but none does not.
-        let stays = matches!(action, None | Some(Action::Forward { .. }));
-        self.flows.all.get_mut(flow)?.left &= stays;
+        let refused = self.stays_behind(flow);
         let before = self
             .rules
             .first_match(port, &frame.packet, tunnel.as_ref(), |at, rule| {
@@ -227,6 +222,9 @@ impl<'a> Oracle<'a> {
                 Direction::Downstream => Reason::NoRule,
             }));
         }
+        if refused {
+            return Some(original(Reason::NoDownlinkTunnel));
+        }
         let Some(own) = own else {
             return Some(original(Reason::NoRule));
         };
@@ -241,6 +239,25 @@ impl<'a> Oracle<'a> {
             Direction::Upstream => self.given_back(port, frame, own, flow),
             Direction::Downstream => self.reply(port, frame, own, flow),
         }
+    }
+
+    /// Whether a rule would forward the flow, if its answers arrived; what an application has already, it keeps.
+    fn stays_behind(&mut self, flow: usize) -> bool {
+        let Some(known) = self.flows.all.get(flow) else {
+            return false;
+        };
+        let rule = known.rule.and_then(|own| self.rules.at(own));
+        let forwards = rule.is_some_and(|it| matches!(it.action, Action::Forward { .. }));
+        // Another rule takes it back, but none does not.
+        let left = known.left && (forwards || rule.is_none());
+        let refused = forwards && !left && !known.forwarded && !self.reaches_ue(known);
+        let key = Key::of(self.rules.world.port(known.port).zone, &known.first);
+        let resolved = rule.is_some_and(|it| self.rules.reply_key(&key, it).is_some());
+        if let Some(flow) = self.flows.all.get_mut(flow) {
+            flow.left = left || refused && flow.first.protocol() == 6;
+            flow.forwarded = forwards && !flow.left && (flow.forwarded || !refused && resolved);
+        }
+        refused
     }
 
     /// A packet of the UE's that does not come from the UE: an application may give it back.
@@ -371,7 +388,9 @@ impl<'a> Oracle<'a> {
             if !self.flows.begin(key, reply, index, &frame.packet, port) {
                 return Some(original(Reason::ReplyConflict));
             }
-            self.flows.all.last_mut()?.follow(frame, lesson);
+            let flow = self.flows.all.last_mut()?;
+            flow.follow(frame, lesson);
+            flow.forwarded = matches!(rule.action, Action::Forward { .. });
         }
         self.apply(port, frame, index)
     }

@@ -1,10 +1,9 @@
 //! Packets of UEs behind tunnels: G-PDUs with at most a PDU Session Container; into tunnels over IPv4 only.
 
 use crate::{
-    flow::Record,
     packet::Packet,
     parse::{self, Facts},
-    session::{self, Exit, SessionRef},
+    session::{self, Exit},
     table::{Port, Tables},
     tunnel::{self, Tunnel, Way},
     verdict::Verdict,
@@ -87,13 +86,6 @@ fn header<P: Packet>(packet: &P, at: usize, end: usize, tunnel: &mut Tunnel) -> 
         && container.units == 1
         && container.next_extension == extension::NONE;
     alone.then_some((at + Container::LEN) as u16)
-}
-
-/// Whether a packet from a UE says nothing of its session that is not known.
-#[inline(always)]
-pub(super) fn is_usual<T: Tables>(tables: &T, record: &Record, facts: &Facts) -> bool {
-    let known = SessionRef::from(record.session.get());
-    session::get(tables, known).is_some_and(|session| session.knows_uplink(&facts.tunnel, known))
 }
 
 /// Finds the tunnel to a UE, if it is over IPv4. Answers how many octets it adds.

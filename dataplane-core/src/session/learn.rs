@@ -1,7 +1,7 @@
 //! Learning sessions from the packets in tunnels.
 
 use super::{
-    BEARERS, Bearer, Session, SessionRef, Status, get, key as key_of,
+    BEARERS, Bearer, Session, SessionRef, Status, get, key as key_of, of,
     record::{is_v6, same, set},
     tunnel_key,
 };
@@ -34,12 +34,12 @@ pub(crate) fn uplink<T: Tables>(
     let tunnel = &lesson.facts.tunnel;
     let (ue, other) = (lesson.facts.key.source, lesson.facts.key.destination);
     key.set(&key_of(ue, lesson.port.zone));
-    let found = if let Some(found) = tables.session(key) {
+    let found = if let Some(found) = of(tables, key) {
         found
     } else {
         // What a source station forwards at a handover is for a UE, not from one.
         key.set(&key_of(other, lesson.port.zone));
-        if tables.session(key).is_some() {
+        if of(tables, key).is_some() {
             return Err(Reason::NoDownlinkTunnel);
         }
         create(tables, key, lesson, ue)?
@@ -51,8 +51,7 @@ pub(crate) fn uplink<T: Tables>(
         // From one UE to another, which is at this station: forwarded likewise.
         key.set(&key_of(other, lesson.port.zone));
         let is_there = |it: &Session| same(&it.ran, tunnel.ran);
-        if tables
-            .session(key)
+        if of(tables, key)
             .and_then(|it| get(tables, it))
             .is_some_and(is_there)
         {
@@ -150,7 +149,7 @@ pub(crate) fn downlink<T: Tables>(
     let tunnel = &lesson.facts.tunnel;
     let ue = lesson.facts.key.destination;
     key.set(&key_of(ue, lesson.port.zone));
-    let found = match tables.session(key) {
+    let found = match of(tables, key) {
         Some(found) => found,
         None => create(tables, key, lesson, ue).ok()?,
     };
@@ -264,7 +263,7 @@ fn create<T: Tables>(
     session.live.set(0);
     tables.release_session(id);
     // Another CPU may have been faster.
-    tables.session(key).ok_or(full)
+    of(tables, key).ok_or(full)
 }
 
 /// Ends the downlink tunnel that an End Marker or an Error Indication is about.

@@ -1,7 +1,7 @@
 //! Sessions that are said, not learned: they outrank what packets teach.
 
 use super::{
-    BEARERS, Bearer, Session, SessionRef, Status, get, key,
+    BEARERS, Bearer, Session, SessionRef, Status, get, key, of,
     record::{get_address, is_v6, same, set},
     tunnel_key,
 };
@@ -167,7 +167,7 @@ fn find<'a, T: SessionTable>(
 ) -> Option<(SessionRef, &'a Session)> {
     shared.set(&key(binding.ue, binding.zone));
     let there = || {
-        let known = tables.session(shared)?;
+        let known = of(tables, shared)?;
         Some((known, get(tables, known)?))
     };
     if let Some(found) = there() {

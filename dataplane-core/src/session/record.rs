@@ -1,8 +1,8 @@
 //! What is known of a session.
 
-use super::tunnel_key;
+use super::{key, tunnel_key};
 use crate::{
-    flow::{FlowKey, Path},
+    flow::{FlowKey, Path, SharedKey},
     tunnel::{Tunnel, Way},
     word::Word,
 };
@@ -194,6 +194,11 @@ impl Session {
     pub const LEARNED: u64 = 1;
     /// [`Self::live`] of what was provisioned: packets change only whether its tunnels are used.
     pub const PROVISIONED: u64 = 2;
+
+    /// Whether it is that of the UE with this key.
+    pub(super) fn is_of(&self, ue: &SharedKey) -> bool {
+        ue.has(&key(get_address(&self.ue), self.zone.get() as u16))
+    }
 
     /// Whether answers reach the UE.
     #[must_use]

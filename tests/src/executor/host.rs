@@ -17,7 +17,7 @@ use dataplane_user::{
 
 use super::memory::Memory;
 use crate::{
-    packet::MacAddress,
+    packet::{MacAddress, Packet},
     scenario::{Executor, Exit, Seen},
     world::{self, World},
 };
@@ -41,6 +41,17 @@ impl Host {
 }
 
 impl Host {
+    /// While the next packet arrives, who looks for the flow of one reads which is that of another: the kernel gives the
+    /// entries of its tables to other keys while they are looked at.
+    pub fn reuse_flow(&self, of: &Packet, by: &Packet) {
+        self.memory.reuse_flow(of, by);
+    }
+
+    /// The same of the sessions of UEs in zone 0.
+    pub fn reuse_session(&self, of: &Packet, by: &Packet) {
+        self.memory.reuse_session(of.source, by.source);
+    }
+
     /// How often the map of sessions was written to.
     pub fn session_updates(&self) -> u64 {
         self.memory.session_updates.get()
@@ -106,6 +117,7 @@ impl Executor for Host {
         let interface = u32::from(slot(&self.world, port)) + 1;
         let mut scratch = Scratch::default();
         let verdict = steer::packet(&mut packet, interface, memory, || Some(&mut scratch));
+        memory.reused.set(None);
         let frame = packet.bytes().to_vec();
         let out = match verdict.action() {
             Action::Discard => vec![],

@@ -11,7 +11,7 @@ use std::{
 use dataplane_core::{
     Reason, Verdict, Word,
     classify::{self, Answer, InTunnel, Query, Walk},
-    flow::{FlowKey, Record, SharedKey},
+    flow::{FlowKey, KeyRest, Record, SharedKey},
     parse,
     session::{self, Session, SessionRef},
     table::{
@@ -22,7 +22,7 @@ use dataplane_core::{
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
 
-use crate::world;
+use crate::{packet::Packet, world};
 
 const CACHE: usize = 16;
 const LIMITS: Limits = Limits {
@@ -50,6 +50,8 @@ pub(super) struct Memory {
     pub(super) session_updates: Cell<u64>,
     endpoints: Vec<Endpoints>,
     fragments: RefCell<HashMap<FragmentKey, u32>>,
+    /// Whoever looks for the first of these keys reads what there is for the second.
+    pub(super) reused: Cell<Option<[FlowKey; 2]>>,
     told: Word,
     clock: Word,
 }
@@ -71,6 +73,7 @@ impl Memory {
             session_updates: Cell::default(),
             endpoints: endpoints(),
             fragments: RefCell::default(),
+            reused: Cell::default(),
             told: Word::default(),
             clock: Word::default(),
         }
@@ -79,6 +82,26 @@ impl Memory {
     /// Lets a jiffy pass.
     pub(super) fn tick(&self) {
         self.clock.add(1);
+    }
+
+    /// Has the entry of a flow given to another while somebody looks for it, as the kernel does when it is removed
+    /// just then.
+    pub(super) fn reuse_flow(&self, of: &Packet, by: &Packet) {
+        self.reused.set(Some([of, by].map(flow_key)));
+    }
+
+    /// The same of the session of one UE and that of another in zone 0.
+    pub(super) fn reuse_session(&self, of: IpAddr, by: IpAddr) {
+        let key = |ue| session::key(words(ue), 0);
+        self.reused.set(Some([of, by].map(key)));
+    }
+
+    /// The key whose value is read by who looks for `key`.
+    fn read(&self, key: FlowKey) -> FlowKey {
+        match self.reused.get() {
+            Some([of, by]) if of == key => by,
+            _ => key,
+        }
     }
 
     /// Packets counted in each slot for rules.
@@ -107,6 +130,17 @@ impl Memory {
     pub(super) fn flows(&self) -> Vec<Flow> {
         let live = self.records.iter().filter(|record| record.live.get() != 0);
         live.map(flow).collect()
+    }
+}
+
+/// The key of a packet in zone 0.
+fn flow_key(packet: &Packet) -> FlowKey {
+    let (source, destination) = packet.flow_ports();
+    let ports = u32::from(source) << 16 | u32::from(destination);
+    FlowKey {
+        source: words(packet.source),
+        destination: words(packet.destination),
+        rest: KeyRest::new(ports, 0, packet.protocol()),
     }
 }
 
@@ -172,7 +206,8 @@ fn address([high, low]: [u64; 2]) -> IpAddr {
 
 impl SessionTable for Memory {
     fn session(&self, key: &SharedKey) -> Option<SessionRef> {
-        self.session_keys.borrow().get(&key.get()).copied()
+        let key = self.read(key.get());
+        self.session_keys.borrow().get(&key).copied()
     }
 
     fn add_session(&self, key: &SharedKey, session: SessionRef) -> bool {
@@ -266,7 +301,7 @@ impl Tables for Memory {
     }
 
     fn flow(&self, key: &FlowKey) -> Option<FlowRef> {
-        self.keys.borrow().get(key).copied()
+        self.keys.borrow().get(&self.read(*key)).copied()
     }
 
     fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {

@@ -38,6 +38,8 @@ pub(super) struct Flow {
     stale: bool,
     /// Whether it began with the data network, where a rule would have forwarded it had answers arrived.
     pub(super) left: bool,
+    /// Whether an application has it.
+    pub(super) forwarded: bool,
 }
 
 /// What tells one flow from another, as seen in one direction.
@@ -90,6 +92,7 @@ impl Flows {
             ports: (0, 0),
             stale: false,
             left: false,
+            forwarded: false,
         });
         self.keys.insert(key, (flow, Direction::Upstream));
         self.keys.insert(reply, (flow, Direction::Downstream));

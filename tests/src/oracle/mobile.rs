@@ -146,6 +146,15 @@ impl Oracle<'_> {
         }
     }
 
+    /// Whether what answers the packets of a flow finds the UE.
+    pub(super) fn reaches_ue(&self, flow: &Flow) -> bool {
+        match flow.came {
+            Came::Plainly => true,
+            Came::Unknown => false,
+            Came::By(bearing) => self.sessions.is_active(bearing),
+        }
+    }
+
     /// The packet as it goes through the tunnels of its flow, if there are any. `None`: there is none now.
     pub(super) fn through_tunnel(&self, frame: &Frame, flow: &Flow, way: Way) -> Option<Frame> {
         if frame.envelope.is_some() {

@@ -17,6 +17,7 @@ pub(super) fn scenarios(family: &Family, interface: Interface, all: &mut Vec<Sce
     initiated(family, interface, all);
     inline(family, interface, all);
     left(family, interface, all);
+    taken_over(family, interface, all);
     complaint(family, interface, all);
 }
 
@@ -103,6 +104,88 @@ fn left(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             &["a/1 prio 1 packet from SERVICE drop"],
         )
         .discarded("core0", &down, Reason::RuleDrop),
+    );
+}
+
+/// What goes to the data network goes on there when a rule comes that forwards it, while its answers would not
+/// arrive; and what an application has stays with applications.
+fn taken_over(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let passes = ["a/1 prio 1 flow to SERVICE passthrough"];
+    let forwards = ["a/1 prio 1 flow to SERVICE forward ip APP0 via app0"];
+    let elsewhere = ["a/2 prio 1 flow to SERVICE forward ip APP1 via app1"];
+    let packets = |inner: &Packet| {
+        let up = interface.uplink(RAN, inner);
+        let down = interface.downlink(RAN, DOWN, &inner.reversed());
+        (up, down, to_app(&world, "app0", inner).ttl(63))
+    };
+    let begin = |name: &str, rules: &[&str]| Scenario::new(name, family, rules);
+    let (up, down, there) = packets(&family.udp(443));
+    for (name, before, reason) in [
+        (
+            "what passed is forwarded once answers arrive",
+            &passes[..],
+            Reason::Passthrough,
+        ),
+        (
+            "what no rule was for is forwarded once answers arrive",
+            &[],
+            NoRule,
+        ),
+    ] {
+        all.push(
+            begin(name, &passes)
+                .original("access0", &up, Reason::Passthrough)
+                .rules(family, before)
+                .original("access0", &up, reason)
+                .rules(family, &forwards)
+                .original("access0", &up, NoDownlinkTunnel)
+                .original("access0", &up, NoDownlinkTunnel)
+                .original("core0", &down, Reason::WrongSide)
+                .sent("access0", &up, Steered, "app0", &there),
+        );
+    }
+    let marker = interface.between(&Gtpu::end_marker(DOWN), CORE, RAN);
+    let moved = to_app(&world, "app1", &family.udp(443)).ttl(63);
+    all.push(
+        begin(
+            "an application's flow goes to another application",
+            &forwards,
+        )
+        .original("core0", &down, NoRule)
+        .sent("access0", &up, Steered, "app0", &there)
+        .original("core0", &marker, GtpuEndMarker)
+        .rules(family, &elsewhere)
+        .sent("access0", &up, Steered, "app1", &moved)
+        .rules(family, &passes)
+        .original("access0", &up, Reason::Passthrough)
+        .rules(family, &forwards)
+        .original("access0", &up, NoDownlinkTunnel),
+    );
+    let (up, down, there) = packets(&family.tcp(443));
+    all.push(
+        begin("a connection that passed stays where it is", &passes)
+            .original("access0", &up, Reason::Passthrough)
+            .rules(family, &forwards)
+            .original("access0", &up, NoDownlinkTunnel)
+            .original("core0", &down, NoRule)
+            .original("access0", &up, NoDownlinkTunnel)
+            .rules(family, &passes)
+            .original("access0", &up, Reason::Passthrough)
+            .rules(family, &forwards)
+            .sent("access0", &up, Steered, "app0", &there),
+    );
+    let begun = "a/0 prio 0 packet to SERVICE drop";
+    all.push(
+        begin(
+            "an earlier rule is one for a flow that cannot be forwarded",
+            &passes,
+        )
+        .original("access0", &up, Reason::Passthrough)
+        .rules(family, &[begun, forwards[0]])
+        .discarded("access0", &up, Reason::RuleDrop)
+        .rules(family, &forwards)
+        .original("access0", &up, NoDownlinkTunnel),
     );
 }
 
