@@ -72,6 +72,21 @@ impl Snapshot {
             sessions: self.sessions.clone(),
         }
     }
+
+    /// Rules that no packet comes under, as things are: those left out, and those that wait for a session that says
+    /// their QCI.
+    fn without_effect(&self) -> BTreeMap<RuleId, String> {
+        let rules = self.applications.values().flat_map(|entry| entry.rules());
+        let waiting = rules.filter_map(|(id, wire, outcome)| match outcome {
+            Outcome::Enforceable(rule) if wire.state == Activity::Active => {
+                Some((id, self.sessions.refuse(rule)?))
+            }
+            Outcome::Enforceable(_) | Outcome::NotEnforceable(_) => None,
+        });
+        let mut rules: BTreeMap<_, _> = waiting.collect();
+        rules.extend(self.not_installed.clone());
+        rules
+    }
 }
 
 #[derive(Debug)]
@@ -266,14 +281,19 @@ impl Store {
             .as_ref()
             .map_or(&before.not_installed, |applied| &applied.not_installed);
         log_left_out(&before.not_installed, not_installed);
-        self.current.send_replace(Arc::new(Snapshot {
+        let snapshot = Snapshot {
             revision,
             programmed: revision,
             applications: after.applications,
             sessions: after.sessions,
             not_installed: not_installed.clone(),
             failure: None,
-        }));
+        };
+        let applied = applied.map(|applied| Applied {
+            not_installed: snapshot.without_effect(),
+            ..applied
+        });
+        self.current.send_replace(Arc::new(snapshot));
         Ok(Outline {
             revision,
             changes,

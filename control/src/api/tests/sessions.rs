@@ -59,7 +59,9 @@ async fn a_rule_for_a_qci_that_nobody_has_says_so() {
     let mut application = application();
     let filter = |qci: u8| json!({"dstAddress": ["203.0.113.9"], "qCI": qci});
     application["trafficRules"][0]["trafficFilter"] = json!([filter(8)]);
-    client.put(APP, &application).await;
+    let answer = client.put(APP, &application).await.json();
+    let waits = json!({"video/r1": "no session says QCI or 5QI 8"});
+    assert_eq!(answer["notInstalled"], waits);
     let status = async || client.get("/mp2/v1/rules").await.json()[0]["status"].clone();
     let programmed =
         async || client.get("/mp2/v1/status").await.json()["rules"]["programmed"].clone();
@@ -85,7 +87,9 @@ async fn a_rule_for_a_qci_that_nobody_has_says_so() {
         (json!([{"qCI": 8, "x-zone": 2}]), false),
     ] {
         application["trafficRules"][0]["trafficFilter"] = filters;
-        client.put(APP, &application).await;
+        let answer = client.put(APP, &application).await.json();
+        let left_out = answer["notInstalled"].get("video/r1");
+        assert_eq!(left_out.is_none(), installed, "{answer}");
         assert_eq!(status().await["installed"], installed, "{application}");
     }
     refused("no session of zone 2 says QCI or 5QI 8").await;
