@@ -41,13 +41,12 @@ pub const fn key(ue: [u64; 2], zone: u16) -> FlowKey {
     }
 }
 
-/// The key by which the session of a downlink tunnel is found: the station numbers all that lead to it, from
-/// whichever endpoint of the core (TS 29.281 section 3.1). A tunnel may be of two sessions, one of each
-/// IP version: `v6` says of which.
+/// The key by which the session of a tunnel is found: the `endpoint` that receives numbers all that lead to it, from
+/// wherever (TS 29.281 section 3.1). A tunnel may be of two sessions, one of each IP version: `v6` says of which.
 #[must_use]
-pub const fn tunnel_key(ran: [u64; 2], teid: u32, zone: u16, v6: bool) -> FlowKey {
+pub const fn tunnel_key(endpoint: [u64; 2], teid: u32, zone: u16, v6: bool) -> FlowKey {
     FlowKey {
-        source: ran,
+        source: endpoint,
         destination: [0; 2],
         rest: KeyRest::new(teid, zone, if v6 { 2 } else { 1 }),
     }

@@ -134,8 +134,12 @@ fn rest<'a, P: Packet, T: Tables>(
         Ok(steering) => (steering.packet(packet), steering.facts.wire_len()),
         Err(reason) if reason.is_malformed() => (Verdict::discard(reason), packet.len() as u64),
         Err(reason) => {
-            if T::TUNNELS && scratch.facts.tunnel.ends_by(reason, port) {
-                session::end(tables, &scratch.notes.key, &scratch.facts.tunnel, port.zone);
+            if T::TUNNELS {
+                let tunnel = &scratch.facts.tunnel;
+                let ended = tunnel.ended_by(reason, port);
+                if ended != Way::None {
+                    session::end(tables, &scratch.notes.key, tunnel, port.zone, ended);
+                }
             }
             (unsteered(port, reason), packet.len() as u64)
         }

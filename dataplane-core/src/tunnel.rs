@@ -74,16 +74,17 @@ impl Tunnel {
         matches!(self.way, Way::Uplink | Way::Downlink)
     }
 
-    /// Whether what came by `port` and ends for `reason` is a message that ends this tunnel to a UE.
-    pub(crate) const fn ends_by(&self, reason: Reason, port: &Port) -> bool {
-        if self.is_of_target() {
-            false
-        } else if matches!(reason, Reason::GtpuEndMarker) {
-            matches!(self.way, Way::Downlink) && port.is_core()
-        } else {
-            matches!(reason, Reason::GtpuErrorIndication)
-                && matches!(self.way, Way::Uplink)
-                && port.is_upstream()
+    /// Which way the tunnel leads that has ended, if what came by `port` and ends for `reason` is a message about that.
+    pub(crate) const fn ended_by(&self, reason: Reason, port: &Port) -> Way {
+        let from_core = matches!(self.way, Way::Downlink) && port.is_core();
+        let from_station = matches!(self.way, Way::Uplink) && port.is_upstream();
+        match reason {
+            _ if self.is_of_target() => Way::None,
+            Reason::GtpuEndMarker if from_core => Way::Downlink,
+            // It is about a tunnel to who sends it.
+            Reason::GtpuErrorIndication if from_core => Way::Uplink,
+            Reason::GtpuErrorIndication if from_station => Way::Downlink,
+            _ => Way::None,
         }
     }
 }

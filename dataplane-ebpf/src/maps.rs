@@ -87,7 +87,7 @@ static RECORDS: Array<Record, 1, MMAPABLE> = Array::new();
 /// Records that are free.
 #[btf_map]
 static FREE: Stack<u32, 1> = Stack::new();
-/// The session table: a UE's address, or a tunnel to a UE, leads to its session.
+/// The session table: a UE's address, or a tunnel from or to a UE, leads to its session.
 #[btf_map]
 static SESSIONS: HashMap<FlowKey, u64, 1> = HashMap::new();
 /// The sessions.

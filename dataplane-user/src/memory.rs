@@ -69,9 +69,9 @@ pub(crate) const fn counters(limits: &Limits) -> u32 {
     limits.rules * 2
 }
 
-/// Keys of sessions: one for the UE, and on average not more than two for its bearers.
+/// Keys of sessions: one for the UE, and on average not more than three for its tunnels.
 pub(crate) const fn session_keys(limits: &Limits) -> u32 {
-    limits.sessions * 3
+    limits.sessions * 4
 }
 
 impl Memory {

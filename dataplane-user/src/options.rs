@@ -86,8 +86,8 @@ pub struct Limits {
     pub rules: u32,
     /// Fragmented datagrams on their way at a time.
     pub fragments: u32,
-    /// UEs behind tunnels, up to 2^23. Each takes 208 bytes for its record and about 360 for three keys: one for the
-    /// UE's address, and one for each of two bearers on average.
+    /// UEs behind tunnels, up to 2^23. Each takes 208 bytes for its record and about 480 for four keys: one for the
+    /// UE's address, and one for each tunnel from or to it, of which there may be three on average.
     pub sessions: u32,
 }
 

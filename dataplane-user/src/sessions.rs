@@ -269,7 +269,7 @@ impl Sessions {
             let provisioned = record.live.get() == Record::PROVISIONED;
             let place = usize::from(provisioned) * STATUSES.len() + record.status() as usize;
             counts[place].sessions += 1;
-            keys += 1 + downlinks(record).count();
+            keys += 1 + tunnels(record);
         }
         (counts, keys)
     }
@@ -444,12 +444,11 @@ fn words(words: &[Word; 2]) -> [u64; 2] {
     [words[0].get(), words[1].get()]
 }
 
-/// TEIDs towards the UE that keys are about.
-fn downlinks(record: &Record) -> impl Iterator<Item = u32> {
-    let words = (0..BEARERS).map(|place| record.bearer(place).downlink.get());
-    words
-        .filter(|word| word & Place::KNOWN != 0)
-        .map(|word| word as u32)
+/// Tunnels, to the UE and to the core, that keys are about.
+fn tunnels(record: &Record) -> usize {
+    let bearers = (0..BEARERS).map(|place| record.bearer(place));
+    let words = bearers.flat_map(|bearer| [bearer.downlink.get(), bearer.uplink.get()]);
+    words.filter(|word| word & Place::KNOWN != 0).count()
 }
 
 fn describe(record: &Record, clock: &Clock) -> Session {

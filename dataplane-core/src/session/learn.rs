@@ -59,7 +59,7 @@ pub(crate) fn uplink<T: Tables>(
         }
     }
     let place = if claim(tables, session) {
-        let place = learn_uplink(tables, key, session, lesson);
+        let place = learn_uplink(tables, key, session, found, lesson);
         session.writer.set(0);
         place
     } else {
@@ -78,6 +78,7 @@ fn learn_uplink<T: Tables>(
     tables: &T,
     key: &SharedKey,
     session: &Session,
+    known: SessionRef,
     lesson: &Lesson<'_>,
 ) -> Option<usize> {
     let tunnel = &lesson.facts.tunnel;
@@ -113,29 +114,52 @@ fn learn_uplink<T: Tables>(
         set(&session.ran, tunnel.ran);
     }
     if relocated {
-        session.relocate(tunnel);
+        relocate(tables, key, session, tunnel);
     }
-    Some(session.adopt(tunnel))
+    let place = session.place(Way::Uplink, tunnel.teid);
+    let is_new = place.is_none();
+    let place = place.unwrap_or_else(|| session.place_for_uplink(tunnel));
+    if is_new {
+        let before = session.bearer(place).uplink.get();
+        unlink(tables, key, session, Way::Uplink, before);
+        key.set(&session.tunnel_key(Way::Uplink, tunnel.teid));
+        // Without room for it, nothing but Error Indications of the core's goes unnoticed.
+        tables.set_session(key, known.by(0, 0));
+    }
+    session.adopt(tunnel, place, !is_new);
+    Some(place)
+}
+
+/// Another endpoint of the core has the UE: what numbers the one before gave says nothing of it.
+fn relocate<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: &Tunnel) {
+    for place in 0..BEARERS {
+        forget(tables, key, session, Way::Uplink, place);
+    }
+    set(&session.core, tunnel.core);
 }
 
 /// Forgets all tunnels to where the UE was.
 fn forget_downlinks<T: Tables>(tables: &T, key: &SharedKey, session: &Session) {
     for place in 0..BEARERS {
-        forget(tables, key, session, place);
+        forget(tables, key, session, Way::Downlink, place);
     }
 }
 
-fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, place: usize) {
-    let bearer = session.bearer(place);
-    let word = bearer.downlink.get();
+fn forget<T: Tables>(tables: &T, key: &SharedKey, session: &Session, way: Way, place: usize) {
+    let tunnel = session.bearer(place).tunnel(way);
+    unlink(tables, key, session, way, tunnel.get());
+    tunnel.set(0);
+}
+
+/// Lets nothing lead to the session by a tunnel of its own, if there is one.
+fn unlink<T: Tables>(tables: &T, key: &SharedKey, session: &Session, way: Way, word: u64) {
     if word & Bearer::KNOWN != 0 {
-        key.set(&session.tunnel_key(word as u32));
+        key.set(&session.tunnel_key(way, word as u32));
         // It may have become that of another session.
         let owner = tables.session(key).and_then(|it| get(tables, it));
         if owner.is_none_or(|owner| core::ptr::eq(owner, session)) {
             tables.remove_session(key);
         }
-        bearer.downlink.set(0);
     }
 }
 
@@ -197,14 +221,14 @@ fn learn_downlink<T: Tables>(
         set(&session.ran, tunnel.ran);
     }
     if relocated {
-        session.relocate(tunnel);
+        relocate(tables, key, session, tunnel);
     }
     let place = session.place_for(tunnel);
     let known_before = session.bearer(place).is_to(tunnel.teid);
     if !known_before {
-        forget(tables, key, session, place);
+        forget(tables, key, session, Way::Downlink, place);
     }
-    key.set(&session.tunnel_key(tunnel.teid));
+    key.set(&session.tunnel_key(Way::Downlink, tunnel.teid));
     if !tables.set_session(key, known.by(0, 0)) {
         session.lose(tunnel.teid);
         return None;
@@ -266,32 +290,39 @@ fn create<T: Tables>(
     of(tables, key).ok_or(full)
 }
 
-/// Ends the downlink tunnel that an End Marker or an Error Indication is about.
+/// Ends the tunnel that an End Marker or an Error Indication is about, which leads `way`. With the tunnel to the core, that
+/// to the UE ends: the station is to release both (TS 23.007, TS 23.527).
 #[inline(never)]
-pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone: u16) {
+pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone: u16, way: Way) {
+    let endpoint = if way == Way::Uplink {
+        tunnel.core
+    } else {
+        tunnel.ran
+    };
     for v6 in [false, true] {
-        key.set(&tunnel_key(tunnel.ran, tunnel.teid, zone, v6));
+        key.set(&tunnel_key(endpoint, tunnel.teid, zone, v6));
         if let Some(session) = tables.session(key).and_then(|found| get(tables, found)) {
-            end_of(tables, session, tunnel);
+            end_of(tables, session, tunnel, way);
         }
     }
 }
 
-fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
+fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel, way: Way) {
     if !session.is_between(tunnel) {
         return;
     }
     // Nobody says it again.
     if !(0..64).any(|_| claim(tables, session)) {
-        return end_meanwhile(tables, session, tunnel);
+        return end_meanwhile(tables, session, tunnel, way);
     }
     for place in 0..BEARERS {
         let bearer = session.bearer(place);
+        let ends = bearer.ends_with(way, tunnel.teid);
         if !session.is_provisioned() {
             // The next uplink packet is worth a look.
             bearer.doubt_uplink();
         }
-        if bearer.is_to(tunnel.teid) {
+        if ends {
             let word = bearer.downlink.get() & !Bearer::DOUBTED;
             bearer.downlink.set(word | Bearer::ENDED);
         }
@@ -304,10 +335,10 @@ fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
 
 /// Ends a tunnel of a session that another CPU has and does not give back soon: nothing is sent by it from
 /// now on, and the next uplink packet brings the rest in line.
-fn end_meanwhile<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel) {
+fn end_meanwhile<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel, way: Way) {
     for place in 0..BEARERS {
         let bearer = session.bearer(place);
-        if bearer.is_to(tunnel.teid) {
+        if bearer.ends_with(way, tunnel.teid) {
             tables.set_bits(&bearer.downlink, Bearer::ENDED);
         }
         if !session.is_provisioned() {

@@ -51,18 +51,21 @@ impl Binding {
         }
     }
 
-    /// The keys that its tunnels to the UE are found by.
+    /// The keys that its tunnels are found by.
     fn keys(&self) -> impl Iterator<Item = FlowKey> {
         let Self {
             ue,
             zone,
             ran,
+            core,
             bearers,
             ..
         } = *self;
-        let downlinks = bearers.into_iter().map(|[downlink, _]| downlink);
-        let known = downlinks.filter(|word| word & Bearer::KNOWN != 0);
-        known.map(move |word| tunnel_key(ran, word as u32, zone, is_v6(ue)))
+        let tunnels = bearers
+            .into_iter()
+            .flat_map(move |[downlink, uplink]| [(ran, downlink), (core, uplink)]);
+        let known = tunnels.filter(|(_, word)| word & Bearer::KNOWN != 0);
+        known.map(move |(endpoint, word)| tunnel_key(endpoint, word as u32, zone, is_v6(ue)))
     }
 }
 
@@ -118,6 +121,8 @@ pub fn provision<T: SessionTable>(tables: &T, binding: &Binding) -> Option<Befor
             remove(tables, &shared, session, binding.keys(), known);
             return None;
         }
+        // The tunnel to the core may be that of both.
+        let owner = owner.filter(|_| key.source == binding.ran);
         let other = owner.filter(|it| !core::ptr::eq(*it, session) && !it.is_provisioned());
         if let Some(other) = other {
             claim(tables, other);

@@ -104,6 +104,15 @@ impl Bearer {
         (word & flags == Self::KNOWN).then_some(word as u32)
     }
 
+    /// [`Self::uplink`] or [`Self::downlink`].
+    pub(super) fn tunnel(&self, way: Way) -> &Word {
+        if way == Way::Uplink {
+            &self.uplink
+        } else {
+            &self.downlink
+        }
+    }
+
     /// Whether it leads to the UE, or has ended, so that a packet by it says nothing new.
     pub(super) fn is_settled(&self, teid: u32) -> bool {
         self.is_to(teid) && self.downlink.get() & Self::DOUBTED == 0
@@ -117,6 +126,16 @@ impl Bearer {
     pub(super) fn is_from(&self, teid: u32) -> bool {
         let word = self.uplink.get();
         word & Self::KNOWN != 0 && word as u32 == teid
+    }
+
+    /// Whether there is a tunnel to the UE that ends when the one with this TEID does, which leads `way`.
+    pub(super) fn ends_with(&self, way: Way, teid: u32) -> bool {
+        let ends = if way == Way::Uplink {
+            self.is_from(teid)
+        } else {
+            self.is_to(teid)
+        };
+        ends && self.downlink.get() & Self::KNOWN != 0
     }
 
     pub(super) fn is_surely_from(&self, teid: u32) -> bool {
@@ -312,23 +331,24 @@ impl Session {
         SessionRef::new(id, self.generation.get() as u32)
     }
 
-    /// Takes the uplink tunnel of a packet as one of the session's. Answers its place.
-    pub(super) fn adopt(&self, tunnel: &Tunnel) -> usize {
-        let known = self.place(Way::Uplink, tunnel.teid);
-        if known.is_none() && self.surely_knows_an_uplink() {
+    /// The place for an uplink tunnel that is not known: on N3 a session has one.
+    pub(super) fn place_for_uplink(&self, tunnel: &Tunnel) -> usize {
+        let is_free = |place: &usize| self.bearer(*place).uplink.get() & Bearer::KNOWN == 0;
+        match (0..BEARERS).find(is_free) {
+            _ if tunnel.qfi != 0 => 0,
+            Some(free) => free,
+            None => BEARERS - 1,
+        }
+    }
+
+    /// Takes the uplink tunnel of a packet as that of the bearer in `place`, where it may be `known`.
+    pub(super) fn adopt(&self, tunnel: &Tunnel, place: usize, known: bool) {
+        if !known && self.surely_knows_an_uplink() {
             // It belongs to another UE of the same address, or to another bearer.
             for place in 0..BEARERS {
                 self.bearer(place).doubt_downlink();
             }
         }
-        let is_free = |place: &usize| self.bearer(*place).uplink.get() & Bearer::KNOWN == 0;
-        let free = (0..BEARERS).find(is_free);
-        // On N3 a session has one tunnel.
-        let place = known.unwrap_or(match free {
-            _ if tunnel.qfi != 0 => 0,
-            Some(free) => free,
-            None => BEARERS - 1,
-        });
         for other in 0..BEARERS {
             let bearer = self.bearer(other);
             bearer.uplink.set(bearer.uplink.get() & !Bearer::DOUBTED);
@@ -343,7 +363,6 @@ impl Session {
         if self.status() == Status::Active && self.leading(0).is_none() {
             self.set_status(Status::Pending);
         }
-        place
     }
 
     /// The tunnel with this TEID has become that of another UE.
@@ -358,14 +377,6 @@ impl Session {
         }
         if self.status() == Status::Active && self.leading(0).is_none() {
             self.set_status(Status::Pending);
-        }
-    }
-
-    /// Another endpoint of the core has the UE: what numbers the one before gave says nothing of it.
-    pub(super) fn relocate(&self, tunnel: &Tunnel) {
-        set(&self.core, tunnel.core);
-        for place in 0..BEARERS {
-            self.bearer(place).uplink.set(0);
         }
     }
 
@@ -389,10 +400,15 @@ impl Session {
             && words().all(|word| word & Bearer::DOUBTED == 0)
     }
 
-    /// The key of one of its downlink tunnels.
-    pub(super) fn tunnel_key(&self, teid: u32) -> FlowKey {
+    /// The key of one of its tunnels, to the UE or to the core.
+    pub(super) fn tunnel_key(&self, way: Way, teid: u32) -> FlowKey {
+        let endpoint = if way == Way::Uplink {
+            &self.core
+        } else {
+            &self.ran
+        };
         let v6 = is_v6(get_address(&self.ue));
-        tunnel_key(get_address(&self.ran), teid, self.zone.get() as u16, v6)
+        tunnel_key(get_address(endpoint), teid, self.zone.get() as u16, v6)
     }
 
     pub(super) fn set_status(&self, status: Status) {

@@ -50,7 +50,7 @@ impl Oracle<'_> {
         Some(match message {
             254 => {
                 if port.role == Role::Core && envelope.way == Way::Downlink {
-                    self.sessions.end(port.zone, &tunnel);
+                    self.sessions.end(port.zone, &tunnel, Way::Downlink);
                 }
                 Reason::GtpuEndMarker
             }
@@ -60,8 +60,15 @@ impl Oracle<'_> {
                     return None;
                 };
                 tunnel.teid = u32::from_be_bytes(teid);
-                if port.role == Role::Access && envelope.way == Way::Uplink {
-                    self.sessions.end(port.zone, &tunnel);
+                // It is about a tunnel to who sends it.
+                match (port.role, envelope.way) {
+                    (Role::Access, Way::Uplink) => {
+                        self.sessions.end(port.zone, &tunnel, Way::Downlink);
+                    }
+                    (Role::Core, Way::Downlink) => {
+                        self.sessions.end(port.zone, &tunnel, Way::Uplink);
+                    }
+                    _ => {}
                 }
                 Reason::GtpuErrorIndication
             }

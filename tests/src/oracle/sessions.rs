@@ -64,7 +64,7 @@ pub(super) struct Bearing {
 pub(super) struct Sessions {
     all: Vec<Session>,
     ues: HashMap<Ue, usize>,
-    /// Of each number that a station gave to a tunnel to UEs of a zone and of an IP version, whose it is.
+    /// Of each number that an endpoint gave to a tunnel of UEs of a zone and of an IP version, whose it is.
     owners: HashMap<(u16, bool, IpAddr, u32), usize>,
 }
 
@@ -109,8 +109,14 @@ impl Sessions {
             return Err(Reason::NoDownlinkTunnel);
         }
         let session = &mut self.all[index];
+        let known =
+            session.core == tunnel.core && session.place(|it| it.is_from(tunnel.teid)).is_some();
         let place = session.uplink(&tunnel, qfi);
         let place = place.ok_or(Reason::SessionConflict)?;
+        if !known {
+            self.own(ue, index, tunnel.core, tunnel.teid);
+        }
+        let session = &mut self.all[index];
         session.latest = Some((port, packet.clone(), qfi));
         Ok(Bearing {
             session: index,
@@ -150,7 +156,7 @@ impl Sessions {
         let place = match settled {
             Some(place) => place,
             None if self.take_over(ue, index, &tunnel) && self.all[index].believes(&tunnel) => {
-                self.own(ue, index, &tunnel);
+                self.own(ue, index, tunnel.ran, tunnel.teid);
                 self.all[index].take_downlink(&tunnel, qfi)
             }
             None => return None,
@@ -162,19 +168,30 @@ impl Sessions {
         })
     }
 
-    /// The session that was the latest to learn that this tunnel leads to it, if it still does.
-    fn owner(&self, zone: u16, v4: bool, tunnel: &Tunnel) -> Option<usize> {
-        let owner = *self.owners.get(&(zone, v4, tunnel.ran, tunnel.teid))?;
+    /// The session that was the latest to learn that this tunnel is its own, if it still is.
+    fn owner(&self, zone: u16, v4: bool, tunnel: &Tunnel, way: Way) -> Option<usize> {
+        let endpoint = match way {
+            Way::Uplink => tunnel.core,
+            Way::Downlink => tunnel.ran,
+        };
+        let owner = *self.owners.get(&(zone, v4, endpoint, tunnel.teid))?;
         let session = &self.all[owner];
-        let is_its = session.place(|it| it.is_to(tunnel.teid)).is_some();
-        (!session.gone && session.ran == tunnel.ran && is_its).then_some(owner)
+        let is_its = match way {
+            Way::Uplink => {
+                session.core == tunnel.core && session.place(|it| it.is_from(tunnel.teid)).is_some()
+            }
+            Way::Downlink => {
+                session.ran == tunnel.ran && session.place(|it| it.is_to(tunnel.teid)).is_some()
+            }
+        };
+        (!session.gone && is_its).then_some(owner)
     }
 
     /// Puts in doubt that a tunnel leads to another than `ue`. Both addresses of a UE, of one IP version each, may
     /// be at the end of it. `false`: it is said to be another's.
     fn take_over(&mut self, ue: Ue, index: usize, tunnel: &Tunnel) -> bool {
         let v4 = ue.address.is_ipv4();
-        let owner = self.owner(ue.zone, v4, tunnel);
+        let owner = self.owner(ue.zone, v4, tunnel, Way::Downlink);
         if let Some(owner) = owner.filter(|owner| *owner != index) {
             let owner = &mut self.all[owner];
             if owner.said {
@@ -192,15 +209,14 @@ impl Sessions {
         true
     }
 
-    fn own(&mut self, ue: Ue, index: usize, tunnel: &Tunnel) {
+    fn own(&mut self, ue: Ue, index: usize, endpoint: IpAddr, teid: u32) {
         let v4 = ue.address.is_ipv4();
-        let key = (ue.zone, v4, tunnel.ran, tunnel.teid);
-        self.owners.insert(key, index);
+        self.owners.insert((ue.zone, v4, endpoint, teid), index);
     }
 
-    /// A tunnel to UEs of a zone has ended.
-    pub(super) fn end(&mut self, zone: u16, tunnel: &Tunnel) {
-        let owners = [true, false].map(|v4| self.owner(zone, v4, tunnel));
+    /// A tunnel of UEs of a zone, that leads this way, has ended: so have those to them.
+    pub(super) fn end(&mut self, zone: u16, tunnel: &Tunnel, way: Way) {
+        let owners = [true, false].map(|v4| self.owner(zone, v4, tunnel, way));
         for owner in owners.into_iter().flatten() {
             let session = &mut self.all[owner];
             if !session.is_between(tunnel) {
@@ -212,8 +228,12 @@ impl Sessions {
                 {
                     *doubted = true;
                 }
-                if bearer.is_to(tunnel.teid) {
-                    bearer.down = Some((tunnel.teid, State::Ended));
+                let ends = match way {
+                    Way::Uplink => bearer.is_from(tunnel.teid),
+                    Way::Downlink => bearer.is_to(tunnel.teid),
+                };
+                if let Some((_, state)) = bearer.down.as_mut().filter(|_| ends) {
+                    *state = State::Ended;
                 }
             }
             if session.status == Status::Active && session.leading(0).is_none() {
@@ -233,7 +253,8 @@ impl Sessions {
         let index = self.of(ue).unwrap_or_else(|| self.begin(ue, &tunnel(0)));
         for bearer in &binding.bearers {
             self.take_over(ue, index, &tunnel(bearer.downlink));
-            self.own(ue, index, &tunnel(bearer.downlink));
+            self.own(ue, index, binding.ran, bearer.downlink);
+            self.own(ue, index, binding.core, bearer.uplink);
         }
         let session = &mut self.all[index];
         (session.ran, session.core) = (binding.ran, binding.core);

@@ -135,7 +135,13 @@ fn downlink((port, packet, tunnel, qfi): (&'static str, Packet, Tunnel, Option<u
 fn message(version: usize) -> impl Strategy<Value = Arrival> {
     let ports = || select(&["core0", "access0", "access1"][..]);
     let zone = prop_oneof![3 => Just(["access0", "core0"]), 1 => Just(["access1", "core1"])];
-    let parts = (0..8u8, tunnel(version, Way::Downlink), zone, ports(), qfi());
+    let parts = (
+        0..10u8,
+        tunnel(version, Way::Downlink),
+        zone,
+        ports(),
+        qfi(),
+    );
     parts.prop_map(|(kind, tunnel, [access, core], port, qfi)| {
         let (port, way, gtpu) = match kind {
             0..=2 => {
@@ -151,8 +157,12 @@ fn message(version: usize) -> impl Strategy<Value = Arrival> {
                 (access, Way::Uplink, message)
             }
             5 => (port, Way::Uplink, Gtpu::end_marker(tunnel.teid)),
-            6 => {
-                let message = Gtpu::error_indication(tunnel.teid, &tunnel.core.to_string());
+            6..=8 => {
+                let (port, teid) = match kind {
+                    6 => (port, tunnel.teid),
+                    _ => (core, tunnel.teid ^ Envelope::DOWNLINK),
+                };
+                let message = Gtpu::error_indication(teid, &tunnel.core.to_string());
                 (port, Way::Downlink, message)
             }
             _ => (port, Way::Uplink, Gtpu::echo_request(7)),

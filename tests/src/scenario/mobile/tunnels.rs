@@ -1,9 +1,9 @@
 //! Tunnels that end, begin and change while the UE stays where it is.
 
-use dataplane_core::Reason::{self, NoDownlinkTunnel, NoRule, WrongSide};
+use dataplane_core::Reason::{GtpuErrorIndication, NoDownlinkTunnel, NoRule, WrongSide};
 
 use super::{
-    Interface, OTHER_RAN,
+    CORE, Interface, OTHER_RAN, RAN,
     story::{HOME, OTHER_CORE, Place, Story},
 };
 use crate::{
@@ -28,6 +28,7 @@ pub(super) fn scenarios(family: &'static Family, interface: Interface, all: &mut
     let stories = [
         unknown_to_station(begin("a station that does not know a tunnel is believed")),
         unknown_to_core(begin("the core knows tunnels to the core only")),
+        lost_by_core(begin("a core that does not know a tunnel is believed")),
         renewed_by_uplink(begin("another UE has the address, and sends first")),
         renewed_by_downlink(begin("another UE has the address, and is sent to first")),
         awake(begin("a UE wakes up with another tunnel")),
@@ -80,11 +81,54 @@ fn unknown_to_station(story: Story) -> Story {
 }
 
 fn unknown_to_core(story: Story) -> Story {
+    let elsewhere = [
+        Place {
+            ran: OTHER_RAN,
+            ..HOME
+        },
+        Place {
+            core: OTHER_CORE,
+            ..HOME
+        },
+    ];
+    let story = elsewhere.iter().fold(story, |story, place| {
+        story.unknown_to_core(*place, HOME.up).answered(HOME)
+    });
+    // From where the core is not.
+    let message = Gtpu::error_indication(HOME.up, HOME.core);
+    let forged = story.between(&message, CORE, RAN);
     story
-        .unknown_to_core(HOME, HOME.up)
-        .answered(HOME)
         .unknown_to_core(HOME, HOME.down)
         .answered(HOME)
+        .passes("access0", &forged, GtpuErrorIndication)
+        .answered(HOME)
+}
+
+/// The station releases the tunnel to the UE as well.
+fn lost_by_core(story: Story) -> Story {
+    story
+        .unknown_to_core(HOME, HOME.up)
+        .lost()
+        .unknown_to_core(HOME, HOME.up)
+        .flow(444)
+        .unsteered(HOME, NoDownlinkTunnel)
+        .flow(443)
+        .uplink(HOME)
+        .lost()
+        // The UE begins anew.
+        .downlink(RENEWED, WrongSide)
+        .answered(RENEWED)
+        .uplink(RENEWED)
+        .unknown_to_core(HOME, HOME.up)
+        .answered(RENEWED)
+        .unknown_to_core(RENEWED, RENEWED.up)
+        .lost()
+        // What was under way says nothing new.
+        .downlink(RENEWED, WrongSide)
+        .lost()
+        .uplink(RENEWED)
+        .downlink(RENEWED, WrongSide)
+        .answered(RENEWED)
 }
 
 fn renewed_by_uplink(story: Story) -> Story {
@@ -159,7 +203,7 @@ fn other_zone(story: Story) -> Story {
     story
         .passes("access1", &moved, NoDownlinkTunnel)
         .answered(HOME)
-        .passes("access1", &lost, Reason::GtpuErrorIndication)
+        .passes("access1", &lost, GtpuErrorIndication)
         .answered(HOME)
         .uplink(HOME)
         .answered(HOME)
