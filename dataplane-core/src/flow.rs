@@ -489,14 +489,17 @@ impl Record {
         }
     }
 
-    /// Remembers that upstream packets now come by `slot` with this link layer.
-    pub fn follow<T: Tables>(&self, tables: &T, link: &Link, slot: u16) {
-        let ue = Path::ue(link.source, slot);
+    /// Whether the latest upstream packet came by `slot` with this link layer.
+    pub(crate) fn came_by(&self, link: &Link, slot: u16) -> bool {
         let current = self.way_back();
-        if current.ue.get() == ue
+        current.ue.get() == Path::ue(link.source, slot)
             && current.core.get() == link.destination
             && current.tags.get() == link.tags
-        {
+    }
+
+    /// Remembers that upstream packets now come by `slot` with this link layer.
+    pub fn follow<T: Tables>(&self, tables: &T, link: &Link, slot: u16) {
+        if self.came_by(link, slot) {
             return;
         }
         let (other, index) = if self.path.get() == 0 {
@@ -504,7 +507,7 @@ impl Record {
         } else {
             (&self.even, 0)
         };
-        other.ue.set(ue);
+        other.ue.set(Path::ue(link.source, slot));
         other.core.set(link.destination);
         other.tags.set(link.tags);
         self.path.set(index);

@@ -7,7 +7,7 @@ use crate::{
     session::{self, Lesson, Session, SessionRef, Status},
     steer::{Duplicate, Plan, Send, Steering},
     table::{Direction, RuleAction, Tables, flag, verb},
-    tunnel::{Tunnel, Way},
+    tunnel::{self, Tunnel, Way},
     verdict::{Reason, Verdict},
     wire::gtpu::PORT,
 };
@@ -47,7 +47,10 @@ impl<T: Tables> Steering<'_, T> {
         // As on the short way, such a packet teaches nothing. (Asked before what is quoted: Linux 6.1 does not see that
         // there is a record when both are asked at once.)
         let usual = match record {
-            Some(record) if session::is_usual(self.tables, record, &self.facts.tunnel) => {
+            Some(record)
+                if session::is_usual(self.tables, record, &self.facts.tunnel)
+                    && record.came_by(&self.facts.link, self.port.slot) =>
+            {
                 record.session.get()
             }
             _ => 0,
@@ -236,9 +239,12 @@ impl<T: Tables> Steering<'_, T> {
 
     /// A packet that comes under no rule: an application may have sent it to a UE on its own.
     pub(crate) fn of_no_rule(&self) -> Plan {
-        let to_ue = T::TUNNELS && self.port.is_app() && self.port.sees_gtpu();
-        if to_ue && self.facts.tunnel.way == Way::None {
+        if !T::TUNNELS || !self.port.sees_gtpu() || self.facts.tunnel.way != Way::None {
+            self.leave(Reason::NoRule)
+        } else if self.port.is_app() {
             self.initiated()
+        } else if tunnel::is_gtpu(self.facts) && self.facts.tunnel.unconfigured {
+            self.leave(Reason::GtpuUnconfigured)
         } else {
             self.leave(Reason::NoRule)
         }

@@ -37,6 +37,7 @@ pub(crate) fn find<P: Packet, T: Tables>(
     facts: &mut Facts,
 ) -> Result<(), Reason> {
     let Some(label) = label(packet, facts).filter(|_| !facts.ip.is_fragment()) else {
+        facts.tunnel.unconfigured = false;
         return Ok(());
     };
     let (from, to) = (facts.key.source, facts.key.destination);

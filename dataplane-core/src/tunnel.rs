@@ -56,6 +56,9 @@ pub struct Tunnel {
     pub ip: Ip,
     /// Which way the packet goes.
     pub way: Way,
+    /// Of a datagram to the port of GTP-U, in no tunnel: whether it is a G-PDU, and an endpoint of the tunnel that it seems
+    /// to be in is not configured.
+    pub unconfigured: bool,
     /// The QFI, and [`Self::CONTAINER`] when a PDU Session Container says so; else 0.
     pub qfi: u8,
 }
@@ -78,13 +81,17 @@ impl Tunnel {
     pub(crate) const fn ended_by(&self, reason: Reason, port: &Port) -> Way {
         let from_core = matches!(self.way, Way::Downlink) && port.is_core();
         let from_station = matches!(self.way, Way::Uplink) && port.is_upstream();
-        match reason {
-            _ if self.is_of_target() => Way::None,
-            Reason::GtpuEndMarker if from_core => Way::Downlink,
+        let marker = matches!(reason, Reason::GtpuEndMarker);
+        let error = matches!(reason, Reason::GtpuErrorIndication);
+        if self.is_of_target() {
+            Way::None
+        } else if marker && from_core || error && from_station {
+            Way::Downlink
+        } else if error && from_core {
             // It is about a tunnel to who sends it.
-            Reason::GtpuErrorIndication if from_core => Way::Uplink,
-            Reason::GtpuErrorIndication if from_station => Way::Downlink,
-            _ => Way::None,
+            Way::Uplink
+        } else {
+            Way::None
         }
     }
 }
@@ -121,6 +128,7 @@ pub(crate) fn open<P: Packet, T: Tables>(
     facts: &mut Facts,
 ) -> Result<(), Reason> {
     facts.tunnel.target = 0;
+    facts.tunnel.unconfigured = false;
     facts.tunnel.length = facts.ip.length;
     if !(port.sees_gtpu() && is_of_ue(tables, facts)) {
         target::find(packet, tables, facts)?;
@@ -172,7 +180,10 @@ fn is_of_ue<T: Tables>(tables: &T, facts: &mut Facts) -> bool {
             tunnel.way = Way::Downlink;
             true
         }
-        _ => false,
+        (one, other) => {
+            tunnel.unconfigured = one == Side::None || other == Side::None;
+            false
+        }
     }
 }
 

@@ -191,6 +191,8 @@ reasons! {
     GtpuFragment = "gtpu_fragment",
     /// A G-PDU that carries neither IPv4 nor IPv6: it went its original path.
     GtpuNotIp = "gtpu_not_ip",
+    /// A G-PDU between endpoints that are not configured, and under no rule: it went its original path.
+    GtpuUnconfigured = "gtpu_unconfigured",
     /// A GTP-U header that contradicts itself or the packet: it went its original path.
     MalformedGtpu = "malformed_gtpu",
     /// The packet in a tunnel contradicts itself: it went its original path.

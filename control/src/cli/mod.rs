@@ -9,6 +9,7 @@ mod client;
 mod explain;
 mod get;
 mod pcap;
+mod plan;
 mod table;
 
 use std::{
@@ -26,7 +27,7 @@ use serde_json::json;
 use self::{client::Client, explain::explain, get::get};
 use crate::{
     api::percent,
-    config::{Config, Encapsulation, Role, SOCKET},
+    config::{Config, SOCKET},
     doctor, run,
     session::SessionId,
 };
@@ -182,7 +183,11 @@ fn perform(cli: Cli) -> Result<bool> {
         Command::Delete { kind, id } => delete(&client()?, kind, &id),
         Command::Explain(question) => explain(&client()?, &question),
         Command::Doctor { configured, output } => {
-            let report = doctor::examine(&plan(&Config::load(&configured.config)?));
+            let mut plan = plan::of(&Config::load(&configured.config)?);
+            // It may not run yet.
+            let ports = || client()?.get("/mp2/v1/ports");
+            plan::note_unconfigured(&mut plan, ports);
+            let report = doctor::examine(&plan);
             print(&match output {
                 Output::Json => serde_json::to_string_pretty(&report)?,
                 Output::Yaml => serde_yaml_ng::to_string(&report)?,
@@ -241,24 +246,6 @@ fn delete(client: &Client, kind: Removable, id: &str) -> Result<bool> {
     print(&table::changes(&outline))?;
     let revision = &outline["revision"];
     print(&format!("{name} `{id}` is removed, revision {revision}"))
-}
-
-fn plan(config: &Config) -> doctor::Plan {
-    let port = |port: &crate::config::Port| doctor::Port {
-        name: port.name.clone(),
-        interface: port.interface.clone(),
-        pair: port.pair.clone(),
-        gtpu: port.encapsulation == Encapsulation::Gtpu,
-        access: port.role == Role::Access,
-        app: port.role == Role::App,
-        routed: port.pair.is_none() && matches!(port.role, Role::Access | Role::Core),
-        allow_generic: port.allow_generic,
-    };
-    doctor::Plan {
-        ports: config.ports.iter().map(port).collect(),
-        gtpu: config.gtpu.clone(),
-        pin_directory: config.node.pin_directory.clone(),
-    }
 }
 
 fn detach(config: &Path, yes: bool) -> Result<bool> {

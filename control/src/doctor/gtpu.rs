@@ -18,6 +18,7 @@ pub(super) fn findings(plan: &Plan, links: &[Link]) -> Vec<Finding> {
         return Vec::new();
     }
     let mut findings = vec![endpoints(plan)];
+    findings.extend(plan.ports.iter().filter_map(unconfigured));
     let stations = plan.ports.iter().filter(|port| port.gtpu && port.access);
     for station in stations {
         let apps = plan.ports.iter().filter(|port| port.app);
@@ -45,6 +46,33 @@ fn endpoints(plan: &Plan) -> Finding {
         }
     }
     Finding::ok(CHECK, "host", "none of them is this host")
+}
+
+/// Tunnels of which an end was forgotten are none.
+fn unconfigured(port: &Port) -> Option<Finding> {
+    const CHECK: &str = "gtpu-unconfigured";
+    let [before, now] = port.unconfigured;
+    if now == 0 {
+        return None;
+    }
+    if now == before {
+        let what = format!(
+            "{now} G-PDUs between endpoints that are not configured so far, and no more now"
+        );
+        return Some(Finding::ok(CHECK, port.at(), what));
+    }
+    Some(Finding::warning(
+        CHECK,
+        port.at(),
+        format_args!(
+            "G-PDUs come between endpoints that are not configured, {now} so far: nothing of the UEs in them is steered"
+        ),
+        format!(
+            "say the stations in [gtpu] ran and the core's endpoints in [gtpu] core; who they are: tcpdump -c 10 -lni {} udp \
+             port 2152",
+            port.interface
+        ),
+    ))
 }
 
 /// Answers of applications grow on their way to the UE.

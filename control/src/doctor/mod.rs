@@ -49,6 +49,8 @@ pub(crate) struct Port {
     pub(crate) routed: bool,
     /// Whether the slow generic mode is accepted.
     pub(crate) allow_generic: bool,
+    /// G-PDUs between endpoints that are not configured, as a running daemon counted them: so far, and a moment later.
+    pub(crate) unconfigured: [u64; 2],
 }
 
 /// How bad a finding is.

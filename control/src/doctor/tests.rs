@@ -135,6 +135,24 @@ fn tunnels_that_end_here_or_do_not_fit() {
 }
 
 #[test]
+fn tunnels_whose_ends_were_forgotten() {
+    let mut lab = Lab::prepared();
+    assert_eq!(lab.finding("gtpu-unconfigured").check, "none");
+    let port = &mut lab.plan.ports[0];
+    (port.gtpu, port.unconfigured) = (true, [3, 5]);
+    let finding = lab.finding("gtpu-unconfigured");
+    assert_eq!(finding.level, Level::Warning);
+    assert!(finding.what.contains("5 so far"), "{}", finding.what);
+    let cure = finding.cure.unwrap();
+    assert!(
+        cure.contains("[gtpu] ran") && cure.contains("-lni near "),
+        "{cure}"
+    );
+    lab.plan.ports[0].unconfigured = [5, 5];
+    assert_eq!(lab.finding("gtpu-unconfigured").level, Level::Ok);
+}
+
+#[test]
 fn an_interface_that_is_missing_or_off() {
     let mut lab = Lab::prepared();
     lab.near("ip link set dev near down");

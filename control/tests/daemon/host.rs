@@ -3,6 +3,7 @@
 use std::{
     fs::{self, Permissions},
     io::{Read as _, Write as _},
+    net::UdpSocket,
     os::unix::{
         fs::{PermissionsExt as _, chown},
         net::{UnixDatagram, UnixStream},
@@ -170,7 +171,8 @@ impl Host {
         command.args(arguments);
         if ["doctor", "detach"].contains(&arguments[0]) {
             command.arg("--config").arg(self.path("edgesteer.toml"));
-        } else {
+        }
+        if arguments[0] != "detach" {
             let server = format!("unix:{}", self.path("api.sock").display());
             command.args(["--server", &server]);
         }
@@ -217,6 +219,19 @@ impl Host {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    /// A socket whose packets to this service come in by `access0`.
+    pub(crate) fn service(&self, address: &str) -> UdpSocket {
+        let service = address.split(':').next().unwrap();
+        self.shell(&format!(
+            "ip address add 10.45.0.9/32 dev far-access0 && ip route add {service} dev far-access0 src 10.45.0.9 &&
+             ip neighbor add {service} lladdr 02:00:00:00:00:09 nud permanent dev far-access0"
+        ));
+        let socket = self.namespace.run(|| UdpSocket::bind("0.0.0.0:0"));
+        let socket = socket.unwrap().unwrap();
+        socket.connect(address).unwrap();
+        socket
     }
 
     #[track_caller]

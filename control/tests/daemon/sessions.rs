@@ -1,5 +1,11 @@
 //! UEs behind tunnels, from what is said of them to what becomes of their packets.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
 use serde_json::{Value, json};
 
 use super::{
@@ -113,6 +119,45 @@ fn what_is_said_of_a_ue_is_in_force_and_stays_so() {
     host.said(&["detach", "--yes"]);
     let daemon = host.start().ready(&host);
     steered(&host);
+    assert!(daemon.stop());
+}
+
+#[test]
+fn tunnels_between_others_are_counted_and_doctor_says_so() {
+    let (host, daemon) = start();
+    let finding = || {
+        let report: Value =
+            serde_json::from_str(&host.edgesteer(&["doctor", "-o", "json"]).0).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let mut findings = findings.iter();
+        findings
+            .find(|it| it["check"] == "gtpu-unconfigured")
+            .cloned()
+    };
+    assert_eq!(finding(), None);
+    let socket = host.service("203.0.113.77:2152");
+    let done = AtomicBool::new(false);
+    let found = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                socket.send(&[0x30, 0xff, 0, 0, 0, 0, 0, 1]).unwrap();
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        thread::sleep(Duration::from_millis(100));
+        let found = finding();
+        done.store(true, Relaxed);
+        found.unwrap()
+    });
+    assert_eq!(found["level"], "warning", "{found}");
+    assert_eq!(found["at"], "access0");
+    assert!(
+        found["cure"].as_str().unwrap().contains("[gtpu] ran"),
+        "{found}"
+    );
+    // The counter does not forget, but it is over.
+    assert_eq!(finding().unwrap()["level"], "ok");
+    assert!(host.metrics().contains("gtpu_unconfigured"));
     assert!(daemon.stop());
 }
 

@@ -163,6 +163,12 @@ impl Flows {
 }
 
 impl Flow {
+    /// Whether the latest upstream packet came by this port with the link layer of this one.
+    pub(super) fn came_by(&self, port: &Port, packet: &Packet) -> bool {
+        let link = |it: &Packet| (it.source_mac, it.destination_mac, it.tags.clone());
+        self.port == port.name && link(&self.latest) == link(packet)
+    }
+
     /// A packet of it taught how it comes.
     pub(super) fn follow(&mut self, frame: &Frame, lesson: Lesson) {
         self.came = lesson.came();

@@ -1,5 +1,7 @@
 //! Packets of UEs behind tunnels.
 
+use std::net::IpAddr;
+
 use dataplane_core::Reason;
 use dataplane_user::rule::{Action, Endpoint, EndpointAddress, RuleId, Tunnel};
 
@@ -8,8 +10,8 @@ use super::{
     rules::InTunnel, sessions::Sessions,
 };
 use crate::{
-    packet::Packet,
-    world::{Port, Role},
+    packet::{G_PDU, GTPU_PORT, Gtpu, Packet},
+    world::{self, Port, Role},
 };
 
 /// What a packet taught of a UE.
@@ -109,13 +111,12 @@ impl Oracle<'_> {
         // An error about a flow may be from anybody.
         let upstream = upstream.filter(|_| !quoted);
         let flow = upstream.and_then(|(flow, _)| self.flows.all.get_mut(flow));
-        if let Some(Flow {
-            came: Came::By(known),
-            ..
-        }) = flow
-            && self.sessions.is_usual(*known, envelope)
+        if let Some(flow) = flow
+            && let Came::By(known) = flow.came
+            && self.sessions.is_usual(known, envelope)
+            && flow.came_by(port, &frame.packet)
         {
-            return Lesson::Learned(*known);
+            return Lesson::Learned(known);
         }
         let learned = self
             .sessions
@@ -214,7 +215,12 @@ impl Oracle<'_> {
     /// What becomes of a packet of no flow and no rule: an application may send to a UE first.
     pub(super) fn initiated(&self, port: &Port, frame: &Frame) -> Outcome {
         if port.role != Role::App || frame.envelope.is_some() || frame.outside.is_some() {
-            return original(Reason::NoRule);
+            let unconfigured = port.role != Role::App && is_unconfigured(frame);
+            return original(if unconfigured {
+                Reason::GtpuUnconfigured
+            } else {
+                Reason::NoRule
+            });
         }
         match self.sessions.way_to(port.zone, &frame.packet) {
             Err(reason) => original(reason),
@@ -233,6 +239,23 @@ impl Oracle<'_> {
             }
         }
     }
+}
+
+/// Whether this is a G-PDU that nobody looks into, of which an endpoint is not configured.
+fn is_unconfigured(frame: &Frame) -> bool {
+    let packet = &frame.packet;
+    let gtpu = world::gtpu();
+    let is_configured = |address: IpAddr| {
+        let mut ranges = gtpu.ran.iter().chain(&gtpu.core);
+        ranges.any(|range| range.contains(address))
+    };
+    let to_gtpu = packet.protocol() == 17 && packet.flow_ports().1 == GTPU_PORT;
+    let message = Gtpu::parse(&packet.payload).map(|it| it.message);
+    to_gtpu
+        && frame.envelope.is_none()
+        && frame.piece.is_none()
+        && message == Ok(G_PDU)
+        && !(is_configured(packet.source) && is_configured(packet.destination))
 }
 
 /// Addresses a frame as the answer to `question` on the link that this came by.

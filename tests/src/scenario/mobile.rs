@@ -80,6 +80,7 @@ impl Interface {
     fn sent(self, packet: Packet, question: &Packet) -> Packet {
         let packet = Packet {
             identification: 0,
+            tags: question.tags.clone(),
             source_mac: question.destination_mac,
             destination_mac: question.source_mac,
             ..packet.dont_fragment()

@@ -2,12 +2,12 @@
 
 use dataplane_core::Reason::{
     self, GtpuEcho, GtpuEndMarker, GtpuErrorIndication, GtpuExtension, GtpuNotIp,
-    GtpuSupportedExtensionHeaders, MalformedGtpu, NoRule,
+    GtpuSupportedExtensionHeaders, GtpuUnconfigured, MalformedGtpu, NoRule,
 };
 
 use super::{CORE, OTHER_RAN, QFI, RAN, UP, gtpu};
 use crate::{
-    packet::{Gtpu, Session},
+    packet::{Gtpu, Packet, Session},
     scenario::{self, Family, Scenario, Then},
 };
 
@@ -88,10 +88,17 @@ fn not_tunnels(family: &Family, all: &mut Vec<Scenario>) {
             family,
             &["a/1 prio 1 flow to SERVICE drop"],
         )
-        .original("access0", &own(ue, "203.0.113.77"), NoRule)
-        .original("access0", &own(ue, CORE), NoRule)
+        .original("access0", &own(ue, "203.0.113.77"), GtpuUnconfigured)
+        .original("access0", &own(ue, CORE), GtpuUnconfigured)
         .original("access0", &own(RAN, OTHER_RAN), NoRule)
-        .original("core0", &own(CORE, ue), NoRule),
+        .original("core0", &own(CORE, ue), GtpuUnconfigured)
+        // It is a rule's, or no G-PDU at all.
+        .original(
+            "access0",
+            &Gtpu::end_marker(UP).over(&gtpu(ue), &gtpu(CORE)),
+            NoRule,
+        )
+        .original("access0", &Packet::udp(&gtpu(ue), &gtpu(CORE)), NoRule),
     );
     if family.is_v4() {
         let scenario = Scenario::new(

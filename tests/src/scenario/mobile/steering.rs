@@ -328,6 +328,38 @@ fn initiated(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
             .original("core0", &down, NoRule)
             .sent("app0", &first, AppInitiated, "access0", &injected),
     );
+    relinked(family, interface, all);
+}
+
+/// The router of the stations gets another address on the link, and an application sends by the new one.
+fn relinked(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let inner = family.udp(443);
+    let up = interface.uplink(RAN, &inner);
+    let down = interface.downlink(RAN, DOWN, &inner.reversed());
+    let there = to_app(&world, "app0", &inner).ttl(63);
+    let first = answer(&to_app(&world, "app0", &family.udp(5060)));
+    let sent = |to: &Packet| interface.injected(RAN, DOWN, &first.clone().ttl(63), to);
+    let mut scenario = Scenario::new(
+        "an application sends by the newest link layer",
+        family,
+        &[RULE],
+    )
+    .original("core0", &down, NoRule)
+    .sent("access0", &up, Steered, "app0", &there)
+    .sent("access0", &up, Steered, "app0", &there)
+    .sent("app0", &first, AppInitiated, "access0", &sent(&up));
+    let other = up.clone().macs([2, 0, 0, 0, 0, 7], up.destination_mac);
+    let gateway = up.clone().macs(up.source_mac, [2, 0, 0, 0, 0, 8]);
+    let tagged = up.clone().tag(0x8100, 9);
+    for link in [&other, &gateway, &tagged, &up] {
+        scenario = scenario
+            .sent("access0", link, Steered, "app0", &there)
+            .sent("app0", &first, AppInitiated, "access0", &sent(link))
+            .sent("access0", link, Steered, "app0", &there)
+            .sent("app0", &first, AppInitiated, "access0", &sent(link));
+    }
+    all.push(scenario);
 }
 
 /// Rules that leave a packet in its tunnel, or cannot.
