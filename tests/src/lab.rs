@@ -29,7 +29,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use bench::Bench;
-pub use daemon::{Daemon, wait};
+pub use daemon::{Daemon, build, wait};
 pub use iperf::{Iperf, iperf};
 pub use mobile::{Mobile, Ue};
 pub use namespace::{Namespace, run};

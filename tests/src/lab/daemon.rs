@@ -186,7 +186,7 @@ fn objects(value: &Value) -> Vec<&Value> {
 }
 
 /// Builds the daemon as this test was built, and answers where it is.
-fn build() -> Result<PathBuf> {
+pub fn build() -> Result<PathBuf> {
     let cargo = env!("CARGO");
     let mut command = Command::new(cargo);
     command.args([
