@@ -54,7 +54,7 @@ fn untagged<P: Packet, T: Tables, const V6: bool>(
         link,
         ..Facts::default()
     };
-    parse::plain::<P, V6>(packet, Ethernet::LEN as u16, port.zone, &mut facts)?;
+    parse::plain::<P, V6>(packet, Ethernet::LEN as u16, None, port.zone, &mut facts)?;
     if T::TUNNELS && tunnel::may_be(&facts) {
         return gpdu::packet(packet, port, tables, &facts);
     }

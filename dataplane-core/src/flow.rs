@@ -464,10 +464,7 @@ impl Record {
     /// The half of packets in `direction`.
     #[must_use]
     pub const fn half(&self, direction: Direction) -> &Half {
-        match direction {
-            Direction::Upstream => &self.halves[0],
-            Direction::Downstream => &self.halves[1],
-        }
+        &self.halves[direction as usize]
     }
 
     /// The decision for packets in `direction`.

@@ -207,18 +207,19 @@ pub fn frame<P: Packet, T: Tables>(
 }
 
 /// Parses a whole TCP or UDP packet of one IP version, at `at`, without options or extension headers, into `facts`,
-/// which are empty but for the link layer. `None`: it is none of those.
+/// which are empty but for the link layer. It ends before `end`, or where the frame does. `None`: it is none of those.
 #[inline(always)]
 pub(crate) fn plain<P: Packet, const V6: bool>(
     packet: &P,
     at: u16,
+    end: Option<usize>,
     zone: u16,
     facts: &mut Facts,
 ) -> Option<()> {
     let Facts { ip, key, .. } = facts;
     if V6 {
         ipv6_base(packet, at, key, ip)?;
-        if !packet.holds(ip.end()) || is_mapped(key.source) || is_mapped(key.destination) {
+        if is_mapped(key.source) || is_mapped(key.destination) {
             return None;
         }
     } else {
@@ -227,9 +228,12 @@ pub(crate) fn plain<P: Packet, const V6: bool>(
             return None;
         }
         ipv4_header(header, at, key, ip)?;
-        ipv4_payload(packet, ip).ok()?;
     }
-    if ip.is_fragment() {
+    let whole = match end {
+        Some(end) => ip.end() <= end,
+        None => packet.holds(ip.end()),
+    };
+    if !whole || usize::from(ip.payload) > ip.end() || ip.is_fragment() {
         return None;
     }
     facts.ports = match ip.protocol {

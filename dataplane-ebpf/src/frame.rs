@@ -1,6 +1,6 @@
 //! The packet in the driver's memory. The only place that touches it.
 
-use core::{arch::asm, hint::assert_unchecked, ptr};
+use core::{arch::asm, hint::assert_unchecked, intrinsics::is_val_statically_known, ptr};
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -82,6 +82,10 @@ impl Frame {
 /// The offset, if headers are looked for there, in a form that the verifier can follow.
 #[inline(always)]
 pub(crate) fn within_reach(mut offset: usize) -> Option<usize> {
+    // The same everywhere: there is nothing to follow.
+    if is_val_statically_known(offset) {
+        return (offset < Frame::REACH).then_some(offset);
+    }
     // SAFETY: changes nothing. The compiler may not know where the offset comes from, or it
     // compares one sum and adds another, and the verifier does not see that they belong together.
     unsafe { asm!("{0} = {0}", inout(reg) offset, options(nomem, nostack)) };

@@ -7,6 +7,12 @@
 #![no_main]
 // The compiler has no atomic read-modify-write for this target; the instructions are written out.
 #![feature(asm_experimental_arch)]
+// Whether an offset is a constant decides what the verifier can follow.
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "the compiler has no other way to tell what is known to it"
+)]
 #![expect(
     missing_docs,
     unreachable_pub,

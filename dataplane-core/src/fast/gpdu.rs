@@ -53,11 +53,9 @@ fn inside<P: Packet, T: Tables, const V6: bool>(
     at: u16,
     mut facts: Facts,
 ) -> Option<Verdict> {
-    parse::plain::<P, V6>(packet, at, port.zone, &mut facts)?;
+    let end = outer.ip.end();
+    parse::plain::<P, V6>(packet, at, Some(end), port.zone, &mut facts)?;
     facts.tunnel.way = Way::Uplink;
-    if facts.ip.end() > outer.ip.end() {
-        return None;
-    }
     super::known(packet, port, tables, &facts)
 }
 
