@@ -1,6 +1,9 @@
 //! Putting a packet into a tunnel: GTP-U, GRE or VXLAN.
 
-use zerocopy::network_endian::{U16, U32, U64};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    network_endian::{U16, U32, U64},
+};
 
 use crate::{
     checksum::{fold, halves},
@@ -21,6 +24,9 @@ use crate::{
         vxlan::{self, Vxlan},
     },
 };
+
+/// TTL and hop limit of outer packets.
+const TTL: u8 = 64;
 
 impl Exit {
     /// Whether the outer packet is IPv4.
@@ -130,16 +136,53 @@ pub(crate) fn gtpu_v4<P: Packet>(
     ip: &Ip,
     exit: &Exit,
 ) -> bool {
-    let length = ip.length as u16 + exit.upper_len() as u16;
-    rewrite::link_and_room(packet, strip, link, exit.overhead())
-        && ipv4(packet, Ethernet::LEN, ip, exit, length)
-        && udp(packet, Ethernet::LEN + Ipv4::LEN, exit, PORT, length)
-        && gtpu(
-            packet,
-            Ethernet::LEN + Ipv4::LEN + Udp::LEN,
-            exit,
-            ip.length as u16,
-        )
+    let (length, tos) = (ip.length as u16, class(ip));
+    if !rewrite::link_and_room(packet, strip, link, exit.overhead()) {
+        return false;
+    }
+    let Some(headers) = packet.get_mut::<GtpuV4>(Ethernet::LEN) else {
+        return false;
+    };
+    let upper = length + exit.upper_len() as u16;
+    let [source, destination] = [&exit.source, &exit.destination].map(|it| it.get()[1] as u32);
+    let sum = ipv4_checksum(tos, Ipv4::LEN as u16 + upper, exit);
+    headers.ip[0] = U64::new(
+        0x45 << 56
+            | u64::from(tos) << 48
+            | u64::from(Ipv4::LEN as u16 + upper) << 32
+            | u64::from(Ipv4::DONT_FRAGMENT),
+    );
+    headers.ip[1] = U64::new(
+        u64::from(TTL) << 56 | u64::from(UDP) << 48 | u64::from(sum) << 32 | u64::from(source),
+    );
+    headers.destination = U32::new(destination);
+    let port = u64::from(PORT);
+    headers.udp = U64::new(u64::from(exit.port.get()) << 48 | port << 32 | u64::from(upper) << 16);
+    let contained = exit.qfi.get() & Tunnel::CONTAINER != 0;
+    let first = u64::from(gtpu_flags(contained)) << 56 | u64::from(message::G_PDU) << 48;
+    let length = length + (exit.header_len() - Gtpu::LEN) as u16;
+    headers.gtpu = U64::new(first | u64::from(length) << 32 | u64::from(exit.identifier.get()));
+    if !contained {
+        return true;
+    }
+    let Some(rest) = packet.get_mut::<U64>(Ethernet::LEN + size_of::<GtpuV4>()) else {
+        return false;
+    };
+    let next = u64::from(extension::PDU_SESSION_CONTAINER) << 32;
+    let [kind, qfi] = container(exit).map(u64::from);
+    *rest = U64::new(next | 1 << 24 | kind << 16 | qfi << 8 | u64::from(extension::NONE));
+    true
+}
+
+/// The headers of GTP-U over IPv4, of which each word is written once: IPv4 without options, UDP, and GTP-U.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct GtpuV4 {
+    /// All but the destination address.
+    ip: [U64; 2],
+    destination: U32,
+    udp: U64,
+    gtpu: U64,
 }
 
 /// EtherType of the packet.
@@ -201,11 +244,7 @@ fn gtpu<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool 
     let Some(gtpu) = packet.get_mut::<Gtpu>(at) else {
         return false;
     };
-    gtpu.flags = if contained {
-        Gtpu::PLAIN | Gtpu::EXTENSION
-    } else {
-        Gtpu::PLAIN
-    };
+    gtpu.flags = gtpu_flags(contained);
     gtpu.message = message::G_PDU;
     gtpu.length = U16::new(length + (exit.header_len() - Gtpu::LEN) as u16);
     gtpu.teid = U32::new(exit.identifier.get());
@@ -219,18 +258,31 @@ fn gtpu<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool 
     optional.sequence = U16::ZERO;
     optional.npdu = 0;
     optional.next_extension = extension::PDU_SESSION_CONTAINER;
-    let Some(container) = packet.get_mut::<Container>(at + Optional::LEN) else {
+    let Some(header) = packet.get_mut::<Container>(at + Optional::LEN) else {
         return false;
     };
-    container.units = 1;
-    container.kind = match exit.way.get() {
+    header.units = 1;
+    [header.kind, header.qfi] = container(exit);
+    header.next_extension = extension::NONE;
+    true
+}
+
+const fn gtpu_flags(contained: bool) -> u8 {
+    if contained {
+        Gtpu::PLAIN | Gtpu::EXTENSION
+    } else {
+        Gtpu::PLAIN
+    }
+}
+
+/// PDU type and QFI of the PDU Session Container.
+fn container(exit: &Exit) -> [u8; 2] {
+    let kind = match exit.way.get() {
         // What a rule sends into a tunnel comes from UEs.
         Way::Uplink | Way::Target => Container::UPLINK,
         Way::None | Way::Downlink => Container::DOWNLINK,
     };
-    container.qfi = exit.qfi.get() & Container::QFI;
-    container.next_extension = extension::NONE;
-    true
+    [kind, exit.qfi.get() & Container::QFI]
 }
 
 /// DSCP and ECN field of the outer header: the DSCP of the packet inside.
@@ -255,18 +307,24 @@ fn ipv4<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u
     // Not fragmented, so that no two packets need to be told apart (RFC 6864).
     ip.identification = U16::ZERO;
     ip.fragment = U16::new(Ipv4::DONT_FRAGMENT);
-    ip.ttl = 64;
+    ip.ttl = TTL;
     ip.protocol = exit.protocol();
     ip.source = U32::new(exit.source.get()[1] as u32);
     ip.destination = U32::new(exit.destination.get()[1] as u32);
+    ip.checksum = U16::new(ipv4_checksum(tos, total, exit));
+    true
+}
+
+/// Checksum of an outer IPv4 header.
+#[inline(always)]
+fn ipv4_checksum(tos: u8, total: u16, exit: &Exit) -> u16 {
     let sum = u32::from(u16::from_be_bytes([0x45, tos]))
         + u32::from(total)
         + u32::from(Ipv4::DONT_FRAGMENT)
-        + u32::from(u16::from_be_bytes([64, exit.protocol()]))
+        + u32::from(u16::from_be_bytes([TTL, exit.protocol()]))
         + halves(exit.source.get()[1] & 0xffff_ffff)
         + halves(exit.destination.get()[1] & 0xffff_ffff);
-    ip.checksum = U16::new(!fold(sum));
-    true
+    !fold(sum)
 }
 
 fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u16) -> bool {
@@ -276,7 +334,7 @@ fn ipv6<P: Packet>(packet: &mut P, at: usize, inner: &Ip, exit: &Exit, length: u
     ip.version_class_label = U32::new(6 << 28 | u32::from(class(inner)) << 20);
     ip.payload_length = U16::new(length);
     ip.next_header = exit.protocol();
-    ip.hop_limit = 64;
+    ip.hop_limit = TTL;
     ip.source = exit.source.get().map(U64::new);
     ip.destination = exit.destination.get().map(U64::new);
     true
