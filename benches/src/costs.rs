@@ -9,7 +9,7 @@ pub enum Target {
     Redirect,
     /// A program that steers by a hash map of the kernel's, and no more than that.
     Lookup,
-    /// A program that steers by a cache in an array, and no more than that.
+    /// A program that steers by a cache in an array, and takes out of a tunnel or puts into one, and no more than that.
     Cache,
     /// edgesteer.
     Steer,

@@ -21,6 +21,8 @@ use crate::{
     rules::Miss,
 };
 
+/// What a program answers that redirects.
+const XDP_REDIRECT: u32 = 4;
 /// Packets in a row. Few, so that some rows pass without an interrupt.
 const ROW: u32 = 8_192;
 /// Flows that are new in a row of misses.
@@ -55,6 +57,8 @@ impl Driver {
             "redirect",
             "lookup",
             "cache",
+            "decapsulate",
+            "encapsulate",
         ];
         stay_on_this_cpu()?;
         let Host(rig) = Host::new(limits(rules, flows), mobile)?;
@@ -161,10 +165,13 @@ impl Driver {
     }
 
     fn targets(&self) -> impl Iterator<Item = Target> + use<> {
-        let plain = self.plain;
-        let always = |target: &Target| matches!(target, Target::Empty | Target::Steer);
+        let (plain, tunnel) = (self.plain, self.shift != 0);
         let all = Target::ALL.into_iter();
-        all.filter(move |target| plain || always(target))
+        all.filter(move |target| match target {
+            Target::Empty | Target::Steer => true,
+            Target::Cache => plain || tunnel,
+            Target::Redirect | Target::Lookup => plain,
+        })
     }
 
     /// Sends `packets` packets, flow after flow. Answers nanoseconds for each.
@@ -190,7 +197,13 @@ impl Driver {
             })
         };
         let result = self.rig.bench.host.enter(run)?;
-        ensure!(result.return_value != 0, "the driver cannot run {target:?}");
+        let done = match target {
+            Target::Redirect | Target::Lookup | Target::Cache => {
+                result.return_value == XDP_REDIRECT
+            }
+            Target::Empty | Target::Steer => result.return_value != 0,
+        };
+        ensure!(done, "{target:?} answers {}", result.return_value);
         Ok(result.duration.as_nanos() as u64)
     }
 
@@ -200,6 +213,8 @@ impl Driver {
             Target::Empty => "empty",
             Target::Redirect => "redirect",
             Target::Lookup => "lookup",
+            Target::Cache if self.shift > 0 => "decapsulate",
+            Target::Cache if self.shift < 0 => "encapsulate",
             Target::Cache => "cache",
             Target::Steer => "",
         };

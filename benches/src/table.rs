@@ -100,6 +100,10 @@ impl Table<'_> {
                 self.push(Row::cost(id, flows, &costs, target));
             }
         }
+        if path.shift != 0 {
+            let id = format!("ref-{}", path.id);
+            self.push(Row::cost(&id, flows, &costs, Target::Cache));
+        }
         self.push(Row::cost(path.id, flows, &costs, Target::Steer));
         Ok(())
     }

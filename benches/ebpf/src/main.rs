@@ -108,7 +108,7 @@ mod programs {
         xdp_action::XDP_DROP
     }
 
-    fn shift_by(ctx: &XdpContext, delta: i32) {
+    pub(crate) fn shift_by(ctx: &XdpContext, delta: i32) {
         // SAFETY: the context is the one the program was called with, and no pointer into the packet is kept.
         unsafe { bpf_xdp_adjust_head(ctx.as_ptr().cast(), delta) };
     }
