@@ -84,10 +84,11 @@ fn known<P: Packet, T: Tables>(
     let upstream = flow.direction() == Direction::Upstream;
     if way.valid.get() != valid || way.moves.get() != record.half(flow.direction()).moves.get() {
         // What was decided under other rules is for the long way to decide anew.
-        if !Decision::holds(way.decided.get(), (valid >> 32) as u32) {
+        let decided = record.decision(flow.direction()).get();
+        if !Decision::holds(decided, (valid >> 32) as u32) {
             return None;
         }
-        resolve(tables, way, record, valid);
+        resolve(tables, way, record, decided, valid);
     }
     let how = way.how.get();
     let kept = if inside { flag::ENCAPSULATED } else { 0 };
@@ -110,7 +111,7 @@ fn known<P: Packet, T: Tables>(
         (true, false) => Reason::Replied,
     };
     let tunnel = Exit::default();
-    let session = record.session.get();
+    let session = way.session.get();
     let overhead = if T::TUNNELS && forward && !upstream && session != 0 {
         gpdu::exit(tables, session, &tunnel)?
     } else {
@@ -119,7 +120,7 @@ fn known<P: Packet, T: Tables>(
     if forward && !fits(way, how, facts, overhead) {
         return None;
     }
-    if inside && !session::is_usual(tables, record, &facts.tunnel) {
+    if inside && !session::is_usual(tables, session.into(), &facts.tunnel) {
         return None;
     }
     let bytes = facts.ip.length.into();
@@ -157,10 +158,11 @@ const PASSTHROUGH: u32 = 1 << 9;
 
 /// Notes in the flow cache how packets of a flow leave, for as long as nothing changes.
 #[inline(never)]
-fn resolve<T: Tables>(tables: &T, way: &CacheWay, record: &Record, valid: u64) {
+fn resolve<T: Tables>(tables: &T, way: &CacheWay, record: &Record, decided: u64, valid: u64) {
     let flow = FlowRef::from(way.flow.get());
     way.moves.set(record.half(flow.direction()).moves.get());
-    let how = exit(tables, way, record, flow.direction());
+    way.session.set(record.session.get());
+    let how = exit(tables, way, record, decided, flow.direction());
     way.how.set(how.unwrap_or_else(|| UNUSUAL.into()));
     way.valid.set(valid);
 }
@@ -171,9 +173,10 @@ fn exit<T: Tables>(
     tables: &T,
     way: &CacheWay,
     record: &Record,
+    decided: u64,
     direction: Direction,
 ) -> Option<u64> {
-    let action = tables.action(Decision::from(way.decided.get()).action?)?;
+    let action = tables.action(Decision::from(decided).action?)?;
     let unusual = flag::INLINE | if T::TUNNELS { flag::TUNNEL } else { 0 };
     let path = record.way_back();
     if action.kind != kind::FLOW || action.flags & unusual != 0 || path.tags.get() != 0 {

@@ -188,9 +188,6 @@ pub struct Found<'a> {
     pub record: &'a Record,
     /// The record's number, and the packet's direction.
     pub flow: FlowRef,
-    /// The [`Decision`] for packets of this direction. The flow cache has it, so that looking the action up
-    /// does not wait for the record.
-    pub decided: &'a Word,
     /// 1 if the flow cache did not have it. (A truth value would become the tag of an option, and the kernel
     /// refuses tags that do not come first.)
     pub missed: u64,
@@ -233,11 +230,10 @@ fn in_set<'a, T: Tables>(tables: &'a T, set: &'a CacheSet, words: &[u64; 5]) -> 
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<Found<'a>> {
     let words = key.words();
     let set = tables.cache(hash(&words, ports))?;
-    if let Some(Cached { way, record, flow }) = in_set(tables, set, &words) {
+    if let Some(Cached { record, flow, .. }) = in_set(tables, set, &words) {
         return Some(Found {
             record,
             flow,
-            decided: &way.decided,
             missed: 0,
         });
     }
@@ -250,7 +246,6 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey, ports: u32) -> Option<F
     Some(Found {
         record,
         flow,
-        decided: record.decision(flow.direction()),
         missed: 1,
     })
 }
@@ -283,7 +278,6 @@ impl CacheWay {
             cell.set(*word);
         }
         self.flow.set(flow.into());
-        self.decided.set(0);
         self.valid.set(0);
     }
 
@@ -292,7 +286,6 @@ impl CacheWay {
             cell.set(word.get());
         }
         self.flow.set(other.flow.get());
-        self.decided.set(other.decided.get());
         self.valid.set(0);
     }
 }
@@ -385,7 +378,7 @@ pub struct Half {
     pub tcp_flags: Word,
     /// Of references to the record by packets in this direction. It changes when their key no longer leads here.
     pub generation: Word,
-    /// How often the way back has changed.
+    /// How often the way back or the session has changed.
     pub moves: Word,
 }
 
@@ -508,6 +501,19 @@ impl Record {
         other.core.set(link.destination);
         other.tags.set(link.tags);
         self.path.set(index);
+        self.moved(tables);
+    }
+
+    /// Remembers the session of the UE, and how it goes through its tunnels.
+    pub(crate) fn set_session<T: Tables>(&self, tables: &T, session: u64) {
+        if self.session.get() != session {
+            self.session.set(session);
+            self.moved(tables);
+        }
+    }
+
+    /// What the flow cache knows of the way that packets take is no longer so.
+    fn moved<T: Tables>(&self, tables: &T) {
         for half in &self.halves {
             tables.add(&half.moves, 1);
         }

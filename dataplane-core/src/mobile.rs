@@ -48,8 +48,11 @@ impl<T: Tables> Steering<'_, T> {
         // there is a record when both are asked at once.)
         let usual = match record {
             Some(record)
-                if session::is_usual(self.tables, record, &self.facts.tunnel)
-                    && record.came_by(&self.facts.link, self.port.slot) =>
+                if session::is_usual(
+                    self.tables,
+                    record.session.get().into(),
+                    &self.facts.tunnel,
+                ) && record.came_by(&self.facts.link, self.port.slot) =>
             {
                 record.session.get()
             }
@@ -87,7 +90,7 @@ impl<T: Tables> Steering<'_, T> {
                 .tos
                 .set(u64::from(tunnel.ports) << 32 | u64::from(class));
         }
-        record.session.set(self.notes.session.get());
+        record.set_session(self.tables, self.notes.session.get());
     }
 
     #[inline(never)]
@@ -101,7 +104,7 @@ impl<T: Tables> Steering<'_, T> {
             let known = SessionRef::from(record.session.get());
             if known.id() == found.id() && known.generation() == found.generation() {
                 let bearer = found.bearer();
-                record.session.set(known.by(bearer, known.qfi()).into());
+                record.set_session(self.tables, known.by(bearer, known.qfi()).into());
             }
         }
     }

@@ -35,14 +35,11 @@ impl<'a, T: Tables> Steering<'a, T> {
     /// decision was taken for.
     #[inline(always)]
     pub(crate) fn decision(&self, found: &Found<'_>, icmp_error: bool) -> Result<u32, Reason> {
-        let word = found.decided.get();
+        let word = found.record.decision(found.flow.direction()).get();
         if Decision::holds(word, self.image.epoch) && !icmp_error {
             return Decision::from(word).action.ok_or(Reason::NoRule);
         }
         let word = self.decide(found.record, found.flow, icmp_error);
-        if !icmp_error && !self.tables.read_only() {
-            found.decided.set(word);
-        }
         Decision::from(word)
             .action
             .ok_or_else(|| self.notes.refusal.get())
@@ -52,10 +49,6 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(never)]
     fn decide(&self, record: &Record, flow: FlowRef, icmp_error: bool) -> u64 {
         self.notes.refusal.set(Reason::NoRule);
-        let word = record.decision(flow.direction()).get();
-        if Decision::holds(word, self.image.epoch) && !icmp_error {
-            return word;
-        }
         match self.decide_anew(record, flow, icmp_error) {
             Ok(decision) => decision.into(),
             Err(reason) => {
@@ -245,7 +238,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             let forwarded = action.verb == verb::FORWARD && !left;
             record.forwarded.set(forwarded.into());
         } else {
-            record.session.set(0);
+            record.set_session(tables, 0);
         }
         record.follow(tables, &self.facts.link, self.port.slot);
         // The reply's key first: while nothing leads to the record, it can be given back.

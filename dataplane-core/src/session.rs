@@ -18,7 +18,7 @@ mod record;
 use core::cell::Cell;
 
 use crate::{
-    flow::{FlowKey, KeyRest, Record, SharedKey},
+    flow::{FlowKey, KeyRest, SharedKey},
     table::{SessionTable, Tables, encapsulation},
     tunnel::{Tunnel, Way},
     wire::gtpu::PORT,
@@ -85,10 +85,9 @@ pub(crate) fn of<T: SessionTable>(tables: &T, key: &SharedKey) -> Option<Session
 }
 
 /// Whether an upstream packet by `tunnel` says nothing of its session that is not known: it came as the latest one of
-/// its flow did.
+/// its flow did, whose session is `known`.
 #[inline(always)]
-pub(crate) fn is_usual<T: SessionTable>(tables: &T, flow: &Record, tunnel: &Tunnel) -> bool {
-    let known = SessionRef::from(flow.session.get());
+pub(crate) fn is_usual<T: SessionTable>(tables: &T, known: SessionRef, tunnel: &Tunnel) -> bool {
     get(tables, known).is_some_and(|session| session.knows_uplink(tunnel, known))
 }
 

@@ -80,8 +80,6 @@ pub struct CacheWay {
     pub key: [Word; 5],
     /// A [`FlowRef`].
     pub flow: Word,
-    /// The [`Decision`](crate::flow::Decision) for these packets.
-    pub decided: Word,
     /// What [`State::validity`](super::State::validity) was when what follows was found out, or 0. That is all there is to
     /// know of how usual packets leave, so that nothing has to be looked up for them.
     pub valid: Word,
@@ -89,6 +87,8 @@ pub struct CacheWay {
     pub moves: Word,
     /// Flags of the action, and others that [`crate::fast`] knows. The upper half is where the rule is counted.
     pub how: Word,
+    /// The session, as in [`Record::session`](crate::flow::Record::session).
+    pub session: Word,
     /// MAC address to send to, and the slot of the port to leave by in the lower 16 bits.
     pub exit: Word,
     /// MAC address to send from, and in the lower 16 bits the largest L3 packet that may leave.
