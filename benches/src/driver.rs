@@ -1,6 +1,6 @@
 //! Runs programs in the kernel on packets of many flows, and takes the time.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use anyhow::{Result, ensure};
 use aya::{
@@ -21,6 +21,8 @@ use crate::{
     rules::Miss,
 };
 
+/// How long packets of the rules before may be under way.
+const SETTLED: Duration = Duration::from_millis(50);
 /// What a program answers that redirects.
 const XDP_REDIRECT: u32 = 4;
 /// Packets in a row. Few, so that some rows pass without an interrupt.
@@ -97,6 +99,9 @@ impl Driver {
             .map(|rule| rule.parse())
             .collect::<Result<RuleSet, _>>()?;
         self.rig.prepare(&rules)?;
+        // What the rules before have left is away when no packet can be under way any more.
+        thread::sleep(SETTLED);
+        self.rig.forget()?;
         self.shift = path.shift;
         let mut shift: Array<_, i32> = self.programs.map("SHIFT")?;
         shift.set(0, path.shift, 0)?;

@@ -79,7 +79,10 @@ fn known<P: Packet, T: Tables>(
         tables.count(port.slot, verdict, facts.wire_len());
         return Some(verdict);
     }
-    let Cached { way, record, flow } = flow::cached(tables, &facts.key.words(), facts.ports)?;
+    let Some(Cached { way, record, flow }) = flow::cached(tables, &facts.key.words(), facts.ports)
+    else {
+        return nameless(port, tables, facts, inside);
+    };
     let valid = state.validity();
     let upstream = flow.direction() == Direction::Upstream;
     if way.valid.get() != valid || way.moves.get() != record.half(flow.direction()).moves.get() {
@@ -147,6 +150,22 @@ fn known<P: Packet, T: Tables>(
     } else {
         Verdict::discard(Reason::NoHeadroom)
     };
+    tables.count(port.slot, verdict, facts.wire_len());
+    Some(verdict)
+}
+
+/// The verdict on a packet that no rule is about, nor a flow that rules have made.
+#[inline(always)]
+fn nameless<T: Tables>(port: &Port, tables: &T, facts: &Facts, inside: bool) -> Option<Verdict> {
+    // Applications may answer copies. What is inside of a tunnel may teach something.
+    if port.is_app() || inside {
+        return None;
+    }
+    let names = tables.names()?;
+    if names.has(facts.key.destination) || names.has(facts.key.source) {
+        return None;
+    }
+    let verdict = unsteered(port, Reason::NoRule);
     tables.count(port.slot, verdict, facts.wire_len());
     Some(verdict)
 }

@@ -412,7 +412,8 @@ pub const fn mapped(address: u32) -> [u64; 2] {
 }
 
 /// Whether `address` is one of those.
-pub(crate) const fn is_mapped(address: [u64; 2]) -> bool {
+#[must_use]
+pub const fn is_mapped(address: [u64; 2]) -> bool {
     address[0] == 0 && address[1] >> 32 == 0xffff
 }
 

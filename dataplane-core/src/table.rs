@@ -6,6 +6,7 @@
 
 mod cache;
 mod count;
+mod names;
 mod ports;
 mod rules;
 
@@ -24,6 +25,7 @@ use crate::{
 
 pub use cache::{CacheSet, CacheWay, Direction, FlowRef, FragmentKey, Inserted};
 pub use count::{Count, PortCounts, REASONS, RuleCount};
+pub use names::Names;
 pub use ports::{Endpoints, Port, Role, Side, port, side};
 pub use rules::{
     Filter, Hop, Image, Index, RuleAction, Split, Target, TunnelFilter, encapsulation, field, flag,
@@ -110,6 +112,8 @@ pub trait Tables: SessionTable + RuleTables {
     /// The first rule that matches, by a walk that has just begun. (In the kernel a function that is verified on its own.)
     fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer;
 
+    /// What the rules name.
+    fn names(&self) -> Option<&Names>;
     /// The tunnel that ends at a next hop.
     fn target(&self, cell: u32) -> Option<&Target>;
     /// The cell of a tunnel that packets with this [`Target::key`] come by.

@@ -17,7 +17,7 @@ use dataplane_core::{
     steer::Scratch,
     table::{
         self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
-        INTERFACES, Inserted, PORTS, Port, PortCounts, RuleAction, RuleCount, RuleTables,
+        INTERFACES, Inserted, Names, PORTS, Port, PortCounts, RuleAction, RuleCount, RuleTables,
         SessionTable, Side, Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
     },
 };
@@ -64,6 +64,9 @@ static TUNNEL_FILTERS: Array<TunnelFilter, 1, MMAPABLE> = Array::new();
 /// Cells of the rule set.
 #[btf_map]
 static ACTIONS: Array<RuleAction, 1, MMAPABLE> = Array::new();
+/// What the rules name.
+#[btf_map]
+static NAMES: Array<Names, 1, MMAPABLE> = Array::new();
 /// Next hops, a word each.
 #[btf_map]
 static HOPS: Array<Word, 1, MMAPABLE> = Array::new();
@@ -335,6 +338,10 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         } else {
             classify(query.as_ptr(), walk).into()
         }
+    }
+
+    fn names(&self) -> Option<&Names> {
+        NAMES.get(0)
     }
 
     fn target(&self, cell: u32) -> Option<&Target> {

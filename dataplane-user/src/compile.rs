@@ -21,7 +21,7 @@ type Ends<T> = [T; 2];
 
 const ALL_ADDRESSES: Ends<[u64; 2]> = [[0; 2], [u64::MAX; 2]];
 /// IPv4-mapped addresses (RFC 4291, 2.5.5.2), which stand for IPv4 in the tables.
-const MAPPED: Ends<[u64; 2]> = [mapped(0), mapped(u32::MAX)];
+pub(crate) const MAPPED: Ends<[u64; 2]> = [mapped(0), mapped(u32::MAX)];
 
 /// What a rule is compared with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dataplane_core::{
     flow::FlowKey,
-    table::{Filter, Hop, RuleAction, RuleTables, Split, State, Target, TunnelFilter},
+    table::{Filter, Hop, Names, RuleAction, RuleTables, Split, State, Target, TunnelFilter},
 };
 
 use crate::{
@@ -95,6 +95,11 @@ impl HostTables {
     /// How full the tables are: in use and in all. The first two are the cells of filters and of splits.
     pub fn pressure(&self) -> Vec<(&'static str, usize, usize)> {
         self.rules.pressure()
+    }
+
+    /// What the rules name.
+    pub fn names(&self) -> Option<&Names> {
+        self.memory.names.get(0)
     }
 
     /// The tunnel that ends at a next hop.

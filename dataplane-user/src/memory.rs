@@ -7,7 +7,7 @@ use aya::{
 use dataplane_core::{
     Word,
     table::{
-        Count, Explanation, Filter, Image, PortCounts, RuleAction, RuleCount, Split, State,
+        Count, Explanation, Filter, Image, Names, PortCounts, RuleAction, RuleCount, Split, State,
         TARGETS, Target, TunnelFilter,
     },
 };
@@ -23,6 +23,7 @@ pub(crate) struct Memory {
     pub(crate) tunnel_filters: Shared<TunnelFilter>,
     pub(crate) actions: Shared<RuleAction>,
     pub(crate) hops: Shared<Word>,
+    pub(crate) names: Shared<Names>,
     pub(crate) targets: Shared<Target>,
     pub(crate) counts: Shared<PortCounts>,
     pub(crate) rule_counts: Shared<RuleCount>,
@@ -84,6 +85,7 @@ impl Memory {
             tunnel_filters: Shared::heap(len("TUNNEL_FILTERS")),
             actions: Shared::heap(len("ACTIONS")),
             hops: Shared::heap(len("HOPS")),
+            names: Shared::heap(1),
             targets: Shared::heap(TARGETS as usize),
             counts: Shared::heap(0),
             rule_counts: Shared::heap(len("RULE_COUNTS")),
@@ -102,6 +104,7 @@ impl Memory {
             tunnel_filters: table(ebpf, "TUNNEL_FILTERS")?,
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
+            names: table(ebpf, "NAMES")?,
             targets: table(ebpf, "TARGETS")?,
             counts: table(ebpf, "COUNTS")?,
             rule_counts: table(ebpf, "RULE_COUNTS")?,

@@ -4,6 +4,7 @@ mod action;
 mod counters;
 mod difference;
 mod hops;
+mod names;
 mod order;
 mod pool;
 mod transaction;
@@ -18,7 +19,11 @@ use dataplane_core::table::{Filter, Split, TARGETS};
 
 pub(crate) use self::difference::Difference;
 pub(crate) use self::hops::{HopAddress, HopKey, Place, Surroundings, keys as hop_keys};
-use self::{hops::NextHop, pool::Pool};
+use self::{
+    hops::NextHop,
+    names::{Marks, Named},
+    pool::Pool,
+};
 use crate::{
     Applied, Error, Limits,
     classifier::{Classifier, Item, Remains},
@@ -52,6 +57,7 @@ pub(crate) struct Rules {
     /// Rules known by what identifies them, from before a restart.
     adopted: BTreeMap<u64, u32>,
     next_hops: BTreeMap<HopKey, NextHop>,
+    named: Named,
     limits: Limits,
     cpus: u32,
     /// Counters given back, which flows may still name, and the rules that were counted there.
@@ -70,6 +76,9 @@ struct Limbo {
     tunnels: Vec<u32>,
     hops: Vec<u32>,
     slots: Vec<(u32, Option<Arc<Rule>>)>,
+    names: Vec<Marks>,
+    /// Whether more may be named by an earlier process.
+    adopted: bool,
 }
 
 /// Rules by the counter that they had; none where only an earlier process knew.
@@ -132,6 +141,7 @@ impl Rules {
             slots: Pool::new(0..counters(&limits), &adopted.values().copied().collect()),
             adopted,
             next_hops: BTreeMap::new(),
+            named: Named::default(),
             limits,
             cpus,
             released: Released::new(),
@@ -177,6 +187,10 @@ impl Rules {
                 continue;
             }
             self.classifier.reclaim(limbo.remains);
+            self.named.remove(memory, limbo.names);
+            if limbo.adopted {
+                self.named.show(memory);
+            }
             for action in limbo.actions {
                 self.actions.give_back(action);
             }

@@ -150,6 +150,8 @@ impl Rules {
             self.give_back(memory, taken);
             return Err(Error::Options("the state map is empty".to_owned()));
         };
+        self.named
+            .add(memory, news.iter().flat_map(Installed::names));
         // From here on, packets see the new rule set.
         state.image.set(
             Image {
@@ -174,6 +176,8 @@ impl Rules {
                 .flat_map(|pool| mem::take(&mut pool.inherited))
                 .collect(),
             slots: Vec::new(),
+            names: Vec::new(),
+            adopted: self.installed.is_empty(),
         };
         let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
         for id in gone {
@@ -184,6 +188,7 @@ impl Rules {
             self.copies -= usize::from(copies(&old.rule));
             self.tunnelling -= usize::from(old.rule.sends_into_tunnel());
             self.tunnelled -= old.tunnels.len();
+            limbo.names.extend(old.names());
             limbo.actions.push(old.action);
             limbo.tunnels.extend(&old.tunnels);
             limbo

@@ -15,9 +15,9 @@ use dataplane_core::{
     parse,
     session::{self, Session, SessionRef},
     table::{
-        self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Inserted, Port,
-        RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State, Tables, Target, Trace,
-        TunnelFilter,
+        self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Inserted, Names,
+        Port, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State, Tables, Target,
+        Trace, TunnelFilter,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
@@ -286,6 +286,10 @@ impl Tables for Memory {
 
     fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer {
         classify::to_the_end(|| classify::walk(self, &query.get(), &tunnel.get(), walk))
+    }
+
+    fn names(&self) -> Option<&Names> {
+        self.tables.names()
     }
 
     fn target(&self, cell: u32) -> Option<&Target> {

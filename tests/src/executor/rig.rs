@@ -262,11 +262,13 @@ fn no_patience() -> Timeouts {
 fn forget_flows(dataplane: &mut Dataplane) -> Result<()> {
     dataplane.reprovision(&[])?;
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !(dataplane.flows().is_empty() && dataplane.sessions().is_empty()) {
+    loop {
+        dataplane.expire();
+        if dataplane.flows().is_empty() && dataplane.sessions().is_empty() {
+            return Ok(());
+        }
         ensure!(Instant::now() < deadline, "flows do not expire");
         // The clock that flows are timed by ticks every few milliseconds.
         thread::sleep(Duration::from_millis(5));
-        dataplane.expire();
     }
-    Ok(())
 }
