@@ -52,12 +52,47 @@ fn agree(tree: &RuleTree, rules: &RuleSet, queries: &[Query]) {
     for query in queries {
         let rule = tree.rule(query, &InTunnel::NONE).0;
         assert_eq!(rule, list.rule(query), "{query:?}");
+        assert!(rule.is_none() || is_named(tree, query), "{query:?}");
         found += usize::from(rule.is_some());
     }
     assert!(
         found > queries.len() / 2,
         "{found} packets come under a rule"
     );
+}
+
+/// Whether one of its addresses is among those that the rules are about.
+fn is_named(tree: &RuleTree, query: &Query) -> bool {
+    let names = tree.0.names().expect("a table");
+    names.has(query.source) || names.has(query.destination)
+}
+
+#[test]
+fn what_no_rule_is_about_is_known_until_one_is() {
+    let rule = |to: &str| format!("a/{} prio 1 flow to {to} drop", to.len()).parse::<Rule>();
+    let set = |to: &[&str]| -> RuleSet { to.iter().map(|to| rule(to).unwrap()).collect() };
+    let mut tree = RuleTree::new(&RuleSet::default(), 8).unwrap();
+    for (to, named) in [
+        (vec!["203.0.113.9"], [true, false, false]),
+        (vec!["203.0.113.0/24"], [true, true, false]),
+        (vec!["198.51.0.0/16", "203.0.113.9"], [true, false, true]),
+        // More than can be told.
+        (vec!["192.0.0.0/8"], [true, true, true]),
+        (vec!["2001:db8::9"], [false, false, false]),
+    ] {
+        tree.change(&set(&to)).unwrap();
+        let known = |tree: &RuleTree| {
+            [0xcb00_7109, 0xcb00_7177, 0xc633_6401]
+                .map(|address| tree.0.names().unwrap().has(mapped(address)))
+        };
+        // What was before is forgotten when no packet can be under way by it any more.
+        let settled = (0..1_000).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            tree.change(&set(&to)).unwrap();
+            known(&tree) == named
+        });
+        assert!(settled, "{to:?}: {:?}", known(&tree));
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::{Row, row::round};
 /// Flows of the rows that are looked at, where a path has several.
 const FLOWS: u32 = 1 << 10;
 
-/// How often the net cost of the reference with a cache, at the most.
+/// How often the net cost of the reference with a cache, at the most: of that for tunnels, where there is one.
 const COSTS: &[(&str, f64)] = &[
     ("steer-v4-hit", 5.5),
     ("steer-v4-mac-hit", 5.5),
@@ -16,10 +16,10 @@ const COSTS: &[(&str, f64)] = &[
     ("pass", 5.5),
     ("drop", 13.0),
     ("fragments", 13.0),
-    ("not-ours", 14.0),
+    ("not-ours", 5.0),
     ("no-rules", 3.0),
-    ("gtpu-ul-hit", 12.0),
-    ("gtpu-dl-hit", 12.0),
+    ("gtpu-ul-hit", 5.5),
+    ("gtpu-dl-hit", 6.5),
     ("hit-10k", 6.5),
     ("miss-10", 16.0),
     ("miss-10k", 22.0),
