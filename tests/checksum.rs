@@ -18,6 +18,8 @@ use tests::{
 
 const RAN: &str = "[2001:db8:2::1]:2152";
 const CORE: &str = "[2001:db8:51::1]:2152";
+/// Where the checksum of what is sent is.
+const CHECKSUM: usize = 14 + 40 + 6;
 
 #[test]
 fn host() {
@@ -51,6 +53,47 @@ link set app0 mtu 9000";
     }
 }
 
+/// Zero would say that there is none (RFC 768).
+#[test]
+fn a_sum_of_zero_is_sent_as_ones() {
+    let mut host = Host::new();
+    teach(&mut host);
+    for family in [&V4, &V6] {
+        let packet = like(family, Transport::Other(50));
+        let with = |word: [u8; 2]| {
+            let payload = word.to_vec();
+            let packet = Packet {
+                payload,
+                ..packet.clone()
+            };
+            packet.bytes()
+        };
+        let sent = arrive(&mut host, "app0", &with([0, 0]));
+        // What is added to the octets is taken from the checksum, so this leaves nothing of it.
+        let checksum = *sent.split_at(CHECKSUM).1.first_chunk().unwrap();
+        let sent = arrive(&mut host, "app0", &with(checksum));
+        assert_eq!(
+            sent[CHECKSUM..CHECKSUM + 2],
+            [0xff, 0xff],
+            "{}",
+            family.name
+        );
+    }
+}
+
+/// The datagram ends before the packet does: its checksum tells nothing of what follows.
+#[test]
+fn octets_behind_a_datagram_are_summed_up() {
+    let mut host = Host::new();
+    teach(&mut host);
+    let mut frame = V6.udp(9).reversed().payload(20).bytes();
+    frame.extend([0x12, 0x34, 0x56, 0x78]);
+    let length = 14 + 4..14 + 6;
+    let room = u16::try_from(frame.len() - 14 - 40).unwrap();
+    frame[length].copy_from_slice(&room.to_be_bytes());
+    right_sum(&mut host, &frame);
+}
+
 fn sums_are_right(executor: &mut impl Executor, cases: u32) {
     teach(executor);
     let executor = RefCell::new(executor);
@@ -71,8 +114,7 @@ fn sums_are_right(executor: &mut impl Executor, cases: u32) {
 /// Sends the frame to the UE, and looks at what comes out.
 fn right_sum(executor: &mut impl Executor, frame: &[u8]) {
     let sent = arrive(executor, "app0", frame);
-    let datagram = sent.split_at(14 + 40).1;
-    assert_ne!(datagram[6..8], [0, 0]);
+    assert_ne!(sent[CHECKSUM..CHECKSUM + 2], [0, 0]);
     assert_eq!(sum(&sent), 0xffff, "{sent:02x?}");
 }
 
