@@ -2,7 +2,8 @@
 
 use dataplane_core::{
     Reason::{
-        MtuExceeded, NoDownlinkTunnel, NoRule, NotIp, Replied, Steered, TtlExpired, WrongSide,
+        MalformedInner, MtuExceeded, NoDownlinkTunnel, NoRule, NotIp, Replied, Steered, TtlExpired,
+        WrongSide,
     },
     flow::{FlowKey, KeyRest},
     parse::mapped,
@@ -125,6 +126,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     nested(family, all);
     told_by_tunnel(family, all);
     strangers(family, all);
+    shared(family, all);
 }
 
 /// A UE without tunnel.
@@ -331,6 +333,95 @@ fn strangers(family: &Family, all: &mut Vec<Scenario>) {
             .original("app0", &asking, NotIp),
     );
     too_long(family, &world, all);
+}
+
+/// Two rules send into one tunnel, each in its own way, and what comes back by it answers both.
+fn shared(family: &Family, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let rules = [(Kind::Gtpu, "udp"), (Kind::GtpuWithQfi, "tcp")].map(|(kind, protocol)| {
+        format!(
+            "a/{protocol} prio 1 flow to SERVICE proto {protocol} forward {} via app0",
+            kind.rule(&V4)
+        )
+    });
+    let mut scenario = Scenario::new(
+        "two rules share a tunnel",
+        family,
+        &rules.each_ref().map(|rule| &**rule),
+    );
+    for (kind, up) in [
+        (Kind::Gtpu, family.udp(443)),
+        (Kind::GtpuWithQfi, family.tcp(443)),
+    ] {
+        let there = kind.sent(&world, &V4, &up.clone().ttl(63), &up);
+        let answer = up.reversed();
+        scenario = scenario.sent("access0", &up, Steered, "app0", &there).sent(
+            "app0",
+            &Kind::Gtpu.answered(&V4, &answer),
+            Replied,
+            "access0",
+            &to_ue(&answer.clone().ttl(63), &up),
+        );
+    }
+    all.push(scenario);
+    unopened(family, &world, all);
+}
+
+/// What is no tunnel of the kind that is known, or only a piece of one.
+fn unopened(family: &Family, world: &World, all: &mut Vec<Scenario>) {
+    let up = family.udp(443);
+    let answer = up.reversed().payload(100);
+    let summed = Gre::new(&answer).checksum().over(V4.app0, own(&V4)).bytes();
+    let mut numberless = Kind::Vxlan.answered(&V4, &answer);
+    // The flag that there is a VNI.
+    numberless.payload[0] = 0;
+    let piece = |kind: Kind| kind.answered(&V4, &answer).fragments(64).swap_remove(0);
+    let inside = |name: &str| {
+        let rule = format!(
+            "a/1 prio 1 flow to SERVICE forward {} via app0",
+            Kind::Gre.rule(&V6)
+        );
+        let there = Kind::Gre.sent(world, &V6, &up.clone().ttl(63), &up);
+        Scenario::new(name, family, &[&rule]).sent("access0", &up, Steered, "app0", &there)
+    };
+    let mut longer = Kind::Gre.answered(&V6, &answer).bytes();
+    let length = u16::from_be_bytes([longer[18], longer[19]]) - 8;
+    longer[18..20].copy_from_slice(&length.to_be_bytes());
+    all.push(
+        inside("a packet is not longer than the tunnel that it is in").frame(
+            "app0",
+            longer,
+            MalformedInner,
+            Then::Original,
+        ),
+    );
+    let other = family.udp(444);
+    all.push(inside("what comes out of a tunnel is no UE's").original(
+        "access0",
+        &Kind::Gre.answered(&V6, &other),
+        NoRule,
+    ));
+    for (kind, reply) in [
+        (Kind::Gre, summed),
+        (Kind::Vxlan, numberless.bytes()),
+        (Kind::Gre, piece(Kind::Gre)),
+        (Kind::Vxlan, piece(Kind::Vxlan)),
+    ] {
+        let rule = format!(
+            "a/1 prio 1 flow to SERVICE forward {} via app0",
+            kind.rule(&V4)
+        );
+        let there = kind.sent(world, &V4, &up.clone().ttl(63), &up);
+        all.push(
+            Scenario::new(
+                "what is no whole tunnel is not looked into",
+                family,
+                &[&rule],
+            )
+            .sent("access0", &up, Steered, "app0", &there)
+            .frame("app0", reply, NoRule, Then::Original),
+        );
+    }
 }
 
 /// `reply` with a packet inside that may go no further.
