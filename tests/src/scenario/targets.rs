@@ -395,6 +395,13 @@ fn unopened(family: &Family, world: &World, all: &mut Vec<Scenario>) {
             Then::Original,
         ),
     );
+    all.push(inside("an answer comes by whichever port").sent(
+        "core0",
+        &Kind::Gre.answered(&V6, &answer),
+        Replied,
+        "access0",
+        &to_ue(&answer.clone().ttl(63), &up),
+    ));
     let other = family.udp(444);
     all.push(inside("what comes out of a tunnel is no UE's").original(
         "access0",
