@@ -126,6 +126,18 @@ fn sets_of_all_shapes_agree_with_lists_through_changes() {
     }
 }
 
+/// As many as the default limits have room for.
+#[test]
+fn wildcards_of_many_rules_fit() {
+    const MANY: usize = 1 << 15;
+    for (shape, v6) in [(Shape::Fw, false), (Shape::Fw, true), (Shape::Ipc, false)] {
+        let rules = shapes::rules(shape, MANY, v6, &Action::Drop);
+        let tree = RuleTree::new(&rules, 4).unwrap();
+        let some: Vec<Query> = shapes::packets(&rules, 50, v6).iter().map(query).collect();
+        agree(&tree, &rules, &some);
+    }
+}
+
 #[test]
 fn a_set_that_does_not_fit_changes_nothing() {
     let few = shapes::rules(Shape::Fw, 200, false, &Action::Drop);

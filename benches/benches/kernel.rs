@@ -14,7 +14,8 @@ use criterion::Criterion;
 
 const SCOPE: Scope = Scope {
     flows: &[1, 1 << 10, 1 << 16],
-    rules: &[10, 10_000],
+    rules: &[10, 10_000, 100_000],
+    shaped: &[10, 10_000, 100_000],
     rounds: 30,
 };
 

@@ -14,6 +14,7 @@ use benches::{
 const QUICK: Scope = Scope {
     flows: &[1 << 10],
     rules: &[10, 10_000],
+    shaped: &[],
     rounds: 40,
 };
 
@@ -21,6 +22,7 @@ const QUICK: Scope = Scope {
 const USUAL: Scope = Scope {
     flows: &[1, 1 << 10, 1 << 16],
     rules: &[10, 100, 1_000, 10_000, 100_000],
+    shaped: &[10, 10_000],
     rounds: 100,
 };
 
@@ -28,6 +30,7 @@ const USUAL: Scope = Scope {
 const FULL: Scope = Scope {
     flows: &[1, 1 << 5, 1 << 10, 1 << 13, 1 << 16, 1 << 20],
     rules: &[10, 100, 1_000, 10_000, 100_000, 1_000_000],
+    shaped: &[10, 1_000, 10_000, 100_000],
     rounds: 200,
 };
 

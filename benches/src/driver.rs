@@ -138,11 +138,11 @@ impl Driver {
     }
 
     /// The cost of the first packet of a flow, under the rules in force.
-    pub fn measure_miss(&mut self, miss: &Miss, rounds: u32) -> Result<Costs> {
+    pub fn measure_miss(&mut self, packet: &dyn Fn(u32) -> Vec<u8>, rounds: u32) -> Result<Costs> {
         let mut costs = Costs::default();
         for _ in 0..rounds {
             self.rig.forget()?;
-            self.load("access0", NEW_FLOWS, |flow| miss.packet(flow))?;
+            self.load("access0", NEW_FLOWS, packet)?;
             for target in self.targets() {
                 costs.note(target, self.run(target, NEW_FLOWS)?);
             }

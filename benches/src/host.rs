@@ -41,7 +41,7 @@ impl Host {
 pub fn limits(rules: u32, flows: u32) -> Limits {
     Limits {
         flows: LIMITS.flows.max(flows * 2),
-        filters: LIMITS.filters.max(rules * 2),
+        filters: LIMITS.filters.max(rules * 4),
         rules: LIMITS.rules.max(rules + rules / 8),
         fragments: LIMITS.fragments.max(flows * 4),
         sessions: LIMITS.sessions.max(flows / 8),

@@ -18,6 +18,7 @@ mod program;
 mod report;
 mod row;
 mod rules;
+mod shaped;
 pub mod table;
 pub mod text;
 pub mod veth;

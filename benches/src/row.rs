@@ -106,7 +106,7 @@ impl Row {
         match self {
             Self::Cost { rules: None, .. } => "flows",
             Self::Cost { rules: Some(_), .. } => "rules",
-            Self::Refused { id, .. } if id.starts_with("miss") => "rules",
+            Self::Refused { id, .. } if id.contains("miss") => "rules",
             Self::Rate { .. } => "veth",
             Self::Delay { .. } => "latency",
             Self::Time { .. } | Self::Refused { .. } => "apply",

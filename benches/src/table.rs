@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use crate::{
     Costs, Driver, LIMITS, MISSES, MOBILE_PATHS, Miss, NEW_FLOWS, PATHS, Path, Row, Target,
-    row::round, rules,
+    row::round,
+    rules,
+    shaped::{self, Shaped},
 };
 
 /// Flows up to which paths can follow one another on one host.
@@ -27,6 +29,8 @@ pub struct Scope {
     pub flows: &'static [u32],
     /// Rules in force, where it is about many.
     pub rules: &'static [u32],
+    /// The same, where it is about shapes of rules.
+    pub shaped: &'static [u32],
     /// Rows of packets, of which the fastest counts.
     pub rounds: u32,
 }
@@ -50,6 +54,11 @@ pub fn measure(
     for miss in MISSES {
         if wanted(miss.id) && scope.rules.contains(&miss.rules) {
             table.miss(miss)?;
+        }
+    }
+    for shaped in shaped::all(scope.shaped) {
+        if wanted(&shaped.id()) {
+            table.shaped(shaped)?;
         }
     }
     Ok(table.rows)
@@ -118,12 +127,30 @@ impl Table<'_> {
             }));
             return Ok(());
         }
-        let costs = driver.measure_miss(miss, self.scope.rounds / 20 + 1)?;
+        let packet = |flow| miss.packet(flow);
+        let costs = driver.measure_miss(&packet, self.scope.rounds / 20 + 1)?;
         self.push_ruled(miss.id, miss.rules, NEW_FLOWS, &costs);
         let flows = 1 << 10;
         let costs = driver.measure_hit(miss, flows, self.scope.rounds / 2)?;
         let hit = miss.id.replace("miss", "hit");
         self.push_ruled(&hit, miss.rules, flows, &costs);
+        Ok(())
+    }
+
+    /// What packets of new flows cost under rules of a shape.
+    fn shaped(&mut self, shaped: Shaped) -> Result<()> {
+        let (rules, packets) = shaped.make()?;
+        let mut driver = Driver::new(false, shaped.rules, NEW_FLOWS)?;
+        if let Err(error) = driver.apply(&rules) {
+            self.push(Some(Row::Refused {
+                id: shaped.id(),
+                refused: format!("{error:#}"),
+            }));
+            return Ok(());
+        }
+        let packet = |flow: u32| packets[flow as usize].clone();
+        let costs = driver.measure_miss(&packet, self.scope.rounds / 20 + 1)?;
+        self.push_ruled(&shaped.id(), shaped.rules, NEW_FLOWS, &costs);
         Ok(())
     }
 

@@ -10,7 +10,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute_ref};
 use crate::{
     flow::FlowKey,
     parse::has_ports,
-    table::{Filter, Index, RuleAction, RuleTables, STEPS, TunnelFilter, field, flag, kind, verb},
+    table::{
+        Filter, Index, RuleAction, RuleTables, STEPS, Split, TunnelFilter, field, flag, kind, verb,
+    },
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.
@@ -83,13 +85,13 @@ impl Query {
     pub const fn meets(&self, filter: &Filter) -> bool {
         filter.kind as u16 & self.kinds != 0
             && within(self.destination, &filter.destination)
-            && within(self.source, &filter.source)
             && filter.destination_port[0] <= self.destination_port
             && self.destination_port <= filter.destination_port[1]
-            && filter.source_port[0] <= self.source_port
-            && self.source_port <= filter.source_port[1]
             && filter.protocol[0] as u32 <= self.protocol
             && self.protocol <= filter.protocol[1] as u32
+            && within(self.source, &filter.source)
+            && filter.source_port[0] <= self.source_port
+            && self.source_port <= filter.source_port[1]
             && filter.zone[0] as u32 <= self.zone
             && self.zone <= filter.zone[1] as u32
     }
@@ -229,7 +231,8 @@ pub struct Walk {
     at: Cell<u32>,
     /// How many of `ahead` are left for later.
     left: Cell<u32>,
-    ahead: [Cell<u32>; AHEAD],
+    /// In their upper halves what [`Split::also_rank`] is.
+    ahead: [Cell<u64>; AHEAD],
 }
 
 impl Walk {
@@ -241,17 +244,23 @@ impl Walk {
         self.left.set(0);
     }
 
-    fn push(&self, index: Index) {
+    fn push(&self, split: &Split) {
         let left = self.left.get();
-        self.ahead[left as usize % AHEAD].set(index.0);
+        let also = (split.also_rank as u64) << 32 | split.also.0 as u64;
+        self.ahead[left as usize % AHEAD].set(also);
         self.left.set(left.wrapping_add(1));
     }
 
-    /// The latest that was left, if one was.
+    /// The latest that was left, if one was; nowhere if nothing in it comes before what was found.
     fn pop(&self) -> Option<Index> {
         let left = self.left.get().checked_sub(1)?;
         self.left.set(left);
-        Some(Index(self.ahead[left as usize % AHEAD].get()))
+        let also = self.ahead[left as usize % AHEAD].get();
+        Some(if also >> 32 > self.rank.get() >> 48 {
+            Index::END
+        } else {
+            Index(also as u32)
+        })
     }
 }
 
@@ -283,7 +292,6 @@ pub fn to_the_end(walk: impl Fn() -> Answer) -> Answer {
 /// Goes on with a walk. The answer is broken while it has not come to its end.
 pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &Walk) -> Answer {
     let mut answer = Answer::from(walk.found.get());
-    let mut rank = walk.rank.get();
     let mut at = Index(walk.at.get());
     for _ in 0..ROUNDS {
         let next = if at.is_filter() {
@@ -292,7 +300,7 @@ pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &
             };
             // Read anew: what the compiler would keep has no room on the stack.
             let query = hint::black_box(query);
-            if filter.rank >= rank {
+            if filter.rank >= walk.rank.get() {
                 Index::END
             } else if !query.meets(filter) {
                 filter.next
@@ -308,7 +316,7 @@ pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &
                     };
                     if !leads_back(tables, action, query.from) {
                         answer.set_action(filter.action);
-                        rank = filter.rank;
+                        walk.rank.set(filter.rank);
                         Index::END
                     } else {
                         // To a packet of the same flow from another port it would apply.
@@ -323,13 +331,13 @@ pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &
             let Some(split) = tables.split(at.cell()) else {
                 break;
             };
-            if u64::from(split.rank) > rank >> 32 {
+            if u64::from(split.rank) > walk.rank.get() >> 32 {
                 Index::END
             } else {
                 if split.also != Index::END {
-                    walk.push(split.also);
+                    walk.push(split);
                 }
-                answer.0 |= u64::from(split.field / field::SENSITIVE) * Answer::SENSITIVE;
+                answer.0 |= u64::from(split.sensitive) * Answer::SENSITIVE;
                 let way = split.way(value::<T>(split.field, query, tunnel));
                 let Some(next) = split.ways.get(way) else {
                     break;
@@ -340,12 +348,12 @@ pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &
         at = if next != Index::END {
             next
         } else if let Some(next) = walk.pop() {
+            // Where it is nowhere, the next step takes cell 0, which leads nowhere.
             next
         } else {
             return answer;
         };
     }
-    walk.rank.set(rank);
     walk.found.set(answer.into());
     walk.at.set(at.0);
     Answer(answer.0 | Answer::BROKEN)
@@ -353,7 +361,7 @@ pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &
 
 /// The value of a field.
 #[inline(always)]
-fn value<T: RuleTables>(field: u32, query: &Query, tunnel: &InTunnel) -> u32 {
+fn value<T: RuleTables>(field: u8, query: &Query, tunnel: &InTunnel) -> u32 {
     let place = (field % field::TUNNEL) as usize;
     if T::TUNNELS && field & field::TUNNEL != 0 {
         let words: &[u32; 16] = transmute_ref!(tunnel);

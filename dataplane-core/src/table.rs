@@ -36,7 +36,7 @@ pub use rules::{
 pub const LAYOUT: u32 = 2;
 
 /// Longest walk from the root of a rule set to its verdict: splits and filters looked at.
-pub const STEPS: u32 = 256;
+pub const STEPS: u32 = 512;
 
 /// Ports at most.
 pub const PORTS: u32 = 64;

@@ -90,6 +90,7 @@ impl Compiled {
                                 protocol: *protocol,
                                 kind,
                                 minds: minds(kind, *tos, tunnel),
+                                padding: [0; 2],
                                 action: 0,
                                 next: Index::END,
                                 tunnel,

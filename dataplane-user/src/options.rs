@@ -80,7 +80,7 @@ pub struct Limits {
     /// Flows. Each takes 384 bytes for its record, 224 to 256 for its two keys, and 512 to 1024 in the flow caches of all CPUs
     /// together: the least of both, 1124 in all, where flows and CPUs are powers of two.
     pub flows: u32,
-    /// Filters after compilation, repetitions in the tree included, 112 bytes each and twice that room, and 64 for splits.
+    /// Filters after compilation, repetitions in the tree included, 128 bytes each and twice that room, and 64 for splits.
     pub filters: u32,
     /// Rules, 40 bytes each and 32 for every CPU; and combinations of tunnel attributes, 88 bytes each.
     pub rules: u32,

@@ -281,7 +281,7 @@ fn id(number: usize) -> RuleId {
 }
 
 /// What a packet is told by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
     /// Source address.
     pub source: IpAddr,

@@ -70,8 +70,12 @@ impl Index {
 pub struct Split {
     /// Where to look as well, after the way: filters that would be on most ways.
     pub also: Index,
-    /// Which fact is compared: one of [`field`], with or without [`field::SENSITIVE`].
-    pub field: u32,
+    /// Which fact is compared: one of [`field`].
+    pub field: u8,
+    /// 1 if the way depends on more than the flow, and PACKET filters are on it.
+    pub sensitive: u8,
+    /// The upper 16 bits of the lowest [`Filter::rank`] of [`Self::also`].
+    pub also_rank: u16,
     /// The upper half of the lowest [`Filter::rank`] from here on, [`Self::also`] included.
     pub rank: u32,
     /// 2^32 less each threshold, which is the smallest value that goes the way after it; 0 for thresholds that no
@@ -107,62 +111,63 @@ impl Split {
 /// [`InTunnel`](crate::classify::InTunnel) from [`TUNNEL`](field::TUNNEL) on.
 pub mod field {
     /// Destination address, its first 32 bits and the others. They lie in two words of the CPU, lower half first.
-    pub const DESTINATION: [u32; 4] = [1, 0, 3, 2];
+    pub const DESTINATION: [u8; 4] = [1, 0, 3, 2];
     /// Source address.
-    pub const SOURCE: [u32; 4] = [5, 4, 7, 6];
+    pub const SOURCE: [u8; 4] = [5, 4, 7, 6];
     /// Destination port.
-    pub const DESTINATION_PORT: u32 = 8;
+    pub const DESTINATION_PORT: u8 = 8;
     /// Source port.
-    pub const SOURCE_PORT: u32 = 9;
+    pub const SOURCE_PORT: u8 = 9;
     /// Protocol.
-    pub const PROTOCOL: u32 = 10;
+    pub const PROTOCOL: u8 = 10;
     /// Zone.
-    pub const ZONE: u32 = 11;
+    pub const ZONE: u8 = 11;
     /// DSCP or traffic class.
-    pub const TOS: u32 = 12;
+    pub const TOS: u8 = 12;
     /// What is about the tunnel has this bit set.
-    pub const TUNNEL: u32 = 16;
+    pub const TUNNEL: u8 = 16;
     /// Source address of the outer header.
-    pub const TUNNEL_SOURCE: [u32; 4] = [17, 16, 19, 18];
+    pub const TUNNEL_SOURCE: [u8; 4] = [17, 16, 19, 18];
     /// Its destination address.
-    pub const TUNNEL_TARGET: [u32; 4] = [21, 20, 23, 22];
+    pub const TUNNEL_TARGET: [u8; 4] = [21, 20, 23, 22];
     /// QCI or 5QI.
-    pub const QCI: u32 = 24;
-    /// Besides one of the others: the way depends on more than the flow, and PACKET filters are on it.
-    pub const SENSITIVE: u32 = 1 << 31;
+    pub const QCI: u8 = 24;
 }
 
-/// One conjunction of ranges, all inclusive. A list of them, in order of precedence, ends a walk.
+/// One conjunction of ranges, all inclusive. A list of them, in order of precedence, ends a walk. Two lines of the CPU's
+/// cache, of which the first tells most packets that they do not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Filter {
     /// [`RuleAction::rank`] of the action.
     pub rank: u64,
-    /// Source addresses: upper and lower half of the first and of the last.
-    pub source: [[u64; 2]; 2],
-    /// Destination addresses.
+    /// Destination addresses: upper and lower half of the first and of the last.
     pub destination: [[u64; 2]; 2],
-    /// Source ports; [`NO_PORTS`](crate::classify::NO_PORTS) is the value of packets without.
-    pub source_port: [u32; 2],
-    /// Destination ports.
+    /// Destination ports; [`NO_PORTS`](crate::classify::NO_PORTS) is the value of packets without.
     pub destination_port: [u32; 2],
-    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
-    pub tos: [u16; 2],
-    /// Zones.
-    pub zone: [u16; 2],
     /// Protocols.
     pub protocol: [u8; 2],
     /// One of [`kind`].
     pub kind: u8,
-    /// Whether packets of one flow, alike in everything above but the class, may differ in that they match: bit 0 of
+    /// Whether packets of one flow, alike in everything but the class, may differ in that they match: bit 0 of
     /// those of IPv4, bit 1 of IPv6.
     pub minds: u8,
-    /// What to do with a packet that matches.
-    pub action: u32,
-    /// Where to go on with one that does not.
+    /// Where to go on with a packet that does not match.
     pub next: Index,
+    /// What to do with one that matches.
+    pub action: u32,
     /// The [`TunnelFilter`] that has to match as well, plus 1; 0 when there is none.
     pub tunnel: u32,
+    /// Source addresses.
+    pub source: [[u64; 2]; 2],
+    /// Source ports.
+    pub source_port: [u32; 2],
+    /// DSCP of IPv4, or traffic class of IPv6 plus 256.
+    pub tos: [u16; 2],
+    /// Zones.
+    pub zone: [u16; 2],
+    /// Fills the lines.
+    pub padding: [u64; 2],
 }
 
 /// Ranges for the tunnel that a packet is in, all inclusive. A packet that is in none does not match.

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use dataplane_core::table::{Filter, Index, STEPS, Split, TunnelFilter, field};
+use dataplane_core::table::{Filter, Index, STEPS, Split, TunnelFilter};
 
 use self::{
     cells::{Cells, reachable},
@@ -281,12 +281,9 @@ impl Classifier {
             Kind::Fork(fork) => {
                 let mut split = Split {
                     also: self.write(&mut fork.also)?,
-                    field: fork.cut.field
-                        | if fork.cut.sensitive {
-                            field::SENSITIVE
-                        } else {
-                            0
-                        },
+                    field: fork.cut.field,
+                    sensitive: fork.cut.sensitive.into(),
+                    also_rank: (fork.also.rank >> 48) as u16,
                     rank: (node.rank >> 32) as u32,
                     thresholds: [0; Split::WAYS - 1],
                     ways: [Index::END; Split::WAYS],

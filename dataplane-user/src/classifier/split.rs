@@ -26,7 +26,7 @@ const ALL: Range = [0, u32::MAX];
 const LONG: usize = 32;
 
 /// The first [`OF_FLOW`] are the same in all packets of a flow.
-const FIELDS: [u32; 22] = [
+const FIELDS: [u8; 22] = [
     field::DESTINATION[0],
     field::DESTINATION[1],
     field::DESTINATION[2],
@@ -56,7 +56,7 @@ const OF_FLOW: usize = 12;
 /// Where a list is parted, and by what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
-    pub(super) field: u32,
+    pub(super) field: u8,
     /// In order; none is 0.
     pub(super) thresholds: Vec<u32>,
     /// Whether PACKET filters are parted by what differs from one packet of a flow to the next. No decision about
@@ -178,7 +178,7 @@ pub(super) fn best(items: &[Arc<Item>], sides: bool, thrift: f64) -> Option<Cut>
         (true, false) => &[2, 4, Split::WAYS - 1],
         (true, true) => &[2, 4, Split::WAYS - 1, Split::WAYS],
     };
-    let among = |fields: &[u32], sensitive| {
+    let among = |fields: &[u8], sensitive| {
         let mut best: Option<(Cost, Cut)> = None;
         let mut ranges: Vec<Range> = Vec::with_capacity(sample.len());
         for field in fields {
@@ -239,7 +239,7 @@ fn quantiles(edges: &[u32]) -> Vec<u32> {
 
 /// First and last value of a field that an item matches. A walk has to come by all PACKET filters that another
 /// packet of the flow might match, unless the cut is `sensitive`.
-fn range(item: &Item, of: u32, sensitive: bool) -> Range {
+fn range(item: &Item, of: u8, sensitive: bool) -> Range {
     let filter = &item.filter;
     let apart = sensitive || filter.kind == kind::FLOW;
     let tunnel = item.tunnel.as_deref().filter(|_| apart);
@@ -261,9 +261,9 @@ fn range(item: &Item, of: u32, sensitive: bool) -> Range {
 }
 
 /// The range in one word of an address: all of it, where the words before differ.
-fn word(range: [[u64; 2]; 2], place: u32) -> Range {
+fn word(range: [[u64; 2]; 2], place: u8) -> Range {
     let [first, last] = range.map(|[high, low]| u128::from(high) << 64 | u128::from(low));
-    let below = 96 - 32 * place;
+    let below = 96 - 32 * u32::from(place);
     if place > 0 && first >> (below + 32) != last >> (below + 32) {
         return ALL;
     }

@@ -114,6 +114,7 @@ fn item(random: &mut Random, rank: u64) -> Arc<Item> {
             protocol: [0, 255],
             kind: kind::PACKET,
             minds: 0,
+            padding: [0; 2],
             action: rank as u32,
             next: Index::END,
             tunnel: 0,
@@ -194,7 +195,7 @@ fn cells_come_back() {
 #[test]
 fn a_change_that_does_not_fit_leaves_the_tree_as_it_was() {
     let mut random = Random(5);
-    let mut classifier = classifier(900);
+    let mut classifier = classifier(1_500);
     let items: Vec<Arc<Item>> = (0..100).map(|n| item(&mut random, n)).collect();
     let change = classifier.change(&[], items.clone()).unwrap();
     settle(&mut classifier);
@@ -212,7 +213,7 @@ fn a_change_that_does_not_fit_leaves_the_tree_as_it_was() {
     ));
     assert_eq!(classifier.pressure(), before);
     agree(&classifier, change.root, &items, &mut random);
-    let same: Vec<Arc<Item>> = (0..2 * STEPS)
+    let same: Vec<Arc<Item>> = (0..=STEPS)
         .map(|n| {
             Arc::new(Item {
                 order: (u64::from(5000 + n), 0),
