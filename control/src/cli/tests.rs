@@ -123,7 +123,7 @@ fn what_the_data_path_would_not_take_is_said() {
             "[limits]\nfilters = 2",
             Some("filters do not fit"),
         ),
-        (vec![drop.to_owned(); 200], "", Some("one by one")),
+        (vec![drop.to_owned(); 600], "", Some("one by one")),
         (vec![many], "", Some("a/r0 would be left out: its lists")),
         (
             vec![forward("PACKET", &format!("{mac}, {mac}"))],
