@@ -256,6 +256,8 @@ impl<'a> Oracle<'a> {
         if let Some(flow) = self.flows.all.get_mut(flow) {
             flow.left = left || refused && flow.first.protocol() == 6;
             flow.forwarded = forwards && !flow.left && (flow.forwarded || !refused && resolved);
+            // What cannot be done now is tried again with the next packet, by the tunnel as it is then.
+            flow.stale = forwards && !flow.left && (refused || !resolved);
         }
         refused
     }
@@ -313,6 +315,10 @@ impl<'a> Oracle<'a> {
         let flow = self.flows.all.get(flow)?;
         let rule = self.rules.at(own)?;
         let leads_here = self.rules.leads_to(&rule.action, port);
+        // The way back depends on what it was before the rule.
+        if forwards_to_one(&rule.action) && self.rules.targets(&rule.action)[0].is_none() {
+            return None;
+        }
         if let Some(outside) = &frame.outside {
             let kept = frame.envelope.is_some();
             if !outside.is_from(&rule.action) || kept && !keeps_tunnel(&rule.action) {
@@ -334,7 +340,6 @@ impl<'a> Oracle<'a> {
                         _ if leads_here => original(Reason::OwnOutput),
                         _ => original(Reason::WrongSide),
                     }),
-                    (Destination::One(_), [None, _]) => None,
                     (Destination::One(_), _) if !from_app => Some(original(Reason::WrongSide)),
                     // An answer in a tunnel, to a question that came in none.
                     (Destination::One(_), _)

@@ -34,8 +34,8 @@ pub(super) struct Flow {
     pub(super) came: Came,
     /// UDP ports of the tunnel that something was learned from last.
     pub(super) ports: (u16, u16),
-    /// Whether the rules have changed since a packet of it came by.
-    stale: bool,
+    /// Whether the rules have changed since a packet of it came by, or could not be followed then.
+    pub(super) stale: bool,
     /// Whether it began with the data network, where a rule would have forwarded it had answers arrived.
     pub(super) left: bool,
     /// Whether an application has it.
