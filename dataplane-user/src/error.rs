@@ -1,6 +1,6 @@
 //! What can go wrong, by what the caller can do about it.
 
-use std::{io, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use crate::netlink;
 
@@ -89,6 +89,11 @@ pub enum Error {
 impl Error {
     /// The kernel refused `what`.
     pub(crate) fn kernel(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self::refused(what.into(), error, may_monitor())
+    }
+
+    /// The same in a process that has CAP_PERFMON, or has not.
+    fn refused(what: String, error: &dyn std::error::Error, monitor: bool) -> Self {
         let mut reason = error.to_string();
         let mut errno = None;
         let mut source = error.source();
@@ -107,10 +112,7 @@ impl Error {
             format!("{tried}. The verifier: {}", cause(log))
         });
         let hint = match errno {
-            _ if verifier
-                .as_ref()
-                .is_some_and(|text| !text.contains("!root")) =>
-            {
+            _ if verifier.is_some() && monitor => {
                 ". This kernel does not take the program; with RUST_LOG=debug the log has all that its verifier said"
             }
             Some(libc::EPERM | libc::EACCES) => {
@@ -122,11 +124,24 @@ impl Error {
             _ => "",
         };
         Self::Kernel {
-            what: what.into(),
+            what,
             reason: verifier.unwrap_or(reason),
             hint,
         }
     }
+}
+
+/// Whether this thread has CAP_PERFMON, or CAP_SYS_ADMIN, which contains it. The verifier refuses in many words what
+/// programs do with pointers where it is missing.
+fn may_monitor() -> bool {
+    const PERFMON: u64 = 1 << 38;
+    const SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    effective.is_none_or(|mask| mask & (PERFMON | SYS_ADMIN) != 0)
 }
 
 /// What stands between the error of the system call and the verifier's log.
@@ -152,13 +167,15 @@ mod tests {
 
     #[test]
     fn of_what_the_verifier_says_the_cause_is_kept() {
-        let said = |log| {
+        let said = |log, monitor| {
             let denied = io::Error::from_raw_os_error(libc::EACCES);
-            Error::kernel("cannot load", &Refused(denied, log)).to_string()
+            let error = Refused(denied, log);
+            Error::refused("cannot load".to_owned(), &error, monitor).to_string()
         };
         let text = said(
             "0: R1=ctx() R10=fp0\n1038: (63) *(u32 *)(r10 -98) = r2\nmisaligned stack access off 0+0+-98 size 4\n\
              verification time 13444 usec\nstack depth 208+0\nprocessed 800 insns (limit 1000000)\n",
+            true,
         );
         assert_eq!(
             text,
@@ -166,9 +183,7 @@ mod tests {
              misaligned stack access off 0+0+-98 size 4. This kernel does not take the program; with RUST_LOG=debug \
              the log has all that its verifier said"
         );
-        let text = said(
-            "R5 has pointer with unsupported alu operation, pointer arithmetic with it prohibited for !root\n",
-        );
+        let text = said("R1 pointer -= pointer prohibited\n", false);
         assert!(text.ends_with("CAP_NET_ADMIN and CAP_PERFMON"), "{text}");
     }
 }
