@@ -16,8 +16,8 @@ use dataplane_core::{
     flow::{FlowKey, Record},
     session::Session,
     table::{
-        ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port, PortCounts,
-        RuleAction, RuleCount, Split, State, Target, TunnelFilter,
+        self, ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port,
+        PortCounts, RuleAction, RuleCount, Split, State, Target, TunnelFilter,
     },
 };
 
@@ -58,7 +58,7 @@ pub(crate) const fn names(tunnels: bool) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 24] = [
+const PINNED: [(&str, usize, usize); 25] = [
     ("STATE", 4, size_of::<State>()),
     ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
@@ -67,6 +67,7 @@ const PINNED: [(&str, usize, usize); 24] = [
     ("FILTERS", 4, size_of::<Filter>()),
     ("TUNNEL_FILTERS", 4, size_of::<TunnelFilter>()),
     ("ACTIONS", 4, size_of::<RuleAction>()),
+    ("NAMES", 4, size_of::<table::Names>()),
     ("HOPS", 4, 8),
     ("TARGETS", 4, size_of::<Target>()),
     ("OPENINGS", size_of::<FlowKey>(), 4),
