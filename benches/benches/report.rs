@@ -60,7 +60,7 @@ fn quick(show: &mut dyn FnMut(&Row)) -> Result<()> {
         }
         println!("once more, as others may have disturbed it:");
         let bad = |id: &str| broken.iter().any(|(it, _)| it == id);
-        // Paths in tunnels are compared with the reference that the first one brings.
+        // Other paths are compared with the reference that the first one brings.
         let mut rows = table::measure(&QUICK, &|id| bad(id) || id == "steer-v4-hit", show)?;
         if broken
             .iter()

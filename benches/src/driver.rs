@@ -266,10 +266,11 @@ impl Driver {
     }
 }
 
-/// Whether it is an IPv4 packet in one piece.
+/// Whether it is a UDP packet over IPv4 in one piece.
 fn is_plain(frame: &[u8]) -> bool {
+    const UDP: u8 = 17;
     let [kind, fragment] = [12, 20].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
-    kind == 0x0800 && fragment & 0x3fff == 0
+    kind == 0x0800 && fragment & 0x3fff == 0 && frame[23] == UDP
 }
 
 /// The bytes by which a hash map of the kernel's knows the packet.
