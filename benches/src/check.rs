@@ -65,7 +65,7 @@ fn wrong(row: &Row, rows: &[Row]) -> Option<String> {
         Row::Cost {
             flows, rules: None, ..
         } if *flows != FLOWS => None,
-        Row::Cost { ratio, .. } => above("ref-cache", (*ratio)?, limit(COSTS)?),
+        Row::Cost { ratio, .. } => above("its reference", (*ratio)?, limit(COSTS)?),
         Row::Delay { p50_ns, .. } => {
             let bare = rows.iter().find_map(bare_delay)?;
             above(

@@ -80,12 +80,12 @@ const SECTIONS: &[(&str, &str, &str)] = &[
     (
         "flows",
         "Known flows",
-        "| path | flows | ns | empty | net | times ref-cache |\n|---|---:|---:|---:|---:|---:|",
+        "| path | flows | ns | empty | net | times its reference |\n|---|---:|---:|---:|---:|---:|",
     ),
     (
         "rules",
         "Rules",
-        "| path | flows | ns | empty | net | times ref-cache |\n|---|---:|---:|---:|---:|---:|",
+        "| path | flows | ns | empty | net | times its reference |\n|---|---:|---:|---:|---:|---:|",
     ),
     (
         "veth",
