@@ -227,9 +227,7 @@ impl Flows {
         let [up, down] = &record.halves;
         let rule = self.rule(id, record, context);
         let ingress = record.way_back().ue.get() as u16;
-        let target = rule
-            .and_then(|rule| rule.action.destination())
-            .and_then(|it| it.endpoints().next());
+        let target = rule.and_then(|rule| rule.action.endpoints().next());
         Flow {
             source: address(key.source),
             destination: address(key.destination),

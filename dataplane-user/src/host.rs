@@ -62,6 +62,7 @@ impl Surroundings for Answers<'_> {
             HopAddress::Ip(address) => EndpointAddress::Ip {
                 address,
                 nat: false,
+                nat_port: None,
             },
             HopAddress::Tunnel(target) => EndpointAddress::Tunnel(target),
         };

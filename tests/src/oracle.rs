@@ -327,7 +327,7 @@ impl<'a> Oracle<'a> {
         }
         let from_app = port.role == Role::App || frame.outside.is_some();
         match &rule.action {
-            Action::Drop | Action::Passthrough => self.apply(port, frame, own),
+            Action::Drop | Action::Passthrough | Action::Balance(_) => self.apply(port, frame, own),
             Action::Duplicate { .. } if !from_app => self.apply(port, frame, own),
             Action::Duplicate { .. } => leads_here.then(copy_reply),
             Action::Forward { destination, .. } => {
@@ -452,7 +452,9 @@ impl<'a> Oracle<'a> {
         }
         match &rule.action {
             Action::Drop => outcome(Reason::RuleDrop, Fate::Discarded),
-            Action::Passthrough => outcome(Reason::Passthrough, Fate::Original),
+            Action::Passthrough | Action::Balance(_) => {
+                outcome(Reason::Passthrough, Fate::Original)
+            }
             Action::Duplicate { .. } => outcome(Reason::Duplicated, Fate::Copied),
             Action::Forward { .. } => self.forward(port, frame, index, false),
         }
@@ -480,7 +482,10 @@ impl<'a> Oracle<'a> {
         if self.rules.is_routed(&rule.action) && !sent.hop() {
             return Some(original(Reason::TtlExpired));
         }
-        if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
+        if let EndpointAddress::Ip {
+            address, nat: true, ..
+        } = endpoint.address
+        {
             sent.translate_destination(address);
         }
         if let EndpointAddress::Tunnel(target) = endpoint.address {

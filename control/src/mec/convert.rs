@@ -218,6 +218,7 @@ fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Endpoint, Re
             EndpointAddress::Ip {
                 address: address("/dstIpAddress", ip.ok_or_else(missing)?)?,
                 nat: wire.nat == Some(true),
+                nat_port: None,
             }
         }
     };

@@ -23,6 +23,7 @@ pub(super) fn of(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -
             Action::Passthrough => verb::PASSTHROUGH,
             Action::Forward { .. } => verb::FORWARD,
             Action::Duplicate { .. } => verb::DUPLICATE,
+            Action::Balance(_) => verb::PASSTHROUGH,
         },
         flags: 0,
         kind: match rule.filter_type {
@@ -40,7 +41,7 @@ pub(super) fn of(rule: &Rule, rank: u64, slot: u32, [first, second]: [u32; 2]) -
         Some(Destination::Inline { .. }) => action.flags |= flag::INLINE,
         Some(Destination::One(endpoint)) => match endpoint.address {
             EndpointAddress::Mac(_) => {}
-            EndpointAddress::Ip { address, nat } => {
+            EndpointAddress::Ip { address, nat, .. } => {
                 action.flags |= flag::ROUTE;
                 if nat {
                     action.flags |= flag::NAT;

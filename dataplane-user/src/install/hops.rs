@@ -233,7 +233,5 @@ pub(crate) fn keys(rule: &Rule) -> Vec<HopKey> {
         },
         port: endpoint.port.clone(),
     };
-    rule.action
-        .destination()
-        .map_or_else(Vec::new, |it| it.endpoints().map(key).collect())
+    rule.action.endpoints().map(key).collect()
 }

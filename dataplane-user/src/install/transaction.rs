@@ -307,6 +307,9 @@ impl Rules {
 
 /// Why the data path cannot do what the rule asks.
 fn unsupported(rule: &Rule) -> Option<String> {
+    if matches!(rule.action, Action::Balance(_)) {
+        return Some("balancing is not done by this release".to_owned());
+    }
     let inline = matches!(rule.action.destination(), Some(Destination::Inline { .. }));
     let forward = matches!(rule.action, Action::Forward { .. });
     if !forward && rule.sends_into_tunnel() {

@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use super::{Mac, Target};
+use super::{Balance, Mac, Target};
 
 /// What a rule does with the packets that it matches (MEC 011, 7.1.2.2 `action`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +23,8 @@ pub enum Action {
         /// What becomes of a GTP-U header of the copy.
         tunnel: Tunnel,
     },
+    /// Each flow goes to one of several applications.
+    Balance(Balance),
 }
 
 /// Whether the application sees the tunnel that a packet came in. It makes no difference to a plain packet.
@@ -68,6 +70,8 @@ pub enum EndpointAddress {
         address: IpAddr,
         /// Whether the packet's destination address is rewritten to it, and restored in replies.
         nat: bool,
+        /// With `nat`: what the destination port of TCP and UDP is rewritten to, and restored from in replies.
+        nat_port: Option<u16>,
     },
     /// Routed into a tunnel to it; answers come back by the same.
     Tunnel(Target),
@@ -77,18 +81,31 @@ impl Action {
     /// The application that packets are sent to, if they are.
     pub const fn destination(&self) -> Option<&Destination> {
         match self {
-            Self::Drop | Self::Passthrough => None,
+            Self::Drop | Self::Passthrough | Self::Balance(_) => None,
             Self::Forward { destination, .. } | Self::Duplicate { destination, .. } => {
                 Some(destination)
             }
         }
     }
 
+    /// All places that packets may be sent to.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let balance = match self {
+            Self::Balance(balance) => Some(balance),
+            Self::Drop | Self::Passthrough | Self::Forward { .. } | Self::Duplicate { .. } => None,
+        };
+        let balanced = balance.into_iter().flat_map(Balance::endpoints);
+        let destination = self.destination().into_iter();
+        destination.flat_map(Destination::endpoints).chain(balanced)
+    }
+
     /// The address that destination addresses are rewritten to, if they are.
     pub fn translates_to(&self) -> Option<IpAddr> {
         let mut endpoints = self.destination()?.endpoints();
         endpoints.find_map(|endpoint| match endpoint.address {
-            EndpointAddress::Ip { address, nat: true } => Some(address),
+            EndpointAddress::Ip {
+                address, nat: true, ..
+            } => Some(address),
             EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } | EndpointAddress::Tunnel(_) => {
                 None
             }

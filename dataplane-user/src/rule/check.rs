@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::{
-    Action, AddressRange, Destination, Encapsulation, EndpointAddress, Filter, FilterType, Rule,
-    Target,
+    Action, AddressRange, Affinity, Balance, Destination, Encapsulation, EndpointAddress, Filter,
+    FilterType, Rule, Target,
 };
 
 /// A part of a rule that makes no sense, and why.
@@ -34,6 +34,12 @@ pub enum Place {
     Tunnel(usize, Part),
     /// The address translation to the endpoint of this index.
     Nat(usize),
+    /// How flows are balanced.
+    Balance,
+    /// The backend of this index.
+    Backend(usize),
+    /// Where flows go without a backend.
+    Fallback,
 }
 
 /// A part of a tunnel's description.
@@ -57,6 +63,9 @@ pub enum Part {
 const QFI_MAX: u8 = 63;
 /// The largest VXLAN network identifier.
 const VNI_MAX: u32 = (1 << 24) - 1;
+/// Protocols whose ports can be translated.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -92,7 +101,68 @@ impl Rule {
             })
         });
         let families = families.collect::<Result<Vec<_>, _>>()?;
+        if let Action::Balance(balance) = &self.action {
+            self.check_balance(balance)?;
+        }
+        if let Some(index) = self.translates_ports_of_others() {
+            return Err(Contradiction {
+                place: Place::Nat(index),
+                why: "a port is translated in TCP and UDP only: each filter has to name these protocols alone",
+            });
+        }
         self.action.check(self.filter_type, &families)
+    }
+
+    /// The endpoint for which ports would have to be translated that are not there, or under a checksum of the whole.
+    fn translates_ports_of_others(&self) -> Option<usize> {
+        let has_ports = |filter: &Filter| {
+            !filter.protocol.is_empty() && filter.protocol.iter().all(|it| [TCP, UDP].contains(it))
+        };
+        let mut endpoints = self.action.endpoints();
+        endpoints.position(|it| {
+            let translated = matches!(
+                it.address,
+                EndpointAddress::Ip {
+                    nat_port: Some(_),
+                    ..
+                }
+            );
+            translated && !self.filters.iter().all(has_ports)
+        })
+    }
+
+    fn check_balance(&self, balance: &Balance) -> Result<(), Contradiction> {
+        let refuse = |place, why| Err(Contradiction { place, why });
+        if self.filter_type == FilterType::Packet {
+            let why =
+                "balancing needs filterType FLOW: without flows, packets would not stay together";
+            return refuse(Place::Balance, why);
+        }
+        if let Some(index) = self.filters.iter().position(|filter| filter.dst.is_empty()) {
+            let why = "balancing is for named destination addresses";
+            return refuse(Place::Filter(index), why);
+        }
+        if let Affinity::Ue { timeout } = balance.affinity
+            && !(1..=Balance::TIMEOUT).contains(&timeout)
+        {
+            let why = "the time-out of an affinity is from 1 to 86400 seconds";
+            return refuse(Place::Balance, why);
+        }
+        if balance.backends.len() > Balance::BACKENDS {
+            return refuse(Place::Balance, "a VIP has at most 1024 backends");
+        }
+        let mut pairs = balance.backends.windows(2);
+        if let Some(index) = pairs.position(|pair| pair[0].id >= pair[1].id) {
+            let why = "each backend is named once, in the order of the names";
+            return refuse(Place::Backend(index + 1), why);
+        }
+        if let Some(fallback) = &balance.fallback
+            && matches!(fallback.address, EndpointAddress::Ip { nat: true, .. })
+        {
+            let why = "a peer gets packets as they are, without address translation";
+            return refuse(Place::Fallback, why);
+        }
+        Ok(())
     }
 }
 
@@ -102,10 +172,8 @@ impl Action {
         filter_type: FilterType,
         families: &[Option<Family>],
     ) -> Result<(), Contradiction> {
-        let Some(destination) = self.destination() else {
-            return Ok(());
-        };
-        for (index, endpoint) in destination.endpoints().enumerate() {
+        let inline = matches!(self.destination(), Some(Destination::Inline { .. }));
+        for (index, endpoint) in self.endpoints().enumerate() {
             let refuse = |place, why| Err(Contradiction { place, why });
             match endpoint.address {
                 EndpointAddress::Mac(mac) if !mac.is_unicast() => {
@@ -116,12 +184,20 @@ impl Action {
                     let why = "the IP address of an application is one that a host can have";
                     return refuse(Place::Endpoint(index), why);
                 }
-                EndpointAddress::Ip { address, nat: true } => {
+                EndpointAddress::Ip { nat_port, nat, .. }
+                    if nat_port == Some(0) || nat_port.is_some() && !nat =>
+                {
+                    let why = "a port to translate to is from 1 to 65535, with an address to translate to";
+                    return refuse(Place::Nat(index), why);
+                }
+                EndpointAddress::Ip {
+                    address, nat: true, ..
+                } => {
                     if let Some(why) = self.refuse_nat(address, filter_type, families) {
                         return refuse(Place::Nat(index), why);
                     }
                 }
-                EndpointAddress::Tunnel(_) if matches!(destination, Destination::Inline { .. }) => {
+                EndpointAddress::Tunnel(_) if inline => {
                     let why = "an application in line has its interfaces on this host, not behind tunnels";
                     return refuse(Place::Endpoint(index), why);
                 }

@@ -8,7 +8,7 @@ use super::ParseError;
 
 const MAX_LENGTH: usize = 255;
 
-fn checked(what: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
+pub(super) fn checked(what: &'static str, text: &str) -> Result<Arc<str>, ParseError> {
     if text.is_empty() {
         return Err(ParseError::new(what, text, "it is empty"));
     }
@@ -29,7 +29,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        pub struct $name(std::sync::Arc<str>);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
@@ -37,21 +37,23 @@ macro_rules! id {
             }
         }
 
-        impl FromStr for $name {
-            type Err = ParseError;
+        impl std::str::FromStr for $name {
+            type Err = $crate::rule::ParseError;
 
-            fn from_str(text: &str) -> Result<Self, ParseError> {
-                checked($what, text).map(Self)
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $crate::rule::id::checked($what, text).map(Self)
             }
         }
 
-        impl Display for $name {
-            fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(&self.0)
             }
         }
     };
 }
+
+pub(super) use id;
 
 id! {
     /// The platform's name of an application instance: 1 to 255 bytes, no control characters.

@@ -13,6 +13,7 @@
 
 mod action;
 mod address;
+mod balance;
 mod check;
 mod error;
 mod filter;
@@ -25,6 +26,7 @@ mod text;
 
 pub use action::{Action, Destination, Endpoint, EndpointAddress, Tunnel};
 pub use address::AddressRange;
+pub use balance::{Affinity, Backend, BackendId, BackendState, Balance};
 pub use check::{Contradiction, Part, Place};
 pub use error::ParseError;
 pub use filter::{Filter, FilterType, protocol_name, protocol_number};
@@ -52,9 +54,7 @@ pub struct Rule {
 impl Rule {
     /// Whether packets are put into a tunnel.
     pub(crate) fn sends_into_tunnel(&self) -> bool {
-        let destination = self.action.destination().into_iter();
-        destination
-            .flat_map(Destination::endpoints)
-            .any(|it| matches!(it.address, EndpointAddress::Tunnel(_)))
+        let mut endpoints = self.action.endpoints();
+        endpoints.any(|it| matches!(it.address, EndpointAddress::Tunnel(_)))
     }
 }

@@ -4,8 +4,9 @@
 //! rule     = APP/RULE prio N (flow | packet) filter { or filter } action
 //! filter   = any | [from A,..] [to A,..] [proto P,..] [sport R,..] [dport R,..] [dscp N] [tc N] [zone N] [tunnel]
 //! tunnel   = [tunnel-from A,..] [tunnel-to A,..] [tunnel-sport R,..] [tunnel-dport R,..] [qci N]
-//! action   = drop | passthrough | (forward | duplicate) [encapsulated] endpoint [and endpoint]
-//! endpoint = (mac M | ip A [nat] | target) [via PORT]
+//! action   = drop | passthrough | (forward | duplicate) [encapsulated] endpoint [and endpoint] | balance
+//! balance  = balance [ue SECONDS] { backend ID weight N (up | draining | down) endpoint } [else endpoint]
+//! endpoint = (mac M | ip A [nat [N]] | target) [via PORT]
 //! target   = gtpu A [from A] teid N [qfi N] | gre A [from A] [key N] | vxlan A [from A] vni N mac M
 //! ```
 
@@ -16,8 +17,8 @@ use std::{
 };
 
 use super::{
-    Action, Destination, Encapsulation, Endpoint, EndpointAddress, Filter, FilterType, ParseError,
-    Rule, Target, Tunnel,
+    Action, Affinity, Backend, Balance, Destination, Encapsulation, Endpoint, EndpointAddress,
+    Filter, FilterType, ParseError, Rule, Target, Tunnel,
     filter::{protocol_name, protocol_number},
     id::{escape, unescape},
 };
@@ -102,7 +103,7 @@ impl<'a> Words<'a> {
     }
 
     fn action(&mut self) -> Result<Action, String> {
-        let expected = "`drop`, `passthrough`, `forward` or `duplicate`";
+        let expected = "`drop`, `passthrough`, `forward`, `duplicate` or `balance`";
         match self.next(expected)? {
             "drop" => Ok(Action::Drop),
             "passthrough" => Ok(Action::Passthrough),
@@ -120,8 +121,33 @@ impl<'a> Words<'a> {
                     tunnel,
                 })
             }
+            "balance" => self.balance().map(Action::Balance),
             word => Err(format!("`{word}` stands where {expected} should")),
         }
+    }
+
+    fn balance(&mut self) -> Result<Balance, String> {
+        let timeout = self.after("ue", "a number of seconds")?;
+        let mut backends = Vec::new();
+        while self.take("backend") {
+            let word = self.next("a backend id")?;
+            let id = unescape(word).ok_or_else(|| format!("`{word}` is not a backend id"))?;
+            backends.push(Backend {
+                id: id.parse().map_err(|error: ParseError| error.to_string())?,
+                weight: {
+                    self.expect("weight")?;
+                    self.value("a weight from 0 to 65535")?
+                },
+                state: self.value("a state: `up`, `draining` or `down`")?,
+                endpoint: self.endpoint()?,
+            });
+        }
+        let fallback = self.take("else").then(|| self.endpoint()).transpose()?;
+        Ok(Balance {
+            affinity: timeout.map_or(Affinity::Flow, |timeout| Affinity::Ue { timeout }),
+            backends,
+            fallback,
+        })
     }
 
     fn tunnel(&mut self) -> Tunnel {
@@ -147,10 +173,16 @@ impl<'a> Words<'a> {
         let expected = "`mac`, `ip`, `gtpu`, `gre` or `vxlan`";
         let address = match self.next(expected)? {
             "mac" => EndpointAddress::Mac(self.value("a MAC address")?),
-            "ip" => EndpointAddress::Ip {
-                address: self.value("an IP address")?,
-                nat: self.take("nat"),
-            },
+            "ip" => {
+                let address = self.value("an IP address")?;
+                let nat = self.take("nat");
+                let port = self.0.next_if(|word| nat && word.parse::<u16>().is_ok());
+                EndpointAddress::Ip {
+                    address,
+                    nat,
+                    nat_port: port.and_then(|word| word.parse().ok()),
+                }
+            }
             word @ ("gtpu" | "gre" | "vxlan") => EndpointAddress::Tunnel(self.target(word)?),
             word => return Err(format!("`{word}` stands where {expected} should")),
         };
@@ -316,6 +348,7 @@ impl Display for Action {
         let (verb, destination, tunnel) = match self {
             Self::Drop => return f.write_str("drop"),
             Self::Passthrough => return f.write_str("passthrough"),
+            Self::Balance(balance) => return write!(f, "{balance}"),
             Self::Forward {
                 destination,
                 tunnel,
@@ -334,6 +367,27 @@ impl Display for Action {
     }
 }
 
+impl Display for Balance {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("balance")?;
+        if let Affinity::Ue { timeout } = self.affinity {
+            write!(f, " ue {timeout}")?;
+        }
+        for Backend {
+            id,
+            weight,
+            state,
+            endpoint,
+        } in &self.backends
+        {
+            let id = escape(id.as_ref());
+            write!(f, " backend {id} weight {weight} {state} {endpoint}")?;
+        }
+        let fallback = self.fallback.as_ref();
+        fallback.map_or(Ok(()), |endpoint| write!(f, " else {endpoint}"))
+    }
+}
+
 impl Display for Destination {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
@@ -347,8 +401,13 @@ impl Display for Endpoint {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.address {
             EndpointAddress::Mac(mac) => write!(f, "mac {mac}")?,
-            EndpointAddress::Ip { address, nat } => {
-                write!(f, "ip {address}{}", if nat { " nat" } else { "" })?
+            EndpointAddress::Ip {
+                address,
+                nat,
+                nat_port,
+            } => {
+                write!(f, "ip {address}{}", if nat { " nat" } else { "" })?;
+                nat_port.map_or(Ok(()), |port| write!(f, " {port}"))?;
             }
             EndpointAddress::Tunnel(target) => write!(f, "{target}")?,
         }
@@ -382,6 +441,10 @@ mod tests {
             "a/b prio 1 flow any forward gtpu 2001:db8::7 teid 1",
             "a/b prio 1 flow any forward encapsulated gre 192.0.2.7 key 0",
             "a/b prio 1 packet any forward gre 192.0.2.7",
+            "a/b prio 1 flow proto tcp forward ip 192.0.2.10 nat 8080 via app0",
+            "a/b prio 128 flow to 203.0.113.9 proto tcp,udp balance ue 3600 backend a%20b weight 1 up ip 192.0.2.10 nat 80 via app0 \
+             backend c weight 0 draining mac 02:00:00:00:00:01 backend d weight 65535 down ip 192.0.2.11 else gre 192.0.2.7 key 0",
+            "a/b prio 128 flow to 203.0.113.9 balance",
             "a/b prio 1 flow any forward vxlan 192.0.2.7 vni 16777215 mac 02:00:00:00:00:01 via app0",
         ] {
             let line = line.replace("132,7", "sctp,7");
@@ -436,6 +499,37 @@ mod tests {
             (
                 "a/b prio 1 flow any forward gre 192.0.2.7 and gre 192.0.2.8",
                 "in line",
+            ),
+            (
+                "a/b prio 1 packet to 203.0.113.9 balance",
+                "filterType FLOW",
+            ),
+            ("a/b prio 1 flow any balance", "destination addresses"),
+            ("a/b prio 1 flow to 203.0.113.9 balance ue 0", "86400"),
+            (
+                "a/b prio 1 flow to 203.0.113.9 balance backend b weight 1 up ip 192.0.2.1 \
+                 backend a weight 1 up ip 192.0.2.2",
+                "order of the names",
+            ),
+            (
+                "a/b prio 1 flow to 203.0.113.9 balance backend a weight 1 sleeping ip 192.0.2.1",
+                "`draining`",
+            ),
+            (
+                "a/b prio 1 flow to 203.0.113.9 balance backend a weight 1 up ip 2001:db8::1 nat",
+                "other IP version",
+            ),
+            (
+                "a/b prio 1 flow to 203.0.113.9 proto sctp balance backend a weight 1 up ip 192.0.2.1 nat 80",
+                "TCP and UDP",
+            ),
+            (
+                "a/b prio 1 flow to 203.0.113.9 proto tcp balance else ip 192.0.2.1 nat",
+                "peer",
+            ),
+            (
+                "a/b prio 1 flow proto tcp forward ip 192.0.2.1 nat 0",
+                "65535",
             ),
             ("a/b prio 1 flow any drop now", "now"),
             ("a/b prio 1 flow from 10.0.0.1 to ::1 drop", "no packet"),

@@ -77,6 +77,7 @@ impl Executor for Host {
                 EndpointAddress::Ip { address, .. } => EndpointAddress::Ip {
                     address,
                     nat: false,
+                    nat_port: None,
                 },
                 other @ (EndpointAddress::Mac(_) | EndpointAddress::Tunnel(_)) => other,
             };

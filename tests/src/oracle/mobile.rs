@@ -201,7 +201,10 @@ impl Oracle<'_> {
                 sent.envelope = envelope;
             }
         }
-        if let Some(EndpointAddress::Ip { address, nat: true }) = address {
+        if let Some(EndpointAddress::Ip {
+            address, nat: true, ..
+        }) = address
+        {
             sent.translate_source(address, flow.latest.destination);
         }
         turn_to(&mut sent, &flow.latest);
@@ -271,7 +274,7 @@ pub(super) fn keeps_tunnel(action: &Action) -> bool {
         Action::Forward { tunnel, .. } | Action::Duplicate { tunnel, .. } => {
             *tunnel == Tunnel::Encapsulated
         }
-        Action::Drop | Action::Passthrough => false,
+        Action::Drop | Action::Passthrough | Action::Balance(_) => false,
     }
 }
 
@@ -279,7 +282,7 @@ pub(super) fn keeps_tunnel(action: &Action) -> bool {
 pub(super) fn is_beyond(action: &Action) -> bool {
     match action {
         Action::Forward { .. } => keeps_tunnel(action) && action.translates_to().is_some(),
-        Action::Drop | Action::Passthrough | Action::Duplicate { .. } => false,
+        Action::Drop | Action::Passthrough | Action::Duplicate { .. } | Action::Balance(_) => false,
     }
 }
 

@@ -111,7 +111,10 @@ impl<'a> Rules<'a> {
         {
             let (to, _) = self.world.resolve(endpoint)?;
             reply.zone = self.world.port(to).zone;
-            if let EndpointAddress::Ip { address, nat: true } = endpoint.address {
+            if let EndpointAddress::Ip {
+                address, nat: true, ..
+            } = endpoint.address
+            {
                 reply.addresses.0 = address;
             }
         }

@@ -371,6 +371,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
         address: EndpointAddress::Ip {
             address: address.parse().expect("an address"),
             nat: false,
+            nat_port: None,
         },
         port: Some(port.to_owned()),
     });
