@@ -79,6 +79,8 @@ pub(crate) fn rule(
             Place::Endpoint(index) => endpoint(index),
             Place::Nat(index) => endpoint(index) + "/x-nat",
             Place::Tunnel(index, part) => endpoint(index) + tunnel::pointer(part),
+            // Traffic rules do not balance.
+            Place::Balance | Place::Backend(_) | Place::Fallback => String::new(),
         };
         Refusal::new(pointer, contradiction.why)
     })?;
