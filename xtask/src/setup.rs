@@ -49,6 +49,7 @@ const TEST_PACKAGES: &[&str] = &[
     "qemu-system-x86",
     "busybox-static",
     "iperf3",
+    "python3",
     "tshark",
 ];
 
@@ -143,6 +144,7 @@ fn elsewhere(purpose: Purpose) -> Result<()> {
         ("sgsnemu", Purpose::Test),
         ("tshark", Purpose::Test),
         ("iperf3", Purpose::Test),
+        ("python3", Purpose::Test),
     ];
     let missing: Vec<&str> = wanted
         .iter()

@@ -1,10 +1,8 @@
 //! When to ask again: regularly while all is well, ever more rarely while it is not, and never all nodes at once.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-    time::Duration,
-};
+use std::time::Duration;
+
+use crate::random;
 
 /// The longest pause while the platform is in trouble.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -29,20 +27,14 @@ impl Pace {
         if healthy {
             self.failed = 0;
             // Nodes that were started together drift apart.
-            return self.interval.mul_f64(1.1 - 0.2 * random());
+            return self.interval.mul_f64(1.1 - 0.2 * random::fraction());
         }
         self.failed = (self.failed + 1).min(DOUBLINGS);
         let longest = LONGEST.max(self.interval);
         let pause = self.interval.saturating_mul(1 << self.failed).min(longest);
-        let pause = pause.mul_f64(1.0 - 0.5 * random());
+        let pause = pause.mul_f64(1.0 - 0.5 * random::fraction());
         pause.max(retry_after.unwrap_or_default()).min(longest)
     }
-}
-
-/// Between 0 and 1. The hasher's keys are random; nothing depends on how good they are.
-fn random() -> f64 {
-    let number = RandomState::new().build_hasher().finish();
-    (number >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
