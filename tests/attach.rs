@@ -194,6 +194,7 @@ impl Host {
                 rules: 64,
                 fragments: 64,
                 sessions: 64,
+                vips: 1,
             },
             timeouts: Timeouts::default(),
             gtpu: Gtpu::default(),

@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     rules: 64,
     fragments: 64,
     sessions: 64,
+    vips: 1,
 };
 /// Connections that were there before the flood, and as many exchanges over UDP.
 const ESTABLISHED: u16 = 32;

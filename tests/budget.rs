@@ -35,6 +35,7 @@ const LIMITS: Limits = Limits {
     rules: 4_096,
     fragments: 4_096,
     sessions: 16_384,
+    vips: 1,
 };
 
 #[test]

@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     rules: 64,
     fragments: 64,
     sessions: 64,
+    vips: 1,
 };
 
 #[test]

@@ -355,6 +355,7 @@ const LIMITS: Limits = Limits {
     rules: 64,
     fragments: 64,
     sessions: 64,
+    vips: 1,
 };
 
 fn udp(port: u16) -> Packet {

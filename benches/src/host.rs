@@ -11,6 +11,7 @@ pub const LIMITS: Limits = Limits {
     rules: 1 << 15,
     fragments: 1 << 18,
     sessions: 1 << 14,
+    vips: 1,
 };
 
 /// A host in namespaces, with edgesteer attached to its ports and room for many rules and flows.
@@ -45,5 +46,6 @@ pub fn limits(rules: u32, flows: u32) -> Limits {
         rules: LIMITS.rules.max(rules + rules / 8),
         fragments: LIMITS.fragments.max(flows * 4),
         sessions: LIMITS.sessions.max(flows / 8),
+        vips: 1,
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     rewrite::{self, Address},
     session::{self, Exit},
     steer::unsteered,
+    table::Backend,
     table::{CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
     tunnel::{self, Way},
     verdict::{Reason, Verdict},
@@ -95,7 +96,9 @@ fn known<P: Packet, T: Tables>(
     }
     let how = way.how.get();
     let kept = if inside { flag::ENCAPSULATED } else { 0 };
-    if how as u32 & (UNUSUAL | u32::from(kept)) != 0 {
+    // A connection that begins may get another backend.
+    let begins = (facts.tcp_flags & Tcp::SYN) * (flag::BACKEND / Tcp::SYN);
+    if how as u32 & (UNUSUAL | u32::from(kept | begins)) != 0 {
         return None;
     }
     let forward = how as u32 & PASSTHROUGH == 0;
@@ -202,7 +205,18 @@ fn exit<T: Tables>(
         return None;
     }
     let (ue, core) = (path.ue.get(), path.core.get());
-    let how = u64::from(action.rule) << 32 | u64::from(action.flags);
+    if action.flags & flag::BACKEND != 0 {
+        let backend = tables.backend(action.rule)?;
+        if !Backend::from(backend.get()).lives() || action.flags & flag::FALLBACK != 0 {
+            return None;
+        }
+    }
+    let port = match (action.nat_port, direction) {
+        (0, _) => 0,
+        (port, Direction::Upstream) => port,
+        (_, Direction::Downstream) => record.key.get().rest.destination_port(),
+    };
+    let how = u64::from(action.rule) << 32 | u64::from(port) << 16 | u64::from(action.flags);
     way.link[0].set(ue);
     way.link[1].set(core);
     match (action.verb, direction) {
@@ -263,7 +277,8 @@ fn change<P: Packet>(
             Address::Destination
         };
         let [high, low] = &way.address;
-        rewrite::address(packet, ip, which, [high.get(), low.get()])
+        let port = (how >> 16) as u16;
+        rewrite::address(packet, ip, which, [high.get(), low.get()], port)
     };
     let routed = !is_routed(how) || rewrite::hop(packet, ip);
     let link = rewrite::Link {

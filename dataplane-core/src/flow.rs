@@ -115,6 +115,11 @@ impl FlowKey {
         0xc000 | (hash(&self.words(), self.rest.ports()) >> 18) as u16
     }
 
+    /// What flows are spread by, the same on every host.
+    pub(crate) const fn spread(&self) -> u32 {
+        hash(&self.words(), self.rest.ports())
+    }
+
     /// As words, which can be compared and stored one by one.
     #[must_use]
     pub const fn words(self) -> [u64; 5] {
@@ -513,7 +518,7 @@ impl Record {
     }
 
     /// What the flow cache knows of the way that packets take is no longer so.
-    fn moved<T: Tables>(&self, tables: &T) {
+    pub(crate) fn moved<T: Tables>(&self, tables: &T) {
         for half in &self.halves {
             tables.add(&half.moves, 1);
         }

@@ -6,7 +6,7 @@
 use zerocopy::network_endian::{U16, U32, U64};
 
 use crate::{
-    checksum::{fold, halves},
+    checksum::{Delta, fold, halves},
     packet::Packet,
     parse::{Facts, Ip},
     rewrite,
@@ -69,6 +69,56 @@ pub(crate) fn too_long<P: Packet>(packet: &mut P, facts: &Facts, mtu: u32) -> bo
         } else {
             ipv4(packet, facts)
         }
+}
+
+/// Whether the packet asks for an echo (RFC 792, RFC 4443 section 4.1).
+pub(crate) fn is_echo_request<P: Packet>(packet: &P, facts: &Facts) -> bool {
+    let icmp = packet.get::<Icmp>(facts.ip.payload.into());
+    let (request, _) = echo(facts.ip.v6);
+    icmp.is_some_and(|icmp| icmp.kind == request && icmp.code == 0)
+}
+
+/// Types of echo request and reply.
+const fn echo(v6: bool) -> (u8, u8) {
+    if v6 { (128, 129) } else { (8, 0) }
+}
+
+/// Turns an echo request into the reply to it, where it is.
+#[must_use]
+pub(crate) fn echo_reply<P: Packet>(packet: &mut P, facts: &Facts) -> bool {
+    const TTL: u8 = 64;
+    let Ip {
+        v6,
+        offset,
+        payload,
+        ..
+    } = facts.ip;
+    let Some(icmp) = packet.get_mut::<Icmp>(payload.into()) else {
+        return false;
+    };
+    let (request, reply) = echo(v6);
+    let delta = Delta::default().word(u16::from(request) << 8, u16::from(reply) << 8);
+    icmp.kind = reply;
+    icmp.checksum = U16::new(delta.apply(icmp.checksum.get()));
+    // That the addresses change places makes no difference to checksums.
+    if v6 {
+        let Some(ip) = packet.get_mut::<Ipv6>(offset.into()) else {
+            return false;
+        };
+        ip.source = facts.key.destination.map(U64::new);
+        ip.destination = facts.key.source.map(U64::new);
+        ip.hop_limit = TTL;
+        return true;
+    }
+    let Some(ip) = packet.get_mut::<Ipv4>(offset.into()) else {
+        return false;
+    };
+    ip.source = U32::new(facts.key.destination[1] as u32);
+    ip.destination = U32::new(facts.key.source[1] as u32);
+    let delta = Delta::default().word(u16::from(ip.ttl) << 8, u16::from(TTL) << 8);
+    ip.ttl = TTL;
+    ip.checksum = U16::new(delta.apply(ip.checksum.get()));
+    true
 }
 
 /// What is to be known of that answer to put it into a tunnel.

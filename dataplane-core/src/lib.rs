@@ -8,12 +8,14 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod balance;
 pub mod checksum;
 pub mod classify;
 mod encapsulate;
 mod fast;
 pub mod flow;
 mod icmp;
+pub mod maglev;
 mod mobile;
 mod mss;
 pub mod packet;

@@ -277,6 +277,7 @@ impl<T: Tables> Steering<'_, T> {
             verdict: Verdict::redirect(access.slot, Reason::AppInitiated),
             flags: flag::ROUTE.into(),
             address: [0; 2],
+            port: 0,
             destination: ue >> 16,
             source: session.path.core.get(),
             tags: session.path.tags.get(),

@@ -125,7 +125,13 @@ impl<'a, T: Tables> Steering<'a, T> {
         if answer.is_broken() {
             return Err(Reason::RuleSetBroken);
         }
-        let action = answer.action().and_then(|cell| self.tables.action(cell));
+        let mut cell = answer.action();
+        let mut action = cell.and_then(|cell| self.tables.action(cell));
+        if let Some(group) = action.filter(|it| it.verb == verb::BALANCE) {
+            self.notes.key.copy(&record.key);
+            cell = (self.choose(group, record.rule.get()) as u32).checked_sub(1);
+            action = cell.and_then(|cell| self.tables.action(cell));
+        }
         let forwards = T::TUNNELS && action.is_some_and(|it| it.verb == verb::FORWARD);
         let mut left = forwards && record.rule.get() == Record::LEFT;
         if forwards && !left && record.forwarded.get() == 0 && !self.reaches_ue(record) {
@@ -133,17 +139,17 @@ impl<'a, T: Tables> Steering<'a, T> {
             left = key.rest.protocol() == TCP && !self.tables.read_only();
             if !left {
                 *refused = Some(Reason::NoDownlinkTunnel);
-                return Ok(answer.action());
+                return Ok(cell);
             }
             record.rule.set(Record::LEFT);
         }
         if self.tables.read_only() {
-            return Ok(answer.action());
+            return Ok(cell);
         }
         if let Some(action) = action.filter(|_| !left) {
             if let Err(reason) = self.rekey(record, flow, action) {
                 *refused = Some(reason);
-                return Ok(answer.action());
+                return Ok(cell);
             }
             record.rule.set(u64::from(action.rule) + 1);
         }
@@ -152,16 +158,21 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
         let decision = Decision {
             epoch: self.image.epoch,
-            action: answer.action(),
+            action: cell,
             sensitive: false,
         };
         record.context.set(decision.into());
-        Ok(answer.action())
+        Ok(cell)
     }
 
     /// Follows a change of where the answers come from.
     #[inline(never)]
-    fn rekey(&self, record: &Record, flow: FlowRef, action: &RuleAction) -> Result<(), Reason> {
+    pub(crate) fn rekey(
+        &self,
+        record: &Record,
+        flow: FlowRef,
+        action: &RuleAction,
+    ) -> Result<(), Reason> {
         let (tables, old, new) = (self.tables, &self.notes.old, &self.notes.key);
         self.reply_key(&record.key.get(), action)?;
         if record.reply.is(new) {
@@ -280,6 +291,10 @@ impl<'a, T: Tables> Steering<'a, T> {
             reply.rest = KeyRest::new(rest.ports(), port.zone, rest.protocol());
             if action.flags & flag::NAT != 0 {
                 reply.source = action.nat;
+            }
+            if action.nat_port != 0 {
+                let ports = u32::from(action.nat_port) << 16 | u32::from(rest.ports() as u16);
+                reply.rest = KeyRest::new(ports, port.zone, rest.protocol());
             }
         }
         self.notes.key.set(&reply);

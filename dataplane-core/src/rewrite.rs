@@ -147,18 +147,32 @@ pub fn hop<P: Packet>(packet: &mut P, ip: &Ip) -> bool {
     true
 }
 
-/// Replaces an address of the packet itself.
+/// Replaces an address of the packet itself, and with it the port of TCP or UDP unless `port` is 0.
 // Inlined: as a call of its own it makes the deepest chain of calls overflow the stack of Linux 6.1,
 // which rounds each frame up to 32 octets.
 #[inline(always)]
 #[must_use]
-pub fn address<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) -> bool {
-    let Some(delta) = replace(packet, ip, which, new) else {
+pub fn address<P: Packet>(
+    packet: &mut P,
+    ip: &Ip,
+    which: Address,
+    new: [u64; 2],
+    port: u16,
+) -> bool {
+    let Some(mut delta) = replace(packet, ip, which, new) else {
         return false;
     };
+    if ip.is_later_fragment() {
+        return true;
+    }
     let at = usize::from(ip.payload);
+    if port != 0 && matches!(ip.protocol, TCP | UDP) {
+        let Some(changed) = replace_port(packet, at, which, port, delta) else {
+            return false;
+        };
+        delta = changed;
+    }
     match ip.protocol {
-        _ if ip.is_later_fragment() => true,
         TCP => patch(packet, at + Tcp::CHECKSUM, delta),
         UDP => patch_udp(packet, at + Udp::CHECKSUM, delta),
         // ICMP and SCTP checksums do not cover addresses; that of ICMPv6 does.
@@ -167,25 +181,32 @@ pub fn address<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]
     }
 }
 
-/// Replaces an address in the packet that an ICMP error quotes.
+/// Replaces an address in the packet that an ICMP error quotes, and with it the port unless `port` is 0.
 #[must_use]
 pub fn quoted_address<P: Packet>(
     packet: &mut P,
     facts: &Facts,
-    quoted: &Ip,
     which: Address,
     new: [u64; 2],
+    port: u16,
 ) -> bool {
-    let Some(delta) = replace(packet, quoted, which, new) else {
+    let quoted = &facts.quote.ip;
+    let Some(mut delta) = replace(packet, quoted, which, new) else {
         return false;
     };
-    // A changed IPv4 header carries a changed checksum, and the sum of both changes is nothing.
-    facts.ip.protocol == ICMP
-        || patch(
-            packet,
-            usize::from(facts.ip.payload) + Icmp::CHECKSUM,
-            delta,
-        )
+    if facts.ip.protocol == ICMP {
+        // A changed IPv4 header carries a changed checksum, and the sum of both changes is nothing.
+        delta = Delta::default();
+    }
+    if port != 0 && matches!(quoted.protocol, TCP | UDP) {
+        let at = usize::from(quoted.payload);
+        let Some(changed) = replace_port(packet, at, which, port, delta) else {
+            return false;
+        };
+        delta = changed;
+    }
+    let at = usize::from(facts.ip.payload) + Icmp::CHECKSUM;
+    patch(packet, at, delta)
 }
 
 /// Replaces an address and brings the checksum of an IPv4 header up to date. Answers the difference
@@ -211,6 +232,25 @@ fn replace<P: Packet>(packet: &mut P, ip: &Ip, which: Address, new: [u64; 2]) ->
     let delta = Delta::default().words(u64::from(field.get()), new[1] & 0xffff_ffff);
     field.set(new[1] as u32);
     header.checksum = U16::new(delta.apply(header.checksum.get()));
+    Some(delta)
+}
+
+/// Replaces a port of TCP or UDP. Answers `delta` with that difference.
+#[inline(always)]
+fn replace_port<P: Packet>(
+    packet: &mut P,
+    at: usize,
+    which: Address,
+    new: u16,
+    delta: Delta,
+) -> Option<Delta> {
+    let at = match which {
+        Address::Source => at,
+        Address::Destination => at + size_of::<U16>(),
+    };
+    let field = packet.get_mut::<U16>(at)?;
+    let delta = delta.word(field.get(), new);
+    field.set(new);
     Some(delta)
 }
 

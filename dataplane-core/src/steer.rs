@@ -12,7 +12,7 @@ use crate::{
     flow::{self, Found, Record, SharedKey},
     icmp, mss,
     packet::Packet,
-    parse::{self, Facts},
+    parse::{self, Facts, is_icmp},
     rewrite::{self, Address},
     session::{self, Exit},
     table::{
@@ -164,6 +164,8 @@ pub(crate) struct Plan(u32);
 impl Plan {
     /// No action of a verdict. (Below 2^31: what sign it is returned with is not agreed on everywhere.)
     const SEND: Self = Self(1 << 30);
+    /// To be answered, if it is an echo request.
+    const ECHO: Self = Self(1 << 29);
 }
 
 /// How a packet leaves: by a port, with a link-layer header of its own. In few fields, each read as it was
@@ -179,6 +181,8 @@ pub(crate) struct Send {
     pub(crate) flags: u32,
     /// Largest L3 packet that may leave.
     pub(crate) mtu: u32,
+    /// The port that takes the place of another with the address, or 0.
+    pub(crate) port: u32,
     pub(crate) verdict: Verdict,
 }
 
@@ -327,6 +331,8 @@ impl<'a, T: Tables> Steering<'a, T> {
         };
         if plan == Plan::SEND {
             self.send(packet, quoted)
+        } else if plan == Plan::ECHO {
+            self.echo(packet)
         } else {
             Verdict::from_word(plan.0)
         }
@@ -352,9 +358,17 @@ impl<'a, T: Tables> Steering<'a, T> {
             }
             Err(reason) => return self.leave(reason),
         };
-        let Some(action) = self.tables.action(cell) else {
+        let Some(mut action) = self.tables.action(cell) else {
             return self.leave(Reason::RuleSetBroken);
         };
+        let upstream = flow.direction() == Direction::Upstream;
+        if action.flags & flag::BACKEND != 0 && upstream && !quoted {
+            let chosen = self.rebalance(found, cell) as u32;
+            let Some(of_backend) = self.tables.action(chosen.wrapping_sub(1)) else {
+                return self.leave(Reason::NoBackend);
+            };
+            action = of_backend;
+        }
         if action.kind == kind::PACKET {
             self.account_rule(action);
             return self.act(action, Reason::Steered);
@@ -395,13 +409,28 @@ impl<'a, T: Tables> Steering<'a, T> {
         if answer.is_broken() {
             return self.leave(Reason::RuleSetBroken);
         }
-        self.explain(answer.action(), None);
-        let Some(cell) = answer.action() else {
+        let Some(mut cell) = answer.action() else {
+            self.explain(None, None);
             return self.of_no_rule();
         };
-        let Some(action) = self.tables.action(cell) else {
+        let Some(mut action) = self.tables.action(cell) else {
             return self.leave(Reason::RuleSetBroken);
         };
+        if action.verb == verb::BALANCE {
+            let vip = action;
+            self.notes.key.set(&self.facts.key);
+            cell = (self.choose(vip, 0) as u32).wrapping_sub(1);
+            let Some(of_backend) = self.tables.action(cell) else {
+                return self.leave(Reason::NoBackend);
+            };
+            action = of_backend;
+            self.explain(Some(cell), None);
+            if is_icmp(self.facts.ip.protocol) {
+                return self.asked(vip, action);
+            }
+        } else {
+            self.explain(Some(cell), None);
+        }
         if T::TUNNELS
             && action.kind == kind::FLOW
             && action.verb == verb::FORWARD
@@ -428,6 +457,15 @@ impl<'a, T: Tables> Steering<'a, T> {
         self.act(action, reason)
     }
 
+    /// An ICMP message to a VIP, of no known flow, for which the backend with `action` was chosen.
+    fn asked(&self, vip: &RuleAction, action: &RuleAction) -> Plan {
+        if action.flags & flag::FALLBACK != 0 {
+            return self.leave(Reason::NoBackend);
+        }
+        self.account_rule(vip);
+        Plan::ECHO
+    }
+
     /// What `action` says of a packet on its way in.
     #[inline(always)]
     fn act(&self, action: &RuleAction, reason: Reason) -> Plan {
@@ -436,9 +474,15 @@ impl<'a, T: Tables> Steering<'a, T> {
         }
         match action.verb {
             verb::DROP => Self::end(Verdict::discard(Reason::RuleDrop)),
+            verb::PASSTHROUGH if action.flags & flag::FALLBACK != 0 => {
+                self.leave(Reason::NoBackend)
+            }
             verb::PASSTHROUGH => self.leave(Reason::Passthrough),
             // The kernel's traffic control copies it, and sends it on where it would have gone.
             verb::DUPLICATE => Self::end(Verdict::pass(Reason::Duplicated)),
+            _ if action.flags & flag::FALLBACK != 0 => {
+                self.forward(action, action.first, Reason::VipPeer)
+            }
             _ => self.forward(action, action.first, reason),
         }
     }
@@ -469,6 +513,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             verdict: Verdict::redirect(access.pair, Reason::Continued),
             flags: flag::ENCAPSULATED.into(),
             address: [0; 2],
+            port: 0,
             destination: path.core.get(),
             source: ue >> 16,
             tags: path.tags.get(),
@@ -549,6 +594,10 @@ impl<'a, T: Tables> Steering<'a, T> {
             verdict: Verdict::redirect(access.slot, Reason::Replied),
             flags: u32::from(action.flags | flag::ENCAPSULATED),
             address: record.key.destination(),
+            port: match action.nat_port {
+                0 => 0,
+                _ => record.key.get().rest.destination_port().into(),
+            },
             destination: ue >> 16,
             source: path.core.get(),
             tags: path.tags.get(),
@@ -573,6 +622,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             verdict: Verdict::redirect(hop.slot, reason),
             flags: action.flags.into(),
             address: action.nat,
+            port: action.nat_port.into(),
             destination: hop.mac,
             source: port.mac,
             tags: 0,
@@ -661,23 +711,30 @@ impl<'a, T: Tables> Steering<'a, T> {
             Address::Destination
         };
         if quoted {
-            self.translate_error(packet, which, send.address)
+            self.translate_error(packet, which, send.address, send.port as u16)
         } else {
-            rewrite::address(packet, &self.facts.ip, which, send.address)
+            let port = send.port as u16;
+            rewrite::address(packet, &self.facts.ip, which, send.address, port)
         }
     }
 
     /// Changes an address in the packet that an ICMP error quotes, where it is at the other end, and
     /// in the error itself, unless that comes from a router on the way.
     #[inline(never)]
-    fn translate_error<P: Packet>(&self, packet: &mut P, which: Address, new: [u64; 2]) -> bool {
-        let parse::Quote { ip, key } = &self.facts.quote;
+    fn translate_error<P: Packet>(
+        &self,
+        packet: &mut P,
+        which: Address,
+        new: [u64; 2],
+        port: u16,
+    ) -> bool {
+        let key = &self.facts.quote.key;
         let (own, old, other) = match which {
             Address::Source => (self.facts.key.source, key.destination, Address::Destination),
             Address::Destination => (self.facts.key.destination, key.source, Address::Source),
         };
-        (own != old || rewrite::address(packet, &self.facts.ip, which, new))
-            && rewrite::quoted_address(packet, self.facts, ip, other, new)
+        (own != old || rewrite::address(packet, &self.facts.ip, which, new, 0))
+            && rewrite::quoted_address(packet, self.facts, other, new, port)
     }
 
     /// Lowers the MSS of a TCP connection that is in a tunnel, on one side of this host, to what fits on
@@ -719,6 +776,39 @@ impl<'a, T: Tables> Steering<'a, T> {
             Verdict::reflect(Reason::MtuExceeded)
         } else {
             untold
+        }
+    }
+
+    /// Answers an echo request. Other packets go their original path.
+    #[inline(never)]
+    fn echo<P: Packet>(&self, packet: &mut P) -> Verdict {
+        let facts = self.facts;
+        let came = T::TUNNELS && facts.tunnel.way != Way::None;
+        let asks = !facts.ip.is_fragment() && icmp::is_echo_request(packet, facts);
+        if !asks || came && !self.tunnel_back() {
+            return unsteered(self.port, Reason::NoRule);
+        }
+        let strip = if T::TUNNELS {
+            facts.ip.offset
+        } else {
+            facts.link.len
+        };
+        let link = icmp::turned(facts);
+        let exit = &self.notes.exit;
+        let answered = icmp::echo_reply(packet, facts)
+            && if came {
+                let link = rewrite::Link {
+                    ethertype: exit.ethertype(),
+                    ..link
+                };
+                encapsulate::into(packet, strip.into(), &link, &facts.ip, exit)
+            } else {
+                rewrite::link(packet, strip.into(), &link)
+            };
+        if answered {
+            Verdict::reflect(Reason::VipEcho)
+        } else {
+            Verdict::discard(Reason::NoHeadroom)
         }
     }
 

@@ -4,6 +4,7 @@
 //! while packets flow is atomic; everything else is immutable for as long as packets can reach it.
 //! (zerocopy knows no atomics where the compiler has no compare-and-swap, hence `cfg_attr` on those.)
 
+pub(crate) mod balance;
 mod cache;
 mod count;
 mod names;
@@ -23,6 +24,7 @@ use crate::{
     word::Word,
 };
 
+pub use balance::{Affinity, AffinityKey, Backend, CHOICES};
 pub use cache::{CacheSet, CacheWay, Direction, FlowRef, FragmentKey, Inserted};
 pub use count::{Count, PortCounts, REASONS, RuleCount};
 pub use names::Names;
@@ -119,6 +121,15 @@ pub trait Tables: SessionTable + RuleTables {
     /// The cell of a tunnel that packets with this [`Target::key`] come by.
     fn opening(&self, key: &FlowKey) -> Option<u32>;
 
+    /// A word of a table of [`CHOICES`].
+    fn choice(&self, table: u32, word: u32) -> Option<&Word>;
+    /// The [`Backend`] that is counted in `slot`.
+    fn backend(&self, slot: u32) -> Option<&Word>;
+    /// The [`Affinity`] of a UE.
+    fn affinity(&self, key: &AffinityKey) -> Option<&Word>;
+    /// Remembers it. Others may be forgotten for want of room.
+    fn remember_affinity(&self, key: &AffinityKey, affinity: u64);
+
     /// The set for `hash` in this CPU's flow cache.
     fn cache(&self, hash: u32) -> Option<&CacheSet>;
     /// What the flow table has for `key`.
@@ -147,6 +158,8 @@ pub trait Tables: SessionTable + RuleTables {
     fn count(&self, slot: u16, verdict: Verdict, bytes: u64);
     /// Counts a packet of a flow that this CPU's flow cache does not have.
     fn missed(&self);
+    /// Counts a flow whose backend is gone, and another one chosen.
+    fn rechosen(&self);
     /// A rule's counter on this CPU.
     fn rule(&self, rule: u32) -> Option<&RuleCount>;
     /// When this CPU last told a sender of an MTU, in jiffies.

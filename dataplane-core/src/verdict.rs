@@ -124,6 +124,14 @@ reasons! {
     Passthrough = "passthrough",
     /// The packet went its original path, and a copy was asked for by a DUPLICATE rule.
     Duplicated = "duplicated",
+    /// An echo request to a VIP was answered by edgesteer, as it has a backend.
+    VipEcho = "vip_echo",
+    /// No backend of the VIP takes flows: the packet went its original path.
+    NoBackend = "no_backend",
+    /// No backend of the VIP takes flows: the packet went to the peer that is to take them.
+    VipPeer = "vip_peer",
+    /// The packet came from a peer, and no backend of the VIP takes flows here either: discarded, lest it go round.
+    VipLoop = "vip_loop",
     /// A DROP rule discarded the packet.
     RuleDrop = "rule_drop",
     /// No rule matched: the packet went its original path.

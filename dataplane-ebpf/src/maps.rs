@@ -16,9 +16,10 @@ use dataplane_core::{
     session::{Session, SessionRef},
     steer::Scratch,
     table::{
-        self, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef, FragmentKey, Hop,
-        INTERFACES, Inserted, Names, PORTS, Port, PortCounts, RuleAction, RuleCount, RuleTables,
-        SessionTable, Side, Split, State, TARGETS, Tables, Target, Trace, TunnelFilter,
+        self, AffinityKey, CHOICES, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef,
+        FragmentKey, Hop, INTERFACES, Inserted, Names, PORTS, Port, PortCounts, RuleAction,
+        RuleCount, RuleTables, SessionTable, Side, Split, State, TARGETS, Tables, Target, Trace,
+        TunnelFilter,
     },
 };
 
@@ -76,6 +77,16 @@ static TARGET_TABLE: Array<Target, { TARGETS as usize }, MMAPABLE> = Array::new(
 /// The same by what answers that come by them are known by.
 #[btf_map]
 static OPENINGS: HashMap<FlowKey, u32, { TARGETS as usize }> = HashMap::new();
+
+/// Tables of backends by the hash of a flow.
+#[btf_map(name = "CHOICES")]
+static CHOICE_TABLE: Array<Word, 1, MMAPABLE> = Array::new();
+/// Backends by where they are counted.
+#[btf_map]
+static BACKENDS: Array<Word, 1, MMAPABLE> = Array::new();
+/// Backends of UEs.
+#[btf_map]
+static AFFINITIES: LruHashMap<AffinityKey, u64, 1> = LruHashMap::new();
 
 /// Sets of the flow cache, CPU after CPU. Nobody maps it; but only the elements of maps that can be mapped
 /// begin where lines of a CPU's cache do.
@@ -353,6 +364,25 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         unsafe { OPENINGS.get(key) }.copied()
     }
 
+    fn choice(&self, table: u32, word: u32) -> Option<&Word> {
+        CHOICE_TABLE.get(table * CHOICES + word)
+    }
+
+    fn backend(&self, slot: u32) -> Option<&Word> {
+        BACKENDS.get(slot)
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<&Word> {
+        let word = AFFINITIES.get_ptr(key)?;
+        // SAFETY: a word, which may be the one of another UE by now: then this one's time-out is taken for it.
+        Some(unsafe { &*word.cast::<Word>() })
+    }
+
+    fn remember_affinity(&self, key: &AffinityKey, affinity: u64) {
+        // Without it, the table is asked again.
+        let _: Result<(), i32> = AFFINITIES.insert(key, affinity, 0);
+    }
+
     fn cache(&self, hash: u32) -> Option<&CacheSet> {
         let mask = CACHE_MASK.load();
         CACHE.get(cpu() * (mask + 1) + (hash & mask))
@@ -427,6 +457,12 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     fn missed(&self) {
         if let Some(counts) = COUNTS.get(cpu()) {
             counts.missed.set(counts.missed.get() + 1);
+        }
+    }
+
+    fn rechosen(&self) {
+        if let Some(counts) = COUNTS.get(cpu()) {
+            counts.rechosen.set(counts.rechosen.get() + 1);
         }
     }
 

@@ -57,6 +57,11 @@ impl Clock {
             .unwrap_or(measured);
     }
 
+    /// Jiffies in a second.
+    pub(crate) const fn hz(&self) -> f64 {
+        self.hz
+    }
+
     /// Now.
     pub(crate) fn jiffies(&self) -> u64 {
         self.last.0 + (self.last.1.elapsed().as_secs_f64() * self.hz) as u64

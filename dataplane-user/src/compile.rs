@@ -9,9 +9,10 @@ use dataplane_core::{
     classify::NO_PORTS,
     parse::mapped,
     table::{Filter, Index, TunnelFilter, kind},
+    wire::icmp::{ICMP, ICMPV6},
 };
 
-use crate::rule::{self, AddressRange, FilterType, PortRange, Rule};
+use crate::rule::{self, Action, AddressRange, FilterType, PortRange, Rule};
 
 /// Filters that one rule may become at most.
 pub const FILTERS_PER_RULE: usize = 4096;
@@ -48,7 +49,23 @@ pub fn compile(rule: &Rule) -> Result<Compiled, String> {
     for filter in &rule.filters {
         compiled.add(filter, kind, version)?;
     }
+    if let Action::Balance(_) = rule.action {
+        for echo in rule.filters.iter().filter_map(echo) {
+            compiled.add(&echo, kind, version)?;
+        }
+    }
     Ok(compiled)
+}
+
+/// A filter for echo requests to the same addresses, unless that is for them as well.
+fn echo(filter: &rule::Filter) -> Option<rule::Filter> {
+    let v4 = filter.dst.first()?.is_ipv4();
+    (!filter.protocol.is_empty()).then(|| rule::Filter {
+        protocol: vec![if v4 { ICMP } else { ICMPV6 }],
+        src_port: Vec::new(),
+        dst_port: Vec::new(),
+        ..filter.clone()
+    })
 }
 
 impl Compiled {

@@ -20,9 +20,9 @@ use self::expiry::Sweep;
 use crate::{
     clock::Clock,
     compile,
-    install::Released,
+    install::{Counted, Released},
     records::Records,
-    rule::{Rule, RuleId},
+    rule::{BackendId, Rule, RuleId},
 };
 
 pub use self::expiry::Expired;
@@ -44,6 +44,8 @@ pub struct Flow {
     pub zone: u16,
     /// The rule it comes under, or came under last; none if that went while another process was there.
     pub rule: Option<RuleId>,
+    /// The backend of it that the flow has, if it is a VIP's.
+    pub backend: Option<BackendId>,
     /// The port that its latest upstream packet came by.
     pub ingress: String,
     /// The application's address, where the rule names one.
@@ -124,7 +126,7 @@ pub(crate) struct Context<'a> {
     /// Names of ports by slot.
     pub(crate) ports: BTreeMap<u16, String>,
     /// Rules by where they are counted.
-    pub(crate) rules: BTreeMap<u32, &'a Rule>,
+    pub(crate) rules: BTreeMap<u32, Counted<'a>>,
 }
 
 impl Flows {
@@ -173,7 +175,7 @@ impl Flows {
             let Some(record) = self.records.get(id).filter(|it| it.live.get() != 0) else {
                 continue;
             };
-            let rule = || self.rule(id, record, context).map(|rule| &rule.id);
+            let rule = || self.rule(id, record, context).map(|it| &it.rule.id);
             if !filter.matches(record, rule) {
                 continue;
             }
@@ -215,10 +217,13 @@ impl Flows {
     }
 
     /// The rule that a flow comes under, or came under last.
-    fn rule<'a>(&'a self, id: u32, record: &Record, context: &Context<'a>) -> Option<&'a Rule> {
+    fn rule<'a>(&'a self, id: u32, record: &Record, context: &Context<'a>) -> Option<Counted<'a>> {
         match (record.rule.get() as u32).checked_sub(1) {
             Some(slot) => context.rules.get(&slot).copied(),
-            None => self.former.get(&id).map(|rule| &**rule),
+            None => self.former.get(&id).map(|rule| Counted {
+                rule,
+                backend: None,
+            }),
         }
     }
 
@@ -227,7 +232,10 @@ impl Flows {
         let [up, down] = &record.halves;
         let rule = self.rule(id, record, context);
         let ingress = record.way_back().ue.get() as u16;
-        let target = rule.and_then(|rule| rule.action.endpoints().next());
+        let target = rule.and_then(|it| match it.backend {
+            Some(backend) => Some(&backend.endpoint),
+            None => it.rule.action.destination()?.endpoints().next(),
+        });
         Flow {
             source: address(key.source),
             destination: address(key.destination),
@@ -235,7 +243,8 @@ impl Flows {
             source_port: key.rest.source_port(),
             destination_port: key.rest.destination_port(),
             zone: key.rest.zone(),
-            rule: rule.map(|rule| rule.id.clone()),
+            rule: rule.map(|it| it.rule.id.clone()),
+            backend: rule.and_then(|it| it.backend).map(|it| it.id.clone()),
             ingress: context.ports.get(&ingress).cloned().unwrap_or_default(),
             target: target.map(ToString::to_string),
             upstream: count(record, Direction::Upstream),

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use dataplane_core::{
+    Word,
     flow::FlowKey,
-    table::{Filter, Hop, Names, RuleAction, RuleTables, Split, State, Target, TunnelFilter},
+    table::{
+        CHOICES, Filter, Hop, Names, RuleAction, RuleTables, Split, State, Target, TunnelFilter,
+    },
 };
 
 use crate::{
@@ -113,9 +116,20 @@ impl HostTables {
         self.rules.openings().get(key).copied()
     }
 
+    /// A word of a table of choices.
+    pub fn choice(&self, table: u32, word: u32) -> Option<&Word> {
+        let at = table as usize * CHOICES as usize + word as usize;
+        self.memory.choices.get(at)
+    }
+
+    /// The backend that is counted in `slot`.
+    pub fn backend(&self, slot: u32) -> Option<&Word> {
+        self.memory.backends.get(slot as usize)
+    }
+
     /// The rule that is counted in `slot`.
     pub fn rule(&self, slot: u32) -> Option<&RuleId> {
-        self.rules.by_slot().get(&slot).map(|rule| &rule.id)
+        self.rules.by_slot().get(&slot).map(|it| &it.rule.id)
     }
 }
 
@@ -189,6 +203,7 @@ mod tests {
             rules: 4,
             sessions: 1,
             fragments: 1,
+            vips: 1,
         });
         let rule = |id: &str, first: u8, count: u8| {
             let list = (0..count).map(|n| format!("192.0.2.{}", first + 2 * n));
@@ -218,6 +233,7 @@ mod tests {
             rules: 200,
             sessions: 1,
             fragments: 1,
+            vips: 1,
         });
         let mut wanted = RuleSet::default();
         // Each comes right after the one before, so the room behind it is halved each time.

@@ -31,8 +31,8 @@ mod zones;
 
 pub use compile::{Compiled, FILTERS_PER_RULE, compile};
 pub use dataplane::{
-    Applied, Change, Dataplane, Explanation, FlowCache, NextHop, PortCounter, Pressure,
-    RuleCounter, SentCounter, Status,
+    Applied, BackendCounter, Change, Dataplane, Explanation, FlowCache, NextHop, PortCounter,
+    Pressure, RuleCounter, SentCounter, Status,
 };
 pub use error::Error;
 pub use flows::{Count, Expired, Flow, FlowFilter};

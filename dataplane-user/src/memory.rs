@@ -7,8 +7,8 @@ use aya::{
 use dataplane_core::{
     Word,
     table::{
-        Count, Explanation, Filter, Image, Names, PortCounts, RuleAction, RuleCount, Split, State,
-        TARGETS, Target, TunnelFilter,
+        CHOICES, Count, Explanation, Filter, Image, Names, PortCounts, RuleAction, RuleCount,
+        Split, State, TARGETS, Target, TunnelFilter,
     },
 };
 use std::{collections::BTreeMap, os::fd::AsFd as _};
@@ -23,6 +23,8 @@ pub(crate) struct Memory {
     pub(crate) tunnel_filters: Shared<TunnelFilter>,
     pub(crate) actions: Shared<RuleAction>,
     pub(crate) hops: Shared<Word>,
+    pub(crate) choices: Shared<Word>,
+    pub(crate) backends: Shared<Word>,
     pub(crate) names: Shared<Names>,
     pub(crate) targets: Shared<Target>,
     pub(crate) counts: Shared<PortCounts>,
@@ -40,6 +42,9 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("TUNNEL_FILTERS", actions),
         ("ACTIONS", actions),
         ("HOPS", TARGETS + limits.rules * 4),
+        ("CHOICES", limits.vips * 2 * CHOICES),
+        ("BACKENDS", counters(limits)),
+        ("AFFINITIES", limits.flows.div_ceil(4)),
         ("CACHE", cache_sets(limits, cpus) * cpus),
         ("FLOWS", limits.flows * 2),
         ("RECORDS", limits.flows),
@@ -85,6 +90,8 @@ impl Memory {
             tunnel_filters: Shared::heap(len("TUNNEL_FILTERS")),
             actions: Shared::heap(len("ACTIONS")),
             hops: Shared::heap(len("HOPS")),
+            choices: Shared::heap(len("CHOICES")),
+            backends: Shared::heap(len("BACKENDS")),
             names: Shared::heap(1),
             targets: Shared::heap(TARGETS as usize),
             counts: Shared::heap(0),
@@ -104,6 +111,8 @@ impl Memory {
             tunnel_filters: table(ebpf, "TUNNEL_FILTERS")?,
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
+            choices: table(ebpf, "CHOICES")?,
+            backends: table(ebpf, "BACKENDS")?,
             names: table(ebpf, "NAMES")?,
             targets: table(ebpf, "TARGETS")?,
             counts: table(ebpf, "COUNTS")?,

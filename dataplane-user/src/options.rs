@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use dataplane_core::session::SessionRef;
+use dataplane_core::table::CHOICES;
 pub use dataplane_core::table::Role;
 
 use crate::{Error, ports, rule::AddressRange, sessions};
@@ -89,6 +90,9 @@ pub struct Limits {
     /// UEs behind tunnels, up to 2^23. Each takes 208 bytes for its record and about 480 for four keys: one for the
     /// UE's address, and one for each tunnel from or to it, of which there may be three on average.
     pub sessions: u32,
+    /// VIPs, 262,152 bytes each and twice that room. Each of their backends also counts as a rule, and so does what is chosen
+    /// without any.
+    pub vips: u32,
 }
 
 impl Default for Limits {
@@ -103,6 +107,7 @@ impl Default for Limits {
             rules: 1 << 15,
             fragments: 1 << 12,
             sessions: 1 << 14,
+            vips: 32,
         }
     }
 }
@@ -116,6 +121,7 @@ impl Limits {
             rules,
             fragments,
             sessions,
+            vips,
         } = *self;
         // The kernel numbers entries in 32 bits. A flow takes two keys; filters and rules take twice the
         // room, and a rule has that on every CPU; one bit of a number tells direction or kind.
@@ -127,6 +133,7 @@ impl Limits {
             ("rules", rules, most_rules),
             ("fragments", fragments, most),
             ("sessions", sessions, SessionRef::LIMIT),
+            ("vips", vips, u32::MAX / 2 / CHOICES),
         ] {
             if !(1..=most).contains(&limit) {
                 return Err(Error::Options(format!(
@@ -243,6 +250,7 @@ mod tests {
                 rules: most.min(u32::MAX / 2 / cpus),
                 fragments: most,
                 sessions: SessionRef::LIMIT,
+                vips: u32::MAX / 2 / CHOICES,
             };
             limits.check(cpus).unwrap();
             assert!(

@@ -16,8 +16,8 @@ use dataplane_core::{
     flow::{FlowKey, Record},
     session::Session,
     table::{
-        self, ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS, Port,
-        PortCounts, RuleAction, RuleCount, Split, State, Target, TunnelFilter,
+        self, AffinityKey, ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS,
+        Port, PortCounts, RuleAction, RuleCount, Split, State, Target, TunnelFilter,
     },
 };
 
@@ -58,7 +58,7 @@ pub(crate) const fn names(tunnels: bool) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 25] = [
+const PINNED: [(&str, usize, usize); 28] = [
     ("STATE", 4, size_of::<State>()),
     ("INTERFACES", 4, size_of::<Port>()),
     ("PORTS", 4, size_of::<Port>()),
@@ -71,6 +71,9 @@ const PINNED: [(&str, usize, usize); 25] = [
     ("HOPS", 4, 8),
     ("TARGETS", 4, size_of::<Target>()),
     ("OPENINGS", size_of::<FlowKey>(), 4),
+    ("CHOICES", 4, 8),
+    ("BACKENDS", 4, 8),
+    ("AFFINITIES", size_of::<AffinityKey>(), 8),
     ("FLOWS", size_of::<FlowKey>(), 8),
     ("RECORDS", 4, size_of::<Record>()),
     ("FREE", 0, 4),
@@ -169,6 +172,7 @@ impl Pins {
             rules: entries["RULE_COUNTS"] / cpus / 2,
             fragments: entries["FRAGMENTS"],
             sessions: entries["SESSION_RECORDS"],
+            vips: entries["CHOICES"] / table::CHOICES / 2,
         }))
     }
 

@@ -231,7 +231,7 @@ impl Packet {
         Self::error_about_translated(from, kind, offending, offending, length)
     }
 
-    /// The same, when addresses in the quoted IP header were translated on the way, and the
+    /// The same, when addresses and ports in the quoted headers were translated on the way, and the rest of the
     /// transport header was left as it was in `before`.
     pub fn error_about_translated(
         from: &str,
@@ -243,7 +243,12 @@ impl Packet {
         let header = offending.transport_offset() - offending.network_offset();
         let mut quote = offending.network_bytes();
         quote.truncate(header);
-        quote.extend(before.transport_bytes());
+        let mut transport = before.transport_bytes();
+        if let Some((source, destination)) = offending.ports() {
+            transport[..2].copy_from_slice(&source.to_be_bytes());
+            transport[2..4].copy_from_slice(&destination.to_be_bytes());
+        }
+        quote.extend(transport);
         quote.truncate(length);
         let mut packet = Self::new(
             address(from),

@@ -2,6 +2,7 @@
 //! for and where it comes out. The same scenarios run on the host, in the kernel and over veth.
 
 mod addressing;
+mod balance;
 mod boundaries;
 mod errors;
 mod forwarding;
@@ -104,6 +105,7 @@ pub fn plain() -> Vec<Scenario> {
         matching::scenarios(family, &mut all);
         errors::scenarios(family, &mut all);
         parsing::scenarios(family, &mut all);
+        balance::scenarios(family, &mut all);
     }
     parsing::malformed(&mut all);
     all

@@ -29,6 +29,7 @@ impl RuleTree {
             rules: rules.len() as u32 + 1024,
             fragments: 1,
             sessions: 1,
+            vips: 1,
         }));
         tree.change(rules)?;
         Ok(tree)

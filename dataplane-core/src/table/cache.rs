@@ -85,7 +85,8 @@ pub struct CacheWay {
     pub valid: Word,
     /// The same of [`Half::moves`](crate::flow::Half::moves).
     pub moves: Word,
-    /// Flags of the action, and others that [`crate::fast`] knows. The upper half is where the rule is counted.
+    /// Flags of the action, and others that [`crate::fast`] knows; in the second 16 bits the port that takes the place of
+    /// another, or 0. The upper half is where the rule is counted.
     pub how: Word,
     /// The session, as in [`Record::session`](crate::flow::Record::session).
     pub session: Word,

@@ -39,6 +39,8 @@ pub struct PortCounts {
     pub sent: [Count; PORTS as usize],
     /// Packets of flows that the CPU's flow cache did not have.
     pub missed: Word,
+    /// Flows whose backend was gone, so that another was chosen.
+    pub rechosen: Word,
 }
 
 impl PortCounts {

@@ -206,9 +206,10 @@ pub struct RuleAction {
     pub nat: [u64; 2],
     /// Where the rule is counted.
     pub rule: u32,
-    /// Next hop of upstream packets.
+    /// Next hop of upstream packets; of [`verb::BALANCE`], its table of choices.
     pub first: u32,
-    /// Next hop of downstream packets, when [`flag::INLINE`] is set.
+    /// Next hop of downstream packets, when [`flag::INLINE`] is set; with [`flag::BACKEND`] the cell of the action that chose it.
+    /// Of [`verb::BALANCE`], for how many jiffies after the last new flow a UE keeps its backend, or 0.
     pub second: u32,
     /// One of [`verb`].
     pub verb: u8,
@@ -218,6 +219,10 @@ pub struct RuleAction {
     pub kind: u8,
     /// Keeps the size a multiple of the alignment.
     pub padding: u8,
+    /// New destination port of TCP and UDP, or 0.
+    pub nat_port: u16,
+    /// Keeps the size a multiple of the alignment.
+    pub padding_too: [u16; 3],
 }
 
 /// What [`RuleAction::verb`] can be; see `action` in ETSI GS MEC 011, 7.1.2.2.
@@ -230,6 +235,8 @@ pub mod verb {
     pub const FORWARD: u8 = 2;
     /// Send a copy to the next hop.
     pub const DUPLICATE: u8 = 3;
+    /// Do what the action of a backend says, which is chosen for each flow.
+    pub const BALANCE: u8 = 4;
 }
 
 /// What [`RuleAction::flags`] can hold.
@@ -244,6 +251,10 @@ pub mod flag {
     pub const ENCAPSULATED: u8 = 8;
     /// `first` is the end of a tunnel that packets are put into.
     pub const TUNNEL: u8 = 16;
+    /// It was chosen for the flow, and another may be.
+    pub const BACKEND: u8 = 32;
+    /// It was chosen because no backend is there.
+    pub const FALLBACK: u8 = 64;
 }
 
 /// A tunnel that rules send packets into, and that answers come by.

@@ -71,6 +71,8 @@ impl RuleTables for Tree<'_> {
             flags: 0,
             kind: kind::PACKET,
             padding: 0,
+            nat_port: 0,
+            padding_too: [0; 3],
         };
         Some(DROP)
     }

@@ -101,6 +101,7 @@ impl Lab {
             rules: 1,
             sessions: 16,
             fragments: 64,
+            vips: 1,
         };
         let cpus = aya::util::nr_cpus().unwrap() as u32;
         self.pins.load(&limits, cpus).unwrap()

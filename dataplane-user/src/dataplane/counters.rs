@@ -6,7 +6,10 @@ use aya::programs::ProgramInfo;
 use dataplane_core::Reason;
 
 use super::Dataplane;
-use crate::{PortStatus, SessionCount, memory, rule::RuleId};
+use crate::{
+    PortStatus, SessionCount, memory,
+    rule::{BackendId, RuleId},
+};
 
 /// The state of the data path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Status {
     pub sessions: Vec<SessionCount>,
     /// Packets of flows that were looked for in the flow caches.
     pub flow_cache: FlowCache,
+    /// Flows whose backend was gone, so that another was chosen.
+    pub rechosen: u64,
     /// Flows that were forgotten before their time since this process began, as the table was nearly full.
     pub evicted: u64,
     /// Flows that ended and that [`Dataplane::ended`] had no room for.
@@ -88,6 +93,21 @@ pub struct RuleCounter {
     pub last_hit: Option<SystemTime>,
 }
 
+/// What was counted of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendCounter {
+    /// The rule of its VIP.
+    pub rule: RuleId,
+    /// Which it is; none is what is chosen while no backend takes flows.
+    pub backend: Option<BackendId>,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the IP packets.
+    pub bytes: u64,
+    /// When the last one came.
+    pub last_hit: Option<SystemTime>,
+}
+
 impl Dataplane {
     /// The state of the data path.
     pub fn status(&self) -> Status {
@@ -120,6 +140,7 @@ impl Dataplane {
                 lookups: ended + packets,
                 misses,
             },
+            rechosen: self.memory.counts.iter().map(|it| it.rechosen.get()).sum(),
             evicted: self.evicted,
             ended_lost: self.ended.lost(),
             verified_instructions: info
@@ -166,6 +187,19 @@ impl Dataplane {
             }
         };
         self.ports.iter().map(counter).collect()
+    }
+
+    /// Packets by backend. They are those of their rules as well.
+    pub fn backend_counters(&self) -> Vec<BackendCounter> {
+        let backends = self.rules.backend_counters(&self.memory);
+        let counters = backends.map(|(rule, backend, (packets, bytes, last))| BackendCounter {
+            rule: rule.clone(),
+            backend: backend.map(|it| it.id.clone()),
+            packets,
+            bytes,
+            last_hit: (last != 0).then(|| self.clock.time(last)),
+        });
+        counters.collect()
     }
 
     /// Packets by rule.

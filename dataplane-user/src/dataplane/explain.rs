@@ -6,7 +6,12 @@ use aya::{Ebpf, TestRun as _, TestRunOptions};
 use dataplane_core::{Reason, table::FlowRef};
 
 use super::Dataplane;
-use crate::{Error, Flow, Mode, memory::Memory, program, rule::RuleId};
+use crate::{
+    Error, Flow, Mode,
+    memory::Memory,
+    program,
+    rule::{BackendId, RuleId},
+};
 
 /// What would become of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +20,8 @@ pub struct Explanation {
     pub reason: Reason,
     /// The rule it comes under.
     pub rule: Option<RuleId>,
+    /// The backend of it that was chosen, if it is a VIP's.
+    pub backend: Option<BackendId>,
     /// The flow it belongs to, as it is now.
     pub flow: Option<Flow>,
     /// Where it would go: `pass`, `drop` or `redirect`.
@@ -50,9 +57,11 @@ impl Dataplane {
         let flow = found.flow.get().checked_sub(1).map(FlowRef::from);
         let sent = (found.sent.get() as u16).checked_sub(1);
         let context = self.context();
+        let counted = taken.and_then(|it| context.rules.get(&it.rule));
         Ok(Explanation {
             reason,
-            rule: taken.and_then(|it| context.rules.get(&it.rule).map(|rule| rule.id.clone())),
+            rule: counted.map(|it| it.rule.id.clone()),
+            backend: counted.and_then(|it| it.backend).map(|it| it.id.clone()),
             flow: flow.and_then(|flow| self.flows.get(flow, &context)),
             action: match action {
                 1 => "drop",

@@ -23,7 +23,9 @@ use dataplane_core::table::{Port, RuleAction, flag};
 use self::explain::jiffies;
 pub use self::{
     changes::{Change, NextHop},
-    counters::{FlowCache, PortCounter, Pressure, RuleCounter, SentCounter, Status},
+    counters::{
+        BackendCounter, FlowCache, PortCounter, Pressure, RuleCounter, SentCounter, Status,
+    },
     explain::Explanation,
 };
 use crate::{
@@ -184,8 +186,9 @@ impl Dataplane {
         }
         let splits = memory::table(&steer, "SPLITS")?;
         let filters = memory::table(&steer, "FILTERS")?;
-        let rules = Rules::new(splits, filters, &memory, limits, cpus);
+        let mut rules = Rules::new(splits, filters, &memory, limits, cpus);
         let clock = Clock::new(&mut || jiffies(&mut explain, names.explain, &memory))?;
+        rules.hz = clock.hz() as u32;
         let mut dataplane = Self {
             options: options.clone(),
             limits,

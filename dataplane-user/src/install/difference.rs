@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Rules;
+use super::{Rules, balance::same_but_states};
 use crate::rule::{Action, Rule, RuleId, RuleSet};
 
 /// What a change has to do.
@@ -13,6 +13,8 @@ pub(crate) struct Difference<'a> {
     pub(crate) fresh: Vec<&'a Arc<Rule>>,
     /// Rules that are not wanted, or not as they are, by their ids.
     pub(super) gone: Vec<RuleId>,
+    /// Rules whose backends take more or fewer flows than before, and that are as they were else.
+    pub(super) restated: Vec<&'a Arc<Rule>>,
     /// How many stay as they are.
     pub(super) kept: usize,
     /// Whether one of those that are wanted sends into a tunnel.
@@ -22,9 +24,13 @@ pub(crate) struct Difference<'a> {
 impl Rules {
     /// What there is to do so that `wanted` is in force. It takes as long as there is to do.
     pub(crate) fn difference<'a>(&self, wanted: &'a RuleSet) -> Difference<'a> {
-        let (mut fresh, mut gone) = (Vec::new(), Vec::new());
+        let (mut fresh, mut gone, mut restated) = (Vec::new(), Vec::new(), Vec::new());
         self.wanted.differences(wanted, |before, now| {
             if let Some(before) = before.filter(|it| self.installed.contains_key(&it.id)) {
+                if let Some(now) = now.filter(|now| same_but_states(before, now)) {
+                    restated.push(now);
+                    return;
+                }
                 gone.push(before.id.clone());
             }
             fresh.extend(now.filter(|it| !self.left_out.contains(&it.id)));
@@ -35,6 +41,7 @@ impl Rules {
             wanted,
             tunnels: self.tunnels(&gone, &fresh),
             kept: self.installed.len() - gone.len(),
+            restated,
             fresh,
             gone,
         }

@@ -1,6 +1,7 @@
 //! Rule sets put in force, each as one transaction.
 
 mod action;
+mod balance;
 mod counters;
 mod difference;
 mod hops;
@@ -15,11 +16,12 @@ use std::{
     thread::JoinHandle,
 };
 
-use dataplane_core::table::{Filter, Split, TARGETS};
+use dataplane_core::table::{Filter, Split, TARGETS, verb};
 
 pub(crate) use self::difference::Difference;
 pub(crate) use self::hops::{HopAddress, HopKey, Place, Surroundings, keys as hop_keys};
 use self::{
+    balance::Balanced,
     hops::NextHop,
     names::{Marks, Named},
     pool::Pool,
@@ -28,7 +30,7 @@ use crate::{
     Applied, Error, Limits,
     classifier::{Classifier, Item, Remains},
     memory::{Memory, counters},
-    rule::{Rule, RuleId, RuleSet},
+    rule::{Backend, Rule, RuleId, RuleSet},
     shared::Shared,
 };
 
@@ -46,6 +48,8 @@ pub(crate) struct Rules {
     copies: usize,
     /// How many of them send into tunnels.
     tunnelling: usize,
+    /// How many backends they have, and what is chosen without any.
+    backends: usize,
     /// How many combinations of tunnel attributes they have.
     tunnelled: usize,
     actions: Pool,
@@ -53,6 +57,8 @@ pub(crate) struct Rules {
     /// Next hops but for those at the ends of tunnels, whose cells come before.
     hops: Pool,
     targets: Pool,
+    /// Tables of choices.
+    tables: Pool,
     slots: Pool,
     /// Rules known by what identifies them, from before a restart.
     adopted: BTreeMap<u64, u32>,
@@ -60,6 +66,8 @@ pub(crate) struct Rules {
     named: Named,
     limits: Limits,
     cpus: u32,
+    /// Jiffies in a second.
+    pub(crate) hz: u32,
     /// Counters given back, which flows may still name, and the rules that were counted there.
     released: Released,
     /// What rule sets of before leave behind, oldest first.
@@ -75,10 +83,18 @@ struct Limbo {
     actions: Vec<u32>,
     tunnels: Vec<u32>,
     hops: Vec<u32>,
+    tables: Vec<u32>,
     slots: Vec<(u32, Option<Arc<Rule>>)>,
     names: Vec<Marks>,
     /// Whether more may be named by an earlier process.
     adopted: bool,
+}
+
+/// What is counted in a place: a rule, or one of its backends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted<'a> {
+    pub(crate) rule: &'a Rule,
+    pub(crate) backend: Option<&'a Backend>,
 }
 
 /// Rules by the counter that they had; none where only an earlier process knew.
@@ -94,6 +110,7 @@ struct Installed {
     tunnels: Vec<u32>,
     items: Vec<Arc<Item>>,
     hops: Vec<HopKey>,
+    balanced: Option<Balanced>,
 }
 
 impl Rules {
@@ -106,8 +123,17 @@ impl Rules {
         cpus: u32,
     ) -> Self {
         let image = memory.image();
-        let used = action::in_use(&filters, image.root, |filter| Some(filter.action));
+        let mut used = action::in_use(&filters, image.root, |filter| Some(filter.action));
         let tunnels = action::in_use(&filters, image.root, |filter| filter.tunnel.checked_sub(1));
+        let action = |cell: &u32| memory.actions.get(*cell as usize);
+        let tables = used
+            .iter()
+            .filter_map(action)
+            .filter(|action| action.verb == verb::BALANCE)
+            .map(|action| action.first)
+            .collect();
+        let backends: Vec<u32> = balance::in_use(memory, used.iter().filter_map(action)).collect();
+        used.extend(backends);
         let in_force = || {
             used.iter()
                 .filter_map(|cell| memory.actions.get(*cell as usize))
@@ -133,17 +159,20 @@ impl Rules {
             order: BTreeMap::new(),
             copies: 0,
             tunnelling: 0,
+            backends: 0,
             tunnelled: 0,
             actions: Pool::new(0..memory.actions.len() as u32, &used),
             tunnels: Pool::new(0..memory.tunnel_filters.len() as u32, &tunnels),
             hops: Pool::new(TARGETS..memory.hops.len() as u32, &hops),
             targets: Pool::new(0..TARGETS, &hops),
+            tables: Pool::new(0..limits.vips * 2, &tables),
             slots: Pool::new(0..counters(&limits), &adopted.values().copied().collect()),
             adopted,
             next_hops: BTreeMap::new(),
             named: Named::default(),
             limits,
             cpus,
+            hz: 1000,
             released: Released::new(),
             limbo: VecDeque::new(),
         }
@@ -197,6 +226,9 @@ impl Rules {
             for tunnel in limbo.tunnels {
                 self.tunnels.give_back(tunnel);
             }
+            for table in limbo.tables {
+                self.give_back_table(table);
+            }
             for hop in limbo.hops {
                 self.give_back_hop(memory, hop);
             }
@@ -223,10 +255,16 @@ impl Rules {
     }
 
     /// Rules by where they are counted, those included that have just gone.
-    pub(crate) fn by_slot(&self) -> BTreeMap<u32, &Rule> {
+    pub(crate) fn by_slot(&self) -> BTreeMap<u32, Counted<'_>> {
+        let counted = |rule, backend| Counted { rule, backend };
         let gone = self.limbo.iter().flat_map(|limbo| &limbo.slots);
-        let gone = gone.filter_map(|(slot, rule)| Some((*slot, &**rule.as_ref()?)));
-        let installed = self.installed.values().map(|rule| (rule.slot, &*rule.rule));
+        let gone = gone.filter_map(|(slot, rule)| Some((*slot, counted(rule.as_deref()?, None))));
+        let installed = self.installed.values().flat_map(|it| {
+            let own = (it.slot, counted(&it.rule, None));
+            let backends = it.backends();
+            let backends = backends.map(|(slot, backend)| (slot, counted(&it.rule, backend)));
+            [own].into_iter().chain(backends)
+        });
         gone.chain(installed).collect()
     }
 

@@ -11,6 +11,7 @@ use super::Installed;
 use crate::{
     compile::{MAPPED, words},
     memory::Memory,
+    rule::Endpoint,
 };
 
 /// Addresses that a filter may be about, at most, to be known by each.
@@ -32,7 +33,11 @@ pub(super) struct Named {
 impl Installed {
     /// What packets are about that this rule, or the flows that it makes, are about.
     pub(super) fn names(&self) -> impl Iterator<Item = Marks> {
-        let translated = self.rule.action.translates_to();
+        let translated = self
+            .rule
+            .action
+            .endpoints()
+            .filter_map(Endpoint::translates_to);
         let translated = translated.map(|address| Some(vec![Names::of_address(words(address))]));
         let filters = self.items.iter().map(|item| of(&item.filter));
         filters.chain(translated)

@@ -10,8 +10,8 @@ use std::{
 use dataplane_core::table::{Filter, Image};
 
 use super::{
-    HopKey, Installed, Limbo, Rules, Surroundings, action,
-    counters::forget,
+    HopKey, Installed, Limbo, Rules, Surroundings, action, balance,
+    counters::{self, forget},
     difference::{Difference, copies},
     hops,
     order::even_ranks,
@@ -31,6 +31,7 @@ pub(super) struct Taken {
     tunnels: Vec<u32>,
     hops: Vec<HopKey>,
     pub(super) slots: Vec<u32>,
+    pub(super) tables: Vec<u32>,
 }
 
 impl Rules {
@@ -54,7 +55,7 @@ impl Rules {
                 Err(reason) => _ = not_installed.insert(rule.id.clone(), reason),
             }
         }
-        let total = difference.kept + fresh.len();
+        let total = difference.kept + fresh.len() + self.backends_with(&difference.gone, &fresh);
         if total > self.limits.rules as usize {
             return Err(Error::TooMany {
                 what: "rules",
@@ -86,6 +87,9 @@ impl Rules {
             not_installed,
         };
         if gone.is_empty() && fresh.is_empty() && !first_time {
+            for rule in &difference.restated {
+                self.restate(memory, rule);
+            }
             return Ok(applied);
         }
         let ranks = self.ranks(&fresh).unwrap_or_else(|| {
@@ -101,7 +105,20 @@ impl Rules {
             fresh.extend(kept.filter_map(again));
             even_ranks(&fresh)
         });
-        self.commit(memory, surroundings, gone, fresh, &ranks, applied, settle)
+        let applied = self.commit(memory, surroundings, gone, fresh, &ranks, applied, settle)?;
+        for rule in &difference.restated {
+            self.restate(memory, rule);
+        }
+        Ok(applied)
+    }
+
+    /// How many more counters than one for each rule there would be.
+    fn backends_with(&self, gone: &[RuleId], fresh: &[(&Arc<Rule>, Compiled)]) -> usize {
+        let new: usize = fresh.iter().map(|(rule, _)| balance::extent(rule)).sum();
+        let gone = gone
+            .iter()
+            .map(|id| balance::extent(&self.installed[id].rule));
+        self.backends + new - gone.sum::<usize>()
     }
 
     #[expect(
@@ -152,6 +169,7 @@ impl Rules {
         };
         self.named
             .add(memory, news.iter().flat_map(Installed::names));
+        self.tell_backends(memory, &gone, &news);
         // From here on, packets see the new rule set.
         state.image.set(
             Image {
@@ -175,11 +193,12 @@ impl Rules {
                 .into_iter()
                 .flat_map(|pool| mem::take(&mut pool.inherited))
                 .collect(),
+            tables: mem::take(&mut self.tables.inherited),
             slots: Vec::new(),
             names: Vec::new(),
             adopted: self.installed.is_empty(),
         };
-        let mut counted: BTreeSet<u32> = news.iter().map(|new| new.slot).collect();
+        let mut counted: BTreeSet<u32> = news.iter().flat_map(Installed::slots).collect();
         for id in gone {
             let Some(old) = self.installed.remove(&id) else {
                 continue;
@@ -189,19 +208,27 @@ impl Rules {
             self.tunnelling -= usize::from(old.rule.sends_into_tunnel());
             self.tunnelled -= old.tunnels.len();
             limbo.names.extend(old.names());
+            self.backends -= balance::extent(&old.rule);
             limbo.actions.push(old.action);
+            if let Some(balanced) = &old.balanced {
+                limbo.tables.push(balanced.table);
+                limbo
+                    .actions
+                    .extend(balanced.members.iter().map(|it| it.action));
+            }
             limbo.tunnels.extend(&old.tunnels);
             limbo
                 .hops
                 .extend(old.hops.iter().filter_map(|hop| self.leave_hop(hop)));
-            if counted.insert(old.slot) {
-                forget(memory, old.slot);
-                limbo.slots.push((old.slot, Some(old.rule)));
+            for slot in old.slots().filter(|slot| counted.insert(*slot)) {
+                forget(memory, slot);
+                limbo.slots.push((slot, Some(Arc::clone(&old.rule))));
             }
         }
         for new in news {
             let id = &new.rule.id;
             self.order.insert((new.rule.priority, id.clone()), new.rank);
+            self.backends += balance::extent(&new.rule);
             self.copies += usize::from(copies(&new.rule));
             self.tunnelling += usize::from(new.rule.sends_into_tunnel());
             self.tunnelled += new.tunnels.len();
@@ -209,7 +236,8 @@ impl Rules {
         }
         if !self.adopted.is_empty() {
             // Rules of an earlier process that nobody wants any more.
-            let in_use: BTreeSet<u32> = self.installed.values().map(|rule| rule.slot).collect();
+            let in_use: BTreeSet<u32> =
+                self.installed.values().flat_map(Installed::slots).collect();
             self.slots.inherited.clear();
             for (_, slot) in mem::take(&mut self.adopted) {
                 if !in_use.contains(&slot) {
@@ -234,20 +262,28 @@ impl Rules {
     ) -> Result<Installed, Error> {
         let rank = ranks.get(&rule.id).copied().unwrap_or_default();
         let hops = hops::keys(rule);
-        let mut cells = [u32::MAX; 2];
-        for (cell, key) in cells.iter_mut().zip(&hops) {
-            *cell = self.take_hop(memory, surroundings, key)?;
+        let mut cells = Vec::with_capacity(hops.len());
+        for key in &hops {
+            cells.push(self.take_hop(memory, surroundings, key)?);
             taken.hops.push(key.clone());
         }
         let slot = match self.installed.get(&rule.id) {
             Some(old) => old.slot,
-            None => self.take_slot(memory, &rule.id, taken)?,
+            None => self.take_slot(memory, counters::identity(&rule.id), taken)?,
         };
-        let action = self.actions.take(self.limits.rules)?;
-        taken.actions.push(action);
-        memory
-            .actions
-            .write(action as usize, action::of(rule, rank, slot, cells));
+        let action = self.take_action(taken)?;
+        let (balanced, entry) = match balance::balance(rule) {
+            Some(balance) => {
+                let (balanced, entry) =
+                    self.prepare_balance(memory, rule, balance, rank, slot, action, &cells, taken)?;
+                (Some(balanced), entry)
+            }
+            None => {
+                let cell = |place: usize| cells.get(place).copied().unwrap_or(u32::MAX);
+                (None, action::of(rule, rank, slot, [cell(0), cell(1)]))
+            }
+        };
+        memory.actions.write(action as usize, entry);
         let mut tunnels = Vec::with_capacity(compiled.tunnels.len());
         for tunnel in &compiled.tunnels {
             let cell = self.tunnels.take(self.limits.rules)?;
@@ -282,7 +318,32 @@ impl Rules {
             tunnels,
             items,
             hops,
+            balanced,
         })
+    }
+
+    /// A cell for an action.
+    pub(super) fn take_action(&mut self, taken: &mut Taken) -> Result<u32, Error> {
+        let cell = self.actions.take(self.limits.rules)?;
+        taken.actions.push(cell);
+        Ok(cell)
+    }
+
+    /// Tells packets of all backends, just before they see the rules that have them: those that stay keep their flows.
+    fn tell_backends(&self, memory: &Memory, gone: &[RuleId], news: &[Installed]) {
+        let stay: BTreeSet<u32> = news.iter().flat_map(Installed::slots).collect();
+        let gone = gone.iter().filter_map(|id| self.installed.get(id));
+        let gone = gone.flat_map(Installed::slots);
+        for slot in gone.chain(self.adopted.values().copied()) {
+            if !stay.contains(&slot) {
+                balance::retire(memory, slot);
+            }
+        }
+        for new in news {
+            if let (Some(balanced), Some(balance)) = (&new.balanced, balance::balance(&new.rule)) {
+                balanced.tell(memory, new.slot, balance);
+            }
+        }
     }
 
     /// Undoes what was taken for a transaction that failed.
@@ -292,6 +353,9 @@ impl Rules {
         }
         for tunnel in taken.tunnels {
             self.tunnels.give_back(tunnel);
+        }
+        for table in taken.tables {
+            self.give_back_table(table);
         }
         for hop in &taken.hops {
             if let Some(cell) = self.leave_hop(hop) {
@@ -307,9 +371,6 @@ impl Rules {
 
 /// Why the data path cannot do what the rule asks.
 fn unsupported(rule: &Rule) -> Option<String> {
-    if matches!(rule.action, Action::Balance(_)) {
-        return Some("balancing is not done by this release".to_owned());
-    }
     let inline = matches!(rule.action.destination(), Some(Destination::Inline { .. }));
     let forward = matches!(rule.action, Action::Forward { .. });
     if !forward && rule.sends_into_tunnel() {

@@ -102,14 +102,21 @@ impl Action {
     /// The address that destination addresses are rewritten to, if they are.
     pub fn translates_to(&self) -> Option<IpAddr> {
         let mut endpoints = self.destination()?.endpoints();
-        endpoints.find_map(|endpoint| match endpoint.address {
+        endpoints.find_map(Endpoint::translates_to)
+    }
+}
+
+impl Endpoint {
+    /// The address that destination addresses are rewritten to, if they are.
+    pub fn translates_to(&self) -> Option<IpAddr> {
+        match self.address {
             EndpointAddress::Ip {
                 address, nat: true, ..
             } => Some(address),
             EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } | EndpointAddress::Tunnel(_) => {
                 None
             }
-        })
+        }
     }
 }
 

@@ -15,9 +15,9 @@ use dataplane_core::{
     parse,
     session::{self, Session, SessionRef},
     table::{
-        self, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop, Inserted, Names,
-        Port, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State, Tables, Target,
-        Trace, TunnelFilter,
+        self, AffinityKey, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop,
+        Inserted, Names, Port, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State,
+        Tables, Target, Trace, TunnelFilter,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
@@ -31,6 +31,7 @@ const LIMITS: Limits = Limits {
     rules: 64,
     fragments: 64,
     sessions: 64,
+    vips: 2,
 };
 
 /// Tables for one CPU.
@@ -48,8 +49,11 @@ pub(super) struct Memory {
     session_keys: RefCell<HashMap<FlowKey, SessionRef>>,
     free_sessions: RefCell<Vec<u32>>,
     pub(super) session_updates: Cell<u64>,
+    /// Flows whose backend was gone.
+    pub(super) rechosen: Cell<u64>,
     endpoints: Vec<Endpoints>,
     fragments: RefCell<HashMap<FragmentKey, u32>>,
+    affinities: Vec<(Cell<Option<AffinityKey>>, Word)>,
     /// Whoever looks for the first of these keys reads what there is for the second.
     pub(super) reused: Cell<Option<[FlowKey; 2]>>,
     told: Word,
@@ -71,8 +75,10 @@ impl Memory {
             session_keys: RefCell::default(),
             free_sessions: RefCell::new((0..LIMITS.sessions).collect()),
             session_updates: Cell::default(),
+            rechosen: Cell::default(),
             endpoints: endpoints(),
             fragments: RefCell::default(),
+            affinities: (0..64).map(|_| Default::default()).collect(),
             reused: Cell::default(),
             told: Word::default(),
             clock: Word::default(),
@@ -162,6 +168,7 @@ fn flow(record: &Record) -> Flow {
         destination_port: key.rest.destination_port(),
         zone: key.rest.zone(),
         rule: None,
+        backend: None,
         ingress: String::new(),
         target: None,
         upstream: count(Direction::Upstream),
@@ -300,6 +307,30 @@ impl Tables for Memory {
         self.tables.opening(key)
     }
 
+    fn choice(&self, table: u32, word: u32) -> Option<&Word> {
+        self.tables.choice(table, word)
+    }
+
+    fn backend(&self, slot: u32) -> Option<&Word> {
+        self.tables.backend(slot)
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<&Word> {
+        let known = self.affinities.iter().find(|it| it.0.get() == Some(*key));
+        known.map(|(_, word)| word)
+    }
+
+    fn remember_affinity(&self, key: &AffinityKey, affinity: u64) {
+        let is_key = |it: &&(Cell<Option<AffinityKey>>, Word)| it.0.get() == Some(*key);
+        let is_free = |it: &&(Cell<Option<AffinityKey>>, Word)| it.0.get().is_none();
+        let mut all = self.affinities.iter();
+        let place = all.clone().find(is_key).or_else(|| all.find(is_free));
+        if let Some((place, word)) = place {
+            place.set(Some(*key));
+            word.set(affinity);
+        }
+    }
+
     fn cache(&self, hash: u32) -> Option<&CacheSet> {
         self.cache.get(hash as usize % CACHE)
     }
@@ -357,6 +388,10 @@ impl Tables for Memory {
     }
 
     fn missed(&self) {}
+
+    fn rechosen(&self) {
+        self.rechosen.set(self.rechosen.get() + 1);
+    }
 
     fn rule(&self, rule: u32) -> Option<&RuleCount> {
         self.rules.get(rule as usize)

@@ -71,6 +71,42 @@ impl Packet {
         self
     }
 
+    /// The same to another port.
+    pub fn to_port(mut self, port: u16) -> Self {
+        if let Some((_, destination)) = self.ports_mut() {
+            *destination = port;
+        }
+        self
+    }
+
+    /// The same from another port.
+    pub fn from_port(mut self, port: u16) -> Self {
+        if let Some((source, _)) = self.ports_mut() {
+            *source = port;
+        }
+        self
+    }
+
+    fn ports_mut(&mut self) -> Option<(&mut u16, &mut u16)> {
+        match &mut self.transport {
+            Transport::Tcp {
+                source,
+                destination,
+                ..
+            }
+            | Transport::Udp {
+                source,
+                destination,
+                ..
+            }
+            | Transport::Sctp {
+                source,
+                destination,
+            } => Some((source, destination)),
+            Transport::Echo { .. } | Transport::Error { .. } | Transport::Other(_) => None,
+        }
+    }
+
     /// Adds a tag inside those already there.
     pub fn tag(mut self, protocol: u16, vlan: u16) -> Self {
         self.tags.push(Tag {

@@ -79,6 +79,11 @@ impl Family {
         Packet::udp(&at(self.ue, 5000), &at(self.service, port))
     }
 
+    /// The same packet of another UE.
+    pub fn other(&self, packet: &Packet) -> Packet {
+        packet.clone().from(self.other_ue)
+    }
+
     /// A TCP segment from the UE's port 5000 to this port of the service.
     pub fn tcp(&self, port: u16) -> Packet {
         Packet::tcp(&at(self.ue, 5000), &at(self.service, port))
