@@ -1,6 +1,7 @@
 //! The configuration file: TOML, strict.
 
 mod suggestion;
+mod vip;
 
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,11 @@ pub(crate) struct Config {
     pub(crate) api: Api,
     #[serde(default)]
     pub(crate) source: Sources,
+    #[serde(default)]
+    pub(crate) vip: vip::Vip,
+    /// Hosts that VIPs may fall back to.
+    #[serde(default, rename = "peer")]
+    peers: Vec<vip::Peer>,
     #[serde(default)]
     pub(crate) metrics: Metrics,
     #[serde(default)]
@@ -229,6 +235,7 @@ pub(crate) struct Limits {
     pub(crate) rules: Option<u32>,
     pub(crate) fragments: Option<u32>,
     pub(crate) sessions: Option<u32>,
+    pub(crate) vips: Option<u32>,
 }
 
 /// After how many idle seconds a flow is forgotten; the data path's own defaults where absent.
@@ -268,6 +275,7 @@ impl Config {
         self.check_ports(&mut problems);
         self.check_gtpu(&mut problems);
         self.check_services(&mut problems);
+        self.check_vips(&mut problems);
         // What is wrong with ports would be said twice.
         if problems.is_empty() {
             let refused = worker::options(self).check().err();
@@ -365,21 +373,29 @@ impl Config {
 
 impl Port {
     fn check(&self, problems: &mut Vec<String>) {
-        let name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        if !((1..=32).contains(&self.name.len()) && self.name.chars().all(name)) {
+        if !is_name(&self.name) {
             problems.push(format!(
                 "`{}` cannot be the name of a port: use 1 to 32 letters, digits, `_`, `.` and `-`",
                 self.name
             ));
         }
-        let interface = |c: char| !c.is_whitespace() && c != '/' && c != ':';
-        if !((1..=15).contains(&self.interface.len()) && self.interface.chars().all(interface)) {
+        if !is_interface(&self.interface) {
             problems.push(format!(
                 "`{}` (port `{}`) cannot be an interface: Linux names have 1 to 15 characters without spaces, `/` and `:`",
                 self.interface, self.name
             ));
         }
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    (1..=32).contains(&text.len()) && text.chars().all(plain)
+}
+
+fn is_interface(text: &str) -> bool {
+    let plain = |c: char| !c.is_whitespace() && c != '/' && c != ':';
+    (1..=15).contains(&text.len()) && text.chars().all(plain)
 }
 
 #[cfg(test)]

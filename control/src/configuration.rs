@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::{
     mec::{self, Application, Refusal},
     session::Session,
+    vip::Vip,
 };
 
 /// What it does not say stays.
@@ -16,10 +17,12 @@ pub(crate) struct Configuration {
     pub(crate) applications: Option<Vec<Application>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sessions: Option<Vec<Session>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vips: Option<Vec<Vip>>,
 }
 
-const EXPECTED: &str =
-    "an application, a list of them or {\"applications\": [..], \"sessions\": [..]} is expected";
+const EXPECTED: &str = "an application, a list of them or \
+    {\"applications\": [..], \"sessions\": [..], \"vips\": [..]} is expected";
 
 impl Configuration {
     /// Reads a configuration, a list of applications, or one application.
@@ -27,11 +30,11 @@ impl Configuration {
         match value {
             Value::Array(_) => Ok(Self {
                 applications: Some(mec::read_any(value)?),
-                sessions: None,
+                ..Self::default()
             }),
             Value::Object(ref map) if map.contains_key("appInstanceId") => Ok(Self {
                 applications: Some(vec![mec::read(value)?]),
-                sessions: None,
+                ..Self::default()
             }),
             Value::Object(ref map) if map.is_empty() => Err(Refusal::new("", EXPECTED)),
             Value::Object(_) => mec::read(value),

@@ -18,6 +18,7 @@ mod run;
 mod session;
 mod source;
 mod store;
+mod vip;
 mod worker;
 
 use std::process::ExitCode;

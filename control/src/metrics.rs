@@ -1,6 +1,7 @@
 //! Prometheus metrics, read from the data path when they are asked for.
 
 mod families;
+mod vips;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -197,6 +198,7 @@ impl Collector for Scrape {
             [(vec![], cache.misses)],
         );
         gtpu(&mut families, observation);
+        vips::of(&mut families, snapshot);
         let modes = observation
             .ports
             .iter()

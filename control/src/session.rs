@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use crate::{config::Gtpu, mec::Refusal};
+use crate::{
+    config::Gtpu,
+    mec::{Refusal, host},
+};
 
 /// Bearers of a session at most: what the data path has room for.
 const BEARERS: usize = 4;
@@ -104,13 +107,7 @@ impl Session {
             ("/ranAddress", self.ran_address),
             ("/coreAddress", self.core_address),
         ] {
-            if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-                return refuse(pointer, format!("{address} is the address of nobody"));
-            }
-            if address.to_canonical() != address {
-                let plain = address.to_canonical();
-                return refuse(pointer, format!("{address} is {plain}: write it like that"));
-            }
+            host(pointer, address)?;
         }
         if self.ran_address.is_ipv4() != self.core_address.is_ipv4() {
             let detail = "both ends of a tunnel are of the same IP version";

@@ -6,6 +6,7 @@ mod node;
 mod representation;
 mod serve;
 mod sessions;
+mod vips;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,7 +23,7 @@ use crate::{
     metrics,
     problem::Problem,
     source,
-    store::Store,
+    store::{Entry, Store, VipEntry},
 };
 
 pub(crate) use mp2::percent;
@@ -77,8 +78,15 @@ pub(crate) fn router(context: Context) -> Router {
         .route(
             "/applications/{app}",
             get(mp2::application)
-                .put(mp2::put_application)
-                .delete(mp2::delete_application),
+                .put(mp2::put::<Entry>)
+                .delete(mp2::delete::<Entry>),
+        )
+        .route("/vips", get(vips::vips))
+        .route(
+            "/vips/{vip}",
+            get(vips::vip)
+                .put(mp2::put::<VipEntry>)
+                .delete(mp2::delete::<VipEntry>),
         )
         .route("/sessions", get(sessions::sessions))
         .route(

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     mec::{Application, DnsRule, TrafficRule, read, unwrap},
     problem::Problem,
-    store::{Applications, Entry, Source, owned},
+    store::{Applications, Desired, Entry, Source, owned},
 };
 
 type Body = Result<Document, Problem>;
@@ -145,9 +145,10 @@ async fn put<K: Kind>(
     let mut rule: K = read(unwrap(body?.0, K::NAME))?;
     rule.id().clone_from(&id);
     let wanted = rule.clone();
-    let edit = move |applications: &mut Applications| {
+    let edit = move |desired: &mut Desired| {
+        let applications = &mut desired.applications;
         let (key, entry) = find(applications, &app)?;
-        owned(applications, &key, Source::Mp2)?;
+        owned::<Entry>(applications, &key, Source::Mp2)?;
         let mut application = entry.application.clone();
         let index = position::<K>(&application, &id)?;
         precondition.check(Some(&K::of(&application)[index]))?;
@@ -165,7 +166,7 @@ async fn put<K: Kind>(
         applications.insert(key, Arc::new(entry));
         Ok(())
     };
-    context.store.change(Source::Mp2, edit).await?;
+    context.store.transact(Source::Mp2, edit).await?;
     Ok(resource(&HeaderMap::new(), &rule))
 }
 

@@ -1,4 +1,4 @@
-//! What the platform wants: applications, one by one or all at once.
+//! What the platform wants: applications and VIPs one by one, or everything at once.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use dataplane_user::rule::AppInstanceId;
+use dataplane_user::rule::ParseError;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Context,
@@ -18,28 +18,22 @@ use super::{
 };
 use crate::{
     configuration::Configuration,
-    mec::{Application, Refusal, read},
+    mec::{Refusal, read},
     problem::Problem,
-    store::{Applications, Desired, Entry, Source, owned, replacement, resaid},
+    store::{Desired, Entry, Said, Snapshot, Source, VipEntry, owned, replacement, resaid},
 };
 
-/// An application as it is shown: with its source.
-fn shown(entry: &Entry) -> Value {
-    let mut value = serde_json::json!(entry.application);
-    value["source"] = entry.source.name().into();
+/// An application or VIP as it is shown: with its source.
+pub(super) fn shown<T: Said>(entry: &T) -> Value {
+    let mut value = json!(entry.said());
+    value["source"] = entry.source().name().into();
     value
 }
 
 pub(super) async fn applications(State(context): State<Context>, headers: HeaderMap) -> Response {
     let snapshot = context.store.snapshot();
-    resource(
-        &headers,
-        &snapshot
-            .applications
-            .values()
-            .map(|entry| shown(entry))
-            .collect::<Vec<_>>(),
-    )
+    let all = snapshot.applications.values();
+    resource(&headers, &all.map(|it| shown(&**it)).collect::<Vec<_>>())
 }
 
 pub(super) async fn application(
@@ -47,40 +41,52 @@ pub(super) async fn application(
     Path(app): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let snapshot = context.store.snapshot();
-    let entry = app
-        .parse()
-        .ok()
-        .and_then(|id: AppInstanceId| snapshot.applications.get(&id));
-    let entry =
-        entry.ok_or_else(|| Problem::not_found(format!("there is no application `{app}`")))?;
-    Ok(resource(&headers, &shown(entry)))
+    let entry = one::<Entry>(&context.store.snapshot(), &app)?;
+    Ok(resource(&headers, &shown(&*entry)))
 }
 
-pub(super) async fn put_application(
+/// The one of that id.
+pub(super) fn one<T: Said>(snapshot: &Snapshot, id: &str) -> Result<Arc<T>, Problem> {
+    let desired = snapshot.desired();
+    let known = id.parse().ok().and_then(|id| T::all(&desired).get(&id));
+    known.cloned().ok_or_else(|| missing::<T>(id))
+}
+
+fn missing<T: Said>(id: &str) -> Problem {
+    Problem::not_found(format!("there is no {} `{id}`", T::NAME))
+}
+
+pub(super) async fn put<T: Said>(
     State(context): State<Context>,
-    Path(app): Path<String>,
+    Path(name): Path<String>,
     headers: HeaderMap,
     body: Result<Document, Problem>,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::of(&headers);
-    let id = identifier(&app)?;
-    let current = |applications: &Applications| applications.get(&id).map(|entry| shown(entry));
+    let id = identifier::<T>(&name)?;
+    let current =
+        |desired: &Desired, id: &T::Id| T::all(desired).get(id).map(|entry| shown(&**entry));
     let snapshot = context.store.snapshot();
-    let before = current(&snapshot.applications);
+    let before = current(&snapshot.desired(), &id);
     precondition.check(before.as_ref())?;
-    let mut wanted: Application = read(body?.0)?;
-    wanted.app_instance_id = app;
-    let (id, entry) = Entry::new(Source::Mp2, wanted)?;
+    let [list, member] = T::MEMBERS;
+    let mut wanted = body?.0;
+    if wanted.is_object() {
+        wanted[member] = name.into();
+    }
+    let wanted: T::Wire = read(wanted)?;
+    T::fits(&wanted, &snapshot.peers)?;
+    let (id, entry) = T::new(Source::Mp2, wanted)?;
     let tag = tag_of(&shown(&entry));
-    let location = format!("/mp2/v1/applications/{}", percent(id.as_ref()));
-    let edit = move |applications: &mut Applications| {
-        precondition.check(applications.get(&id).map(|entry| shown(entry)).as_ref())?;
-        owned(applications, &id, Source::Mp2)?;
-        applications.insert(id, Arc::new(entry));
+    let location = format!("/mp2/v1/{list}/{}", percent(id.as_ref()));
+    let edit = move |desired: &mut Desired| {
+        precondition.check(current(desired, &id).as_ref())?;
+        let entries = T::all_mut(desired);
+        owned::<T>(entries, &id, Source::Mp2)?;
+        entries.insert(id, Arc::new(entry));
         Ok(())
     };
-    let ((), outline) = context.store.change(Source::Mp2, edit).await?;
+    let ((), outline) = context.store.transact(Source::Mp2, edit).await?;
     let created = (StatusCode::CREATED, [(header::LOCATION, location)]);
     let answer = (tag, Json(outline));
     Ok(if before.is_none() {
@@ -90,23 +96,23 @@ pub(super) async fn put_application(
     })
 }
 
-pub(super) async fn delete_application(
+pub(super) async fn delete<T: Said>(
     State(context): State<Context>,
-    Path(app): Path<String>,
+    Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let precondition = Precondition::of(&headers);
-    let id = identifier(&app)?;
-    let edit = move |applications: &mut Applications| {
-        let current = applications.get(&id).map(|entry| shown(entry));
-        let current =
-            current.ok_or_else(|| Problem::not_found(format!("there is no application `{id}`")))?;
+    let id = identifier::<T>(&name)?;
+    let edit = move |desired: &mut Desired| {
+        let entries = T::all_mut(desired);
+        let current = entries.get(&id).map(|entry| shown(&**entry));
+        let current = current.ok_or_else(|| missing::<T>(id.as_ref()))?;
         precondition.check(Some(&current))?;
-        owned(applications, &id, Source::Mp2)?;
-        applications.remove(&id);
+        owned::<T>(entries, &id, Source::Mp2)?;
+        entries.remove(&id);
         Ok(())
     };
-    let ((), outline) = context.store.change(Source::Mp2, edit).await?;
+    let ((), outline) = context.store.transact(Source::Mp2, edit).await?;
     Ok(Json(outline).into_response())
 }
 
@@ -116,9 +122,12 @@ fn pushed(desired: &Desired) -> Configuration {
         .applications
         .values()
         .filter(|entry| entry.source == Source::Mp2);
+    let vips = desired.vips.values();
+    let vips = vips.filter(|entry| entry.source == Source::Mp2);
     Configuration {
         applications: Some(pushed.map(|entry| entry.application.clone()).collect()),
         sessions: Some(desired.sessions.iter().map(|it| (**it).clone()).collect()),
+        vips: Some(vips.map(|entry| entry.vip.clone()).collect()),
     }
 }
 
@@ -143,19 +152,22 @@ pub(super) async fn put_configuration(
     precondition.check(Some(&pushed(&context.store.snapshot().desired())))?;
     let Document(body) = body?;
     let wanted = Configuration::read(body)?;
-    let Configuration {
-        applications,
-        sessions,
-    } = wanted;
-    let applications = applications.map(|it| replacement(Source::Mp2, it));
+    let peers = Arc::clone(&context.store.snapshot().peers);
+    let applications = wanted.applications;
+    let applications = applications.map(|it| replacement::<Entry>(Source::Mp2, it, &peers));
     let applications = applications.transpose()?;
-    let sessions = sessions.map(|it| resaid(it, &context.gtpu)).transpose()?;
+    let sessions = wanted.sessions.map(|it| resaid(it, &context.gtpu));
+    let sessions = sessions.transpose()?;
+    let vips = wanted.vips;
+    let vips = vips.map(|it| replacement::<VipEntry>(Source::Mp2, it, &peers));
+    let vips = vips.transpose()?;
     let edit = move |desired: &mut Desired| {
         precondition.check(Some(&pushed(desired)))?;
         if let Some(resay) = sessions {
             resay(&mut desired.sessions);
         }
-        applications.map_or(Ok(()), |replace| replace(&mut desired.applications))
+        applications.map_or(Ok(()), |replace| replace(desired))?;
+        vips.map_or(Ok(()), |replace| replace(desired))
     };
     if dry_run {
         return Ok(Json(context.store.outline(edit)?).into_response());
@@ -168,9 +180,10 @@ pub(super) async fn put_configuration(
         .into_response())
 }
 
-fn identifier(app: &str) -> Result<AppInstanceId, Problem> {
-    app.parse()
-        .map_err(|error| Refusal::new("/appInstanceId", format!("{error}")).into())
+fn identifier<T: Said>(name: &str) -> Result<T::Id, Problem> {
+    let pointer = format!("/{}", T::MEMBERS[1]);
+    let id = name.parse();
+    id.map_err(|error: ParseError| Refusal::new(pointer, error.to_string()).into())
 }
 
 /// An id as a segment of a path.

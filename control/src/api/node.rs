@@ -1,6 +1,6 @@
 //! The state of the node: rules and their counters, flows, ports, reasons, and why a packet goes where it goes.
 
-use std::{convert::Infallible, net::IpAddr};
+use std::{collections::BTreeMap, convert::Infallible, net::IpAddr};
 
 use axum::{
     Json,
@@ -89,8 +89,15 @@ fn status_of(
     outcome: &Outcome,
     counter: Option<&RuleCounter>,
 ) -> Value {
+    counted(obstacle(snapshot, id, state, outcome), counter)
+}
+
+/// Counters by rule.
+pub(super) type Counters = BTreeMap<RuleId, RuleCounter>;
+
+/// The status of a rule that is not in the data path for this reason, or is.
+pub(super) fn counted(obstacle: Option<String>, counter: Option<&RuleCounter>) -> Value {
     let counter = counter.cloned().unwrap_or_default();
-    let obstacle = obstacle(snapshot, id, state, outcome);
     let mut status = json!({"installed": obstacle.is_none(), "packets": counter.packets, "bytes": counter.bytes});
     if let Some(reason) = obstacle {
         status["reason"] = reason.into();
@@ -170,15 +177,18 @@ pub(super) async fn reasons(State(context): State<Context>) -> Result<Json<Vec<V
     Ok(Json(reasons.collect()))
 }
 
-/// How many rules are desired (active) and how many of them are in the data path.
+/// How many rules, those of VIPs included, are desired (active) and how many of them are in the data path.
 pub(crate) fn rule_counts(snapshot: &Snapshot) -> (usize, usize) {
+    let vips = snapshot.vips.values();
+    let there = vips.filter(|entry| super::vips::obstacle(snapshot, entry).is_none());
+    let vips = (snapshot.vips.len(), there.count());
     let rules = snapshot
         .applications
         .values()
         .flat_map(|entry| entry.rules());
     rules
         .filter(|(_, wire, _)| wire.state == Activity::Active)
-        .fold((0, 0), |(desired, programmed), (id, wire, outcome)| {
+        .fold(vips, |(desired, programmed), (id, wire, outcome)| {
             let there = obstacle(snapshot, &id, wire.state, outcome).is_none();
             (desired + 1, programmed + usize::from(there))
         })
@@ -193,7 +203,7 @@ pub(super) async fn status(State(context): State<Context>) -> Result<Json<Value>
     Ok(Json(json!({
         "node": &*context.node, "version": env!("CARGO_PKG_VERSION"),
         "revision": {"desired": snapshot.revision, "programmed": snapshot.programmed, "failure": snapshot.failure},
-        "applications": snapshot.applications.len(),
+        "applications": snapshot.applications.len(), "vips": snapshot.vips.len(),
         "sessions": {"desired": snapshot.sessions.len()},
         "rules": {"desired": desired, "programmed": programmed},
         "sources": context.status.get().into_iter().flatten().map(|status| source(status)).collect::<Vec<_>>(),

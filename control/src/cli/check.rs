@@ -18,7 +18,8 @@ use crate::{
     configuration::Configuration,
     mec::{self, Application, Outcome, Refusal, State},
     session::Session,
-    store::{self, Applications, Entry, Source},
+    store::{Desired, Entry, Said, Source, VipEntry},
+    vip::{HealthOf, Vip},
     worker,
 };
 
@@ -50,27 +51,42 @@ pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
     let Configuration {
         applications,
         sessions,
+        vips,
     } = wanted(path)?;
-    let mut entries = Applications::new();
+    let mut desired = Desired::default();
     for application in applications.into_iter().flatten() {
         let (id, entry) = Entry::new(Source::Mp2, application)?;
-        entries.insert(id, Arc::new(entry));
+        desired.applications.insert(id, Arc::new(entry));
     }
     let place = path.display();
+    let peers = config.map(Config::peers);
+    for vip in vips.into_iter().flatten() {
+        if let Some(peers) = &peers {
+            let checked = vip.check_peer(peers);
+            checked.with_context(|| format!("{place}: VIP `{}`", vip.vip_id))?;
+        }
+        let (id, entry) = VipEntry::new(Source::Mp2, vip)?;
+        desired.vips.insert(id, Arc::new(entry));
+    }
     for session in sessions.iter().flatten() {
         if let Some(config) = config {
             let checked = session.check_endpoints(&config.gtpu);
             checked.with_context(|| format!("{place}: session {}", session.id()))?;
         }
     }
-    let wanted = store::wanted(&entries);
+    let wanted = desired.rules(&HealthOf::new(), &peers.unwrap_or_default());
     let options = config.map(worker::options);
     let (limits, ports) = options
         .as_ref()
         .map_or_else(Default::default, |it| (it.limits, Some(&it.ports[..])));
     let applied = rehearse(limits, ports, &wanted)
         .map_err(|error| anyhow!("{place}: {}", worker::sentence(&error)))?;
-    let rules = || entries.values().flat_map(|entry| entry.rules());
+    let rules = || {
+        desired
+            .applications
+            .values()
+            .flat_map(|entry| entry.rules())
+    };
     let obstacles = rules().filter_map(|(id, wire, outcome)| match outcome {
         Outcome::NotEnforceable(why) if wire.state == State::Active => Some((id, why.clone())),
         Outcome::NotEnforceable(_) | Outcome::Enforceable(_) => None,
@@ -81,12 +97,15 @@ pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
         .map(|(id, why)| format!("{place}: {id} would be left out: {why}"))
         .collect();
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
-    let applications = count(entries.len(), "application");
+    let applications = count(desired.applications.len(), "application");
     let rules = count(rules().count(), "traffic rule");
     let sessions = sessions.map(|it| format!(", {}", count(it.len(), "session")));
+    let vips = desired.vips.len();
+    let vips = (vips > 0).then(|| format!(", {}", count(vips, "VIP")));
     Ok(format!(
-        "{applications}, {rules}{}",
-        sessions.unwrap_or_default()
+        "{applications}, {rules}{}{}",
+        sessions.unwrap_or_default(),
+        vips.unwrap_or_default()
     ))
 }
 
@@ -97,9 +116,9 @@ fn count(number: usize, what: &str) -> String {
 /// What a file says, or the files of a directory; every problem if there are any.
 pub(super) fn wanted(path: &Path) -> Result<Configuration> {
     let mut problems = Vec::new();
-    let mut owners: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut all = None;
+    let mut all: Option<Vec<(String, PathBuf, Application)>> = None;
     let mut sessions = None;
+    let mut vips: Option<Vec<(String, PathBuf, Vip)>> = None;
     for file in files(path)? {
         let documents = documents(&file)?;
         for (index, document) in documents.into_iter().enumerate() {
@@ -123,43 +142,49 @@ pub(super) fn wanted(path: &Path) -> Result<Configuration> {
                         problems.extend(of_sessions(&said, &place));
                         sessions.get_or_insert_with(Vec::new).extend(said);
                     }
+                    if let Some(said) = said.vips {
+                        let said = said.into_iter().map(|it| (place.clone(), file.clone(), it));
+                        vips.get_or_insert_with(Vec::new).extend(said);
+                    }
                 }
             }
         }
     }
-    for (place, file, application) in all.iter().flatten() {
-        if let Err(refusal) = Entry::new(Source::Mp2, application.clone()) {
-            let id = &application.app_instance_id;
-            problems.extend(
-                every(refusal, &json!(application))
-                    .iter()
-                    .map(|refusal| format!("{place}: application `{id}`: {refusal}")),
-            );
-        }
-        if let Some(other) = owners.insert(application.app_instance_id.clone(), file.clone()) {
-            let refusal = Refusal::new(
-                "/appInstanceId",
-                format!(
-                    "`{}` is in {} too",
-                    application.app_instance_id,
-                    other.display()
-                ),
-            );
-            problems.push(format!("{place}: {refusal}"));
-        }
-    }
+    let all = all.map(|it| checked::<Entry>(it, |it| &it.app_instance_id, &mut problems));
+    let vips = vips.map(|it| checked::<VipEntry>(it, |it| &it.vip_id, &mut problems));
     if problems.is_empty() {
-        let applications = |all: Vec<(_, _, Application)>| {
-            let applications = all.into_iter().map(|(_, _, application)| application);
-            applications.collect()
-        };
         Ok(Configuration {
-            applications: all.map(applications),
+            applications: all,
             sessions,
+            vips,
         })
     } else {
         Err(anyhow!(problems.join("\n")))
     }
+}
+
+/// What is said of a kind, with the place and the file of each, and what is wrong with it.
+fn checked<T: Said>(
+    said: Vec<(String, PathBuf, T::Wire)>,
+    id: impl Fn(&T::Wire) -> &String,
+    problems: &mut Vec<String>,
+) -> Vec<T::Wire> {
+    let mut owners: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut all = Vec::with_capacity(said.len());
+    for (place, file, one) in said {
+        let name = id(&one);
+        if let Err(refusal) = T::new(Source::Mp2, one.clone()) {
+            let found = every(refusal, &json!(one)).into_iter();
+            problems.extend(found.map(|it| format!("{place}: {} `{name}`: {it}", T::NAME)));
+        }
+        if let Some(other) = owners.insert(name.clone(), file) {
+            let what = format!("`{name}` is in {} too", other.display());
+            let refusal = Refusal::new(format!("/{}", T::MEMBERS[1]), what);
+            problems.push(format!("{place}: {refusal}"));
+        }
+        all.push(one);
+    }
+    all
 }
 
 fn of_sessions(sessions: &[Session], place: &str) -> Vec<String> {
@@ -191,8 +216,8 @@ fn every(first: Refusal, document: &Value) -> Vec<Refusal> {
                 })
                 .collect()
         }
-        None if document.get("sessions").is_some() => Vec::new(),
-        None => of_application(document),
+        None if document.get("appInstanceId").is_some() => of_application(document),
+        None => Vec::new(),
     };
     if found.is_empty() { vec![first] } else { found }
 }

@@ -15,6 +15,8 @@ pub(super) fn get(client: &Client, kind: Kind, id: Option<&str>, output: Output)
             client.get(&format!("/mp2/v1/applications/{}", percent(id)))?
         }
         (Kind::Applications, None) => client.get("/mp2/v1/applications")?,
+        (Kind::Vips, Some(id)) => client.get(&format!("/mp2/v1/vips/{}", percent(id)))?,
+        (Kind::Vips, None) => client.get("/mp2/v1/vips")?,
         (Kind::Rules, id) => only(
             client.get("/mp2/v1/rules")?,
             id,

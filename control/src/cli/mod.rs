@@ -47,15 +47,15 @@ struct Cli {
 enum Command {
     /// Run the daemon
     Run(Configured),
-    /// Check configurations (.toml) and rules (.json, .yaml), without privileges and without a daemon. Rules are tried
+    /// Check configurations (.toml), and rules and VIPs (.json, .yaml), without privileges and without a daemon. Rules are tried
     /// against the limits and ports of the configuration, if there is one among the files
     Check {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Make the pushed rules and sessions what files say; shows the difference first
+    /// Make the pushed rules, sessions and VIPs what files say; shows the difference first
     Apply {
-        /// A file with applications or sessions, or a directory of such files
+        /// A file with applications, sessions or VIPs, or a directory of such files
         #[arg(short, long, value_name = "FILE|DIR")]
         file: PathBuf,
         /// Only show the difference
@@ -71,10 +71,10 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
-    /// Remove an application and its rules, or what was said of a session
+    /// Remove an application and its rules, a VIP, or what was said of a session
     Delete {
         kind: Removable,
-        /// The id of an application, or the zone and the address of a UE (0/10.45.0.7)
+        /// The id of an application or VIP, or the zone and the address of a UE (0/10.45.0.7)
         id: String,
     },
     /// Say what would become of a packet, and why, by running the real program on it
@@ -129,6 +129,8 @@ enum Kind {
     Flows,
     #[value(alias = "session")]
     Sessions,
+    #[value(alias = "vip")]
+    Vips,
     #[value(alias = "reason")]
     Reasons,
     Status,
@@ -141,6 +143,8 @@ enum Removable {
     Application,
     #[value(alias = "sessions")]
     Session,
+    #[value(alias = "vips")]
+    Vip,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -241,6 +245,7 @@ fn delete(client: &Client, kind: Removable, id: &str) -> Result<bool> {
             let id: SessionId = id.parse().map_err(anyhow::Error::msg)?;
             ("session", format!("sessions/{id}"))
         }
+        Removable::Vip => ("VIP", format!("vips/{}", percent(id))),
     };
     let outline = client.send(Method::DELETE, &format!("/mp2/v1/{path}"), None)?;
     print(&table::changes(&outline))?;

@@ -1,5 +1,7 @@
 //! Tables for people. `-o json` is for programs.
 
+mod vips;
+
 use std::{
     fmt::Write as _,
     time::{SystemTime, UNIX_EPOCH},
@@ -16,6 +18,7 @@ pub(super) fn render(kind: Kind, value: &Value, wide: bool) -> String {
         Kind::Ports => ports(value, wide),
         Kind::Flows => flows(value, wide),
         Kind::Sessions => sessions(value, wide),
+        Kind::Vips => vips::table(value, wide),
         Kind::Reasons => reasons(value, wide),
         Kind::Status => status(value),
     }

@@ -1,6 +1,11 @@
 //! From the wire to the domain: `TrafficRule` to [`Rule`].
 
-use std::{fmt::Display, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use dataplane_user::rule::{
     Action as Act, AppInstanceId, Destination, Endpoint, EndpointAddress, Filter,
@@ -187,7 +192,8 @@ fn action(wire: &TrafficRule, interface: &Interface) -> Result<Act, Refusal> {
     })
 }
 
-fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Endpoint, Refusal> {
+/// Where a destination is; what it does not say, the application's interface does. Pointers in refusals start at it.
+pub(crate) fn endpoint(wire: &DestinationInterface, app: &Interface) -> Result<Endpoint, Refusal> {
     let address = match wire.interface_type {
         InterfaceType::Tunnel => EndpointAddress::Tunnel(tunnel::target(wire, app)?),
         InterfaceType::Mac if wire.nat == Some(true) => {
@@ -247,6 +253,22 @@ pub(super) fn parse<T: FromStr<Err: Display>>(pointer: &str, text: &str) -> Resu
 pub(super) fn address(pointer: &str, text: &str) -> Result<IpAddr, Refusal> {
     let address = text.trim().parse();
     address.map_err(|_| Refusal::new(pointer, format!("`{text}` is not an IP address")))
+}
+
+/// Refuses an address that no host has, or that is written as one of the other IP version.
+pub(crate) fn host(pointer: &str, address: IpAddr) -> Result<(), Refusal> {
+    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
+    let plain = address.to_canonical();
+    let why =
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast
+        {
+            format!("{address} is the address of nobody")
+        } else if plain != address {
+            format!("{address} is {plain}: write it like that")
+        } else {
+            return Ok(());
+        };
+    Err(Refusal::new(pointer, why))
 }
 
 impl Interface {

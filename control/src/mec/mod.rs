@@ -14,9 +14,12 @@ use serde::{
 };
 use serde_json::Value;
 
-pub(crate) use convert::{Outcome, rule};
-pub(crate) use destination::{DestinationInterface, DstInterface};
+pub(crate) use convert::{Outcome, endpoint, host, rule};
+pub(crate) use destination::{
+    DestinationInterface, DstInterface, InterfaceType, TunnelInfo, TunnelType,
+};
 pub(crate) use list::List;
+pub(crate) use tunnel::pointer as tunnel_pointer;
 
 /// What is wrong with a document, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +93,9 @@ fn shape(value: &Value) -> Result<(), Refusal> {
             members
                 .iter()
                 .try_for_each(|(member, value)| match member.as_str() {
-                    "interface" | "tunnelInfo" if value.is_array() => {
+                    "interface" | "tunnelInfo" | "tunnel" | "healthCheck" | "fallback"
+                        if value.is_array() =>
+                    {
                         Err(Refusal::new(format!("/{member}"), MISPLACED))
                     }
                     "tunnelSpecificData" => Ok(()),

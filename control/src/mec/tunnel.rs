@@ -95,7 +95,7 @@ fn number(info: &TunnelInfo, member: &str) -> Result<Option<u32>, Refusal> {
 }
 
 /// The JSON pointer to a part of a tunnel, below the interface.
-pub(super) const fn pointer(part: Part) -> &'static str {
+pub(crate) const fn pointer(part: Part) -> &'static str {
     match part {
         Part::Destination => "/tunnelInfo/tunnelDstAddress",
         Part::Source => "/tunnelInfo/tunnelSrcAddress",

@@ -1,4 +1,4 @@
-//! Where rules come from. Each source owns its applications: it hands over all of them, whenever they changed.
+//! Where rules come from. Each source owns its applications and VIPs: it hands over all of them, whenever they changed.
 //!
 //! What a source once got right stays in force until it says otherwise: errors are reported and counted, and change nothing.
 
@@ -15,9 +15,7 @@ use std::{
     time::Duration,
 };
 
-use dataplane_user::rule::AppInstanceId;
-
-use crate::mec::Application;
+use crate::store::Content;
 
 pub(crate) use self::{
     files::watch,
@@ -26,12 +24,9 @@ pub(crate) use self::{
     status::{Failure, Metrics, Reason, Status},
 };
 
-/// All applications of a source.
-pub(crate) type Applications = BTreeMap<AppInstanceId, Application>;
-
-/// Puts all applications of a source in force. What is refused comes back by application, or as a whole.
+/// Puts all that a source says in force. What is refused comes back by its name, or as a whole.
 pub(crate) type Deliver =
-    Box<dyn FnMut(&Applications) -> Result<BTreeMap<AppInstanceId, String>, String> + Send>;
+    Box<dyn FnMut(&Content) -> Result<BTreeMap<String, String>, String> + Send>;
 
 /// A running source; it stops when this is dropped.
 pub(crate) struct Worker(Sender<Wake>);
@@ -93,8 +88,8 @@ impl Alarm {
 /// What was handed over last: the same is not handed over again.
 struct Delivery {
     deliver: Deliver,
-    last: Option<Applications>,
-    refused: BTreeMap<AppInstanceId, String>,
+    last: Option<Content>,
+    refused: BTreeMap<String, String>,
 }
 
 impl Delivery {
@@ -107,19 +102,19 @@ impl Delivery {
     }
 
     /// Hands over what changed, and says what is not taken. A whole that was refused is offered again.
-    fn hand_over(&mut self, applications: &Applications) -> Vec<Failure> {
-        if self.last.as_ref() != Some(applications) {
-            match (self.deliver)(applications) {
+    fn hand_over(&mut self, content: &Content) -> Vec<Failure> {
+        if self.last.as_ref() != Some(content) {
+            match (self.deliver)(content) {
                 Ok(refused) => {
                     self.refused = refused;
-                    self.last = Some(applications.clone());
+                    self.last = Some(content.clone());
                 }
                 Err(why) => return vec![Failure::new(Reason::Refused, "all applications", why)],
             }
         }
         let refused = self.refused.iter();
         refused
-            .map(|(application, why)| Failure::new(Reason::Refused, application, why))
+            .map(|(name, why)| Failure::new(Reason::Refused, name, why))
             .collect()
     }
 }

@@ -11,8 +11,7 @@ use prometheus::{
     exponential_buckets,
 };
 
-use super::Applications;
-use crate::store::Source;
+use crate::store::{Content, Source};
 
 /// What kind of failure; a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,16 +177,12 @@ impl Status {
     }
 
     /// Records a look. What was already known to be wrong is not logged again.
-    pub(super) fn record(
-        &self,
-        started: Instant,
-        applications: &Applications,
-        failures: Vec<Failure>,
-    ) {
+    pub(super) fn record(&self, started: Instant, content: &Content, failures: Vec<Failure>) {
         let source = self.source.name();
         let metrics = &self.metrics;
         let duration = started.elapsed();
         let now = SystemTime::now();
+        let applications = &content.applications;
         let count = i64::try_from(applications.len()).unwrap_or(i64::MAX);
         metrics
             .duration

@@ -7,6 +7,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
@@ -18,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{Applications, Desired, Entry, Sessions, Source};
+use super::{Applications, Desired, Entry, Sessions, Source, VipEntry, Vips};
 use crate::{
     dataplane::hex,
     mec::Application,
     session::{Session, SessionId},
+    vip::Vip,
 };
 
 /// How much longer than the state the log may be.
@@ -50,6 +52,8 @@ struct State<'a> {
     applications: Vec<Saved<'a>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     sessions: Vec<Cow<'a, Session>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vips: Vec<SavedVip<'a>>,
 }
 
 /// A line of `state.log`.
@@ -62,12 +66,22 @@ struct Change<'a> {
     sessions: Vec<Cow<'a, Session>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     withdrawn: Vec<SessionId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vips: Vec<SavedVip<'a>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed_vips: Vec<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Saved<'a> {
     source: Source,
     application: Cow<'a, Application>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedVip<'a> {
+    source: Source,
+    vip: Cow<'a, Vip>,
 }
 
 /// Makes what is on disk `after`, from `before`. When the answer is there, it survives a crash.
@@ -105,6 +119,7 @@ impl Disk {
             restore(&mut desired.applications, was.applications)
                 .with_context(|| foreign(&state))?;
             said(&mut desired.sessions, was.sessions);
+            restore_vips(&mut desired.vips, was.vips).with_context(|| foreign(&state))?;
         }
         let mut disk = Self {
             whole: text.len() as u64,
@@ -148,6 +163,9 @@ impl Disk {
             let applications = &mut desired.applications;
             applications.retain(|id, _| !change.removed.iter().any(|gone| gone == id.as_ref()));
             restore(applications, change.saved).with_context(|| foreign(&path))?;
+            let vips = &mut desired.vips;
+            vips.retain(|id, _| !change.removed_vips.iter().any(|gone| gone == id.as_ref()));
+            restore_vips(vips, change.vips).with_context(|| foreign(&path))?;
             for id in &change.withdrawn {
                 desired.sessions.remove(id);
             }
@@ -161,17 +179,12 @@ impl Disk {
             return self.replace(revision, after);
         }
         let sessions = after.sessions.changes(&before.sessions);
-        let (before, after) = (&before.applications, &after.applications);
-        let same = |id, entry: &Arc<Entry>| {
-            before
-                .get(id)
-                .is_some_and(|old| Arc::ptr_eq(old, entry) || old == entry)
-        };
-        let removed = before.keys().filter(|id| !after.contains_key(*id));
         let change = Change {
             revision,
-            saved: save(after.iter().filter(|(id, entry)| !same(*id, entry))),
-            removed: removed.map(|id| Cow::Borrowed(id.as_ref())).collect(),
+            saved: save(fresh(&before.applications, &after.applications)),
+            removed: gone(&before.applications, &after.applications),
+            vips: save_vips(fresh(&before.vips, &after.vips)),
+            removed_vips: gone(&before.vips, &after.vips),
             sessions: sessions
                 .different()
                 .map(|(_, session)| Cow::Borrowed(session))
@@ -198,8 +211,9 @@ impl Disk {
         let sessions = desired.sessions.iter();
         let text = serde_json::to_vec(&State {
             revision,
-            applications: save(desired.applications.iter()),
+            applications: save(desired.applications.values()),
             sessions: sessions.map(|it| Cow::Borrowed(&**it)).collect(),
+            vips: save_vips(desired.vips.values()),
         })?;
         let log = self.log()?.try_clone()?;
         let fresh = self.state.with_extension("new");
@@ -234,12 +248,50 @@ impl Disk {
     }
 }
 
-fn save<'a, K: 'a>(entries: impl Iterator<Item = (K, &'a Arc<Entry>)>) -> Vec<Saved<'a>> {
-    let saved = entries.map(|(_, entry)| Saved {
+/// What is new or not what it was.
+fn fresh<'a, K: Ord, T: PartialEq>(
+    before: &BTreeMap<K, Arc<T>>,
+    after: &'a BTreeMap<K, Arc<T>>,
+) -> impl Iterator<Item = &'a Arc<T>> {
+    let same = |id, entry: &Arc<T>| {
+        let old = before.get(id);
+        old.is_some_and(|old| Arc::ptr_eq(old, entry) || old == entry)
+    };
+    let fresh = after.iter().filter(move |(id, entry)| !same(*id, entry));
+    fresh.map(|(_, entry)| entry)
+}
+
+/// What is not there any more.
+fn gone<'a, K: Ord + AsRef<str>, T>(
+    before: &'a BTreeMap<K, T>,
+    after: &BTreeMap<K, T>,
+) -> Vec<Cow<'a, str>> {
+    let gone = before.keys().filter(|id| !after.contains_key(*id));
+    gone.map(|id| Cow::Borrowed(id.as_ref())).collect()
+}
+
+fn save<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Vec<Saved<'a>> {
+    let saved = entries.map(|entry| Saved {
         source: entry.source,
         application: Cow::Borrowed(&entry.application),
     });
     saved.collect()
+}
+
+fn save_vips<'a>(entries: impl Iterator<Item = &'a Arc<VipEntry>>) -> Vec<SavedVip<'a>> {
+    let saved = entries.map(|entry| SavedVip {
+        source: entry.source,
+        vip: Cow::Borrowed(&entry.vip),
+    });
+    saved.collect()
+}
+
+fn restore_vips(vips: &mut Vips, saved: Vec<SavedVip<'_>>) -> Result<()> {
+    for SavedVip { source, vip } in saved {
+        let (id, entry) = VipEntry::saved(source, vip.into_owned())?;
+        vips.insert(id, Arc::new(entry));
+    }
+    Ok(())
 }
 
 fn restore(applications: &mut Applications, saved: Vec<Saved<'_>>) -> Result<()> {

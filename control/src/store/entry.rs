@@ -3,9 +3,12 @@ use std::collections::BTreeSet;
 use dataplane_user::rule::{AppInstanceId, RuleId, TrafficRuleId};
 use serde::{Deserialize, Serialize};
 
-use crate::mec::{Application, Outcome, Refusal, State, TrafficRule, rule};
+use crate::{
+    mec::{Application, Outcome, Refusal, State, TrafficRule, rule},
+    vip,
+};
 
-/// Who said that an application is there.
+/// Who said that an application or a VIP is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Source {
@@ -44,6 +47,8 @@ impl Entry {
         source: Source,
         application: Application,
     ) -> Result<(AppInstanceId, Self), Refusal> {
+        reserved(&application.app_instance_id)
+            .map_err(|refusal| refusal.below("/appInstanceId"))?;
         Self::check(source, application, Err)
     }
 
@@ -78,7 +83,8 @@ impl Entry {
         let mut ids = BTreeSet::new();
         for (index, wire) in application.traffic_rules.iter().enumerate() {
             let place = format!("/trafficRules/{index}");
-            let outcome = rule(wire, &id, &application.interface)
+            let outcome = reserved(id.as_ref())
+                .and_then(|()| rule(wire, &id, &application.interface))
                 .or_else(|refusal| refuse(refusal.below(&place)))?;
             let rule: TrafficRuleId = wire.traffic_rule_id.parse().map_err(|error| {
                 Refusal::new(format!("{place}/trafficRuleId"), format!("{error}"))
@@ -123,6 +129,14 @@ impl Entry {
         let rules = self.application.traffic_rules.iter().zip(&self.outcomes);
         rules.map(|(wire, (id, outcome))| (id.clone(), wire, outcome))
     }
+}
+
+/// Refuses the name under which VIPs are.
+fn reserved(application: &str) -> Result<(), Refusal> {
+    let why = format!("`{application}` is what rules of VIPs are of; choose another id");
+    (application != vip::APPLICATION)
+        .then_some(())
+        .ok_or_else(|| Refusal::new("", why))
 }
 
 /// A rule on one line, as it is shown in a difference.

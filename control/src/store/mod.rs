@@ -1,4 +1,4 @@
-//! The desired state: which applications want what, by whom it was said, and what of it is in force.
+//! The desired state: which applications and VIPs want what, by whom it was said, and what of it is in force.
 //!
 //! A change is a transaction: validate, apply to the data path, persist, publish. Whatever fails leaves the state from
 //! before, and the error says why. Writers go one after the other; readers take a snapshot and never wait.
@@ -9,16 +9,19 @@ mod edit;
 mod entry;
 mod events;
 mod sessions;
+mod snapshot;
+mod vips;
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     path::{Path, PathBuf},
     sync::{Arc, Mutex as Lock},
     time::Instant,
 };
 
 use axum::http::StatusCode;
-use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
+use dataplane_user::rule::{RuleId, RuleSet};
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
 use serde_json::json;
 use tokio::sync::{Mutex, watch};
@@ -29,65 +32,17 @@ use self::{
 };
 use crate::{
     dataplane::{Applied, Dataplane},
-    mec::{Application, Outcome, State as Activity},
     problem::Problem,
+    vip::Peers,
 };
 
 pub(crate) use difference::{Change, Outline};
-pub(crate) use edit::{owned, replacement, resaid};
+pub(crate) use edit::{Content, Said, owned, replacement, resaid};
 pub(crate) use entry::{Entry, Source};
 pub(crate) use events::{Events, Heard};
 pub(crate) use sessions::{SessionChanges, Sessions};
-
-/// The applications by id; cheap to copy.
-pub(crate) type Applications = BTreeMap<AppInstanceId, Arc<Entry>>;
-
-/// All that is desired; cheap to copy.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Desired {
-    pub(crate) applications: Applications,
-    pub(crate) sessions: Sessions,
-}
-
-/// What is desired and what came of it, at one time.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
-    /// Grows with every change.
-    pub(crate) revision: u64,
-    /// The revision that the data path has.
-    pub(crate) programmed: u64,
-    pub(crate) applications: Applications,
-    /// What a platform says of UEs behind tunnels.
-    pub(crate) sessions: Sessions,
-    /// Rules that the data path left out.
-    pub(crate) not_installed: BTreeMap<RuleId, String>,
-    /// Why the data path does not have this revision.
-    pub(crate) failure: Option<String>,
-}
-
-impl Snapshot {
-    pub(crate) fn desired(&self) -> Desired {
-        Desired {
-            applications: self.applications.clone(),
-            sessions: self.sessions.clone(),
-        }
-    }
-
-    /// Rules that no packet comes under, as things are: those left out, and those that wait for a session that says
-    /// their QCI.
-    fn without_effect(&self) -> BTreeMap<RuleId, String> {
-        let rules = self.applications.values().flat_map(|entry| entry.rules());
-        let waiting = rules.filter_map(|(id, wire, outcome)| match outcome {
-            Outcome::Enforceable(rule) if wire.state == Activity::Active => {
-                Some((id, self.sessions.refuse(rule)?))
-            }
-            Outcome::Enforceable(_) | Outcome::NotEnforceable(_) => None,
-        });
-        let mut rules: BTreeMap<_, _> = waiting.collect();
-        rules.extend(self.not_installed.clone());
-        rules
-    }
-}
+pub(crate) use snapshot::{Applications, Desired, Snapshot};
+pub(crate) use vips::{VipEntry, Vips};
 
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -103,12 +58,20 @@ pub(crate) struct Store {
 
 impl Store {
     /// Takes up the state that was persisted in `directory`. The data path gets it with [`Self::reconcile`].
-    pub(crate) fn open(directory: &Path, dataplane: Dataplane) -> anyhow::Result<Arc<Self>> {
+    /// VIPs may fall back to `peers`.
+    pub(crate) fn open(
+        directory: &Path,
+        dataplane: Dataplane,
+        peers: Peers,
+    ) -> anyhow::Result<Arc<Self>> {
         let (disk, revision, desired) = Disk::open(directory)?;
         let snapshot = Snapshot {
             revision,
+            health: Arc::new(desired.presumed()),
             applications: desired.applications,
             sessions: desired.sessions,
+            vips: desired.vips,
+            peers: Arc::new(peers),
             ..Snapshot::default()
         };
         let duration = HistogramOpts::new(
@@ -151,28 +114,18 @@ impl Store {
         &self.dataplane
     }
 
-    /// Makes the applications of `source` what `wanted` says, in one transaction. An application that cannot be is left
-    /// as it was and comes back with the reason; the error is for a transaction that failed as a whole.
+    /// Makes what `source` has said what `wanted` says, in one transaction. What cannot be is left as it was and comes back by
+    /// its name with the reason; the error is for a transaction that failed as a whole.
     pub(crate) async fn deliver(
         self: &Arc<Self>,
         source: Source,
-        wanted: BTreeMap<AppInstanceId, Application>,
-    ) -> Result<BTreeMap<AppInstanceId, String>, Problem> {
-        let edit = move |applications: &mut Applications| {
-            applications.retain(|id, entry| entry.source != source || wanted.contains_key(id));
-            let mut refused = BTreeMap::new();
-            for (id, application) in wanted {
-                match Entry::new(source, application).map_err(Problem::from) {
-                    Err(why) => _ = refused.insert(id, why.to_string()),
-                    Ok((id, entry)) => match owned(applications, &id, source) {
-                        Err(why) => _ = refused.insert(id, why.to_string()),
-                        Ok(()) => _ = applications.insert(id, Arc::new(entry)),
-                    },
-                }
-            }
-            Ok(refused)
-        };
-        self.change(source, edit).await.map(|(refused, _)| refused)
+        wanted: Content,
+    ) -> Result<BTreeMap<String, String>, Problem> {
+        let peers = Arc::clone(&self.snapshot().peers);
+        let edit = move |desired: &mut Desired| Ok(wanted.replace(source, desired, &peers));
+        self.transact(source, edit)
+            .await
+            .map(|(refused, _)| refused)
     }
 
     /// What a change would do, checked as far as it can be without doing it.
@@ -189,16 +142,6 @@ impl Store {
             changes: changes(&before, &after),
             applied: None,
         })
-    }
-
-    /// One transaction about applications.
-    pub(crate) async fn change<T: Send + 'static>(
-        self: &Arc<Self>,
-        source: Source,
-        edit: impl FnOnce(&mut Applications) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<(T, Outline), Problem> {
-        self.transact(source, |desired| edit(&mut desired.applications))
-            .await
     }
 
     /// One transaction. It runs to its end even when the caller goes away in the middle.
@@ -227,8 +170,9 @@ impl Store {
         source: Source,
     ) -> Result<Outline, Problem> {
         let known = before.desired();
-        let behind = before.programmed != before.revision;
-        let rules = behind || !same(&known.applications, &after.applications);
+        let rules = !before.in_force()
+            || !same(&known.applications, &after.applications)
+            || !same(&known.vips, &after.vips);
         let sessions = after.sessions.changes(&known.sessions);
         if !rules && sessions.is_empty() {
             return Ok(Outline {
@@ -242,7 +186,10 @@ impl Store {
             tracing::warn!(source = source.name(), reason = %problem, "change refused");
             problem
         };
-        let applied = self.program(&known, &after, rules, &sessions).await;
+        let health = after.carried(before);
+        let fresh = rules.then(|| after.rules(&health, &before.peers));
+        let old = || known.rules(&before.health, &before.peers);
+        let applied = self.program(fresh.clone(), old, &sessions).await;
         let applied = applied?.map_err(|why| {
             let detail =
                 format!("the data path did not take the change, so nothing was changed: {why}");
@@ -260,7 +207,8 @@ impl Store {
         if let Err(why) = disk::write(&self.disk, revision, known.clone(), after.clone()).await {
             // The data path must not be ahead of what a restart would bring back.
             let back = known.sessions.changes(&after.sessions);
-            let undone = self.program(&after, &known, rules, &back).await;
+            let new = || fresh.clone().unwrap_or_default();
+            let undone = self.program(rules.then(old), new, &back).await;
             let detail = format!(
                 "cannot write the state in {}: {why:#}; the change was {}undone",
                 self.directory.display(),
@@ -286,9 +234,14 @@ impl Store {
             programmed: revision,
             applications: after.applications,
             sessions: after.sessions,
+            vips: after.vips,
+            health: Arc::new(health),
+            rules: fresh.unwrap_or_else(|| before.rules.clone()),
             not_installed: not_installed.clone(),
             failure: None,
+            ..before.clone()
         };
+        self.tell(before, &snapshot);
         let applied = applied.map(|applied| Applied {
             not_installed: snapshot.without_effect(),
             ..applied
@@ -301,17 +254,17 @@ impl Store {
         })
     }
 
-    /// Has the data path go from one state to another: all of it, or the error says why nothing has changed.
+    /// Has the data path take rules, if there are any, and changes of sessions: all of it, or the error says why nothing has
+    /// changed, as far as it took the rules of before.
     async fn program(
         &self,
-        from: &Desired,
-        to: &Desired,
-        rules: bool,
+        rules: Option<RuleSet>,
+        before: impl Fn() -> RuleSet,
         sessions: &SessionChanges,
     ) -> Result<Result<Option<Applied>, String>, Problem> {
         let mut applied = None;
-        if rules {
-            match self.dataplane.apply(wanted(&to.applications)).await? {
+        if let Some(rules) = rules {
+            match self.dataplane.apply(rules).await? {
                 Ok(done) => applied = Some(done),
                 Err(why) => return Ok(Err(why)),
             }
@@ -319,7 +272,9 @@ impl Store {
         if !sessions.is_empty()
             && let Err(why) = self.dataplane.provision(sessions).await?
         {
-            if rules && let Err(undo) = self.dataplane.apply(wanted(&from.applications)).await? {
+            if applied.is_some()
+                && let Err(undo) = self.dataplane.apply(before()).await?
+            {
                 tracing::error!(reason = undo, "the rules from before are not in force");
             }
             return Ok(Err(why));
@@ -329,22 +284,21 @@ impl Store {
 
     fn publish(&self, source: Source, revision: u64, changes: &[Change]) {
         let source = source.name();
-        let (rules, sessions): (Vec<_>, Vec<_>) =
-            changes.iter().partition(|change| change.session.is_none());
-        tracing::info!(
-            source,
-            revision,
-            rules = rules.len(),
-            sessions = sessions.len(),
-            "changes in force"
-        );
-        if !rules.is_empty() || sessions.is_empty() {
-            let data = json!({"revision": revision, "source": source, "changes": rules.len()});
-            self.events.publish("rules", &data);
-        }
-        if !sessions.is_empty() {
-            let data = json!({"revision": revision, "source": source, "changes": sessions.len()});
-            self.events.publish("sessions", &data);
+        let of = |kind: &str| {
+            changes
+                .iter()
+                .filter(|it| it.subject.kind() == kind)
+                .count()
+        };
+        let kinds = ["rules", "sessions", "vips"].map(|kind| (kind, of(kind)));
+        let [(_, rules), (_, sessions), (_, vips)] = kinds;
+        tracing::info!(source, revision, rules, sessions, vips, "changes in force");
+        for (kind, number) in kinds {
+            // A revision is told of even if all that has changed is not shown.
+            if number > 0 || kind == "rules" && changes.is_empty() {
+                let data = json!({"revision": revision, "source": source, "changes": number});
+                self.events.publish(kind, &data);
+            }
         }
     }
 
@@ -354,21 +308,28 @@ impl Store {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();
         let mut after = before.desired();
-        after.applications.retain(|id, entry| {
-            let stays = asked.contains(&entry.source);
+        let stays = |source: Source, kind: &str, id: &dyn Display| {
+            let stays = asked.contains(&source);
             if !stays {
-                let source = entry.source.name();
-                tracing::warn!(application = %id, source, "removed: its source is not in the configuration any more");
+                let source = source.name();
+                tracing::warn!(%id, source, "{kind} removed: its source is not in the configuration any more");
             }
             stays
-        });
-        if after.applications.len() == before.applications.len() {
+        };
+        let applications = &mut after.applications;
+        applications.retain(|id, entry| stays(entry.source, "application", id));
+        after
+            .vips
+            .retain(|id, entry| stays(entry.source, "VIP", id));
+        if after == before.desired() {
             return Ok(());
         }
         let revision = before.revision + 1;
         self.current.send_replace(Arc::new(Snapshot {
             revision,
+            health: Arc::new(after.carried(&before)),
             applications: after.applications.clone(),
+            vips: after.vips.clone(),
             ..(*before).clone()
         }));
         disk::write(&self.disk, revision, before.desired(), after).await
@@ -377,8 +338,18 @@ impl Store {
     /// Gives the data path what is desired now: at the start, and to mend what came undone.
     pub(crate) async fn reconcile(&self) -> Result<(), Problem> {
         let _writer = self.writer.lock().await;
+        self.offer().await
+    }
+
+    async fn offer(&self) -> Result<(), Problem> {
         let now = self.snapshot();
-        let mut applied = self.dataplane.apply(wanted(&now.applications)).await?;
+        let rules = now.desired().rules(&now.health, &now.peers);
+        self.take((*now).clone(), rules).await
+    }
+
+    /// Has the data path take the rules of what is `now`.
+    async fn take(&self, now: Snapshot, rules: RuleSet) -> Result<(), Problem> {
+        let mut applied = self.dataplane.apply(rules.clone()).await?;
         // Nobody changes sessions beside this; without a revision, what an earlier state had may be left.
         if applied.is_ok() && (now.programmed != now.revision || now.revision == 0) {
             let sessions = self.dataplane.reprovision(now.sessions.clone()).await?;
@@ -389,16 +360,17 @@ impl Store {
                 log_left_out(&now.not_installed, &applied.not_installed);
                 let after = Snapshot {
                     programmed: now.revision,
+                    rules,
                     not_installed: applied.not_installed,
                     failure: None,
-                    ..(*now).clone()
+                    ..now
                 };
                 (after, Ok(()))
             }
             Err(why) => {
                 let after = Snapshot {
-                    failure: (now.programmed != now.revision).then(|| why.clone()),
-                    ..(*now).clone()
+                    failure: (!now.in_force()).then(|| why.clone()),
+                    ..now
                 };
                 let problem = Problem::new(StatusCode::INSUFFICIENT_STORAGE, why);
                 (after, Err(problem))
@@ -419,19 +391,6 @@ fn log_left_out(before: &BTreeMap<RuleId, String>, after: &BTreeMap<RuleId, Stri
     for rule in before.keys().filter(|rule| !after.contains_key(*rule)) {
         tracing::info!(%rule, "rule not left out any more");
     }
-}
-
-/// The rules that should be in force.
-pub(crate) fn wanted(applications: &Applications) -> RuleSet {
-    let active = applications.values().flat_map(|entry| entry.rules());
-    let active = active.filter(|(_, wire, _)| wire.state == Activity::Active);
-    RuleSet::shared(active.filter_map(|(_, _, outcome)| {
-        if let Outcome::Enforceable(rule) = outcome {
-            Some(Arc::clone(rule))
-        } else {
-            None
-        }
-    }))
 }
 
 #[cfg(test)]

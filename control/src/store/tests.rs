@@ -1,6 +1,7 @@
 //! The store in front of a queue that a test answers. Used by the tests of the API as well.
 
 mod disk;
+mod vips;
 
 use std::{
     net::IpAddr,
@@ -13,13 +14,14 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    config::Config,
     dataplane::{
         Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, NextHop,
         Observation, Port, PortCounter, Pressure, Request, RuleCounter, Session, SessionCount,
         SessionPage, SessionState, Status, Tunnels,
     },
     frame::Tunnel,
-    mec::read,
+    mec::{Application, Outcome, read},
     session::{Session as Said, SessionId},
 };
 
@@ -267,6 +269,12 @@ fn flow(number: u8) -> Flow {
     }
 }
 
+pub(crate) fn peers() -> Peers {
+    let text = "[[port]]\nname = 'a'\ninterface = 'a'\nrole = 'access'\n\
+                [[peer]]\nname = 'west'\naddress = '198.51.100.7'\nencapsulation = 'gre'\n";
+    Config::parse(text).unwrap().peers()
+}
+
 pub(crate) fn application(id: &str, rules: &[&str]) -> Application {
     let rules = rules.iter().map(|rule| {
         json!({
@@ -278,25 +286,24 @@ pub(crate) fn application(id: &str, rules: &[&str]) -> Application {
     read(json!({"appInstanceId": id, "trafficRules": rules.collect::<Vec<_>>()})).unwrap()
 }
 
-fn all(applications: &[Application]) -> BTreeMap<AppInstanceId, Application> {
-    applications
-        .iter()
-        .map(|a| (a.app_instance_id.parse().unwrap(), a.clone()))
-        .collect()
+fn all(applications: &[Application]) -> Content {
+    let applications = applications.iter();
+    let applications = applications.map(|a| (a.app_instance_id.parse().unwrap(), a.clone()));
+    applications.collect::<BTreeMap<_, _>>().into()
 }
 
 #[tokio::test]
 async fn a_change_is_applied_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane.clone()).unwrap();
+    let store = Store::open(directory.path(), dataplane.clone(), peers()).unwrap();
     store
         .deliver(Source::Mp2, all(&[application("video", &["r1", "r2"])]))
         .await
         .unwrap();
     assert_eq!(script.lock().unwrap().applied.last().unwrap().len(), 2);
 
-    let again = Store::open(directory.path(), dataplane).unwrap();
+    let again = Store::open(directory.path(), dataplane, peers()).unwrap();
     assert_eq!(again.snapshot().applications, store.snapshot().applications);
     assert_eq!(
         (again.snapshot().revision, again.snapshot().programmed),
@@ -310,7 +317,7 @@ async fn a_change_is_applied_and_survives_a_restart() {
 async fn a_change_that_fails_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane).unwrap();
+    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
     store
         .deliver(Source::Mp2, all(&[application("video", &["r1"])]))
         .await
@@ -333,7 +340,7 @@ async fn a_change_that_fails_changes_nothing() {
 async fn a_source_that_is_not_asked_any_more_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane.clone()).unwrap();
+    let store = Store::open(directory.path(), dataplane.clone(), peers()).unwrap();
     for (source, id) in [
         (Source::Mp2, "pushed"),
         (Source::Files, "file"),
@@ -344,7 +351,7 @@ async fn a_source_that_is_not_asked_any_more_is_forgotten() {
             .await
             .unwrap();
     }
-    let again = Store::open(directory.path(), dataplane).unwrap();
+    let again = Store::open(directory.path(), dataplane, peers()).unwrap();
     again.forget(&[Source::Mp2, Source::Mep]).await.unwrap();
     again.reconcile().await.unwrap();
     let names = |applications: &Applications| {
@@ -371,7 +378,7 @@ async fn a_source_that_is_not_asked_any_more_is_forgotten() {
 async fn sources_do_not_touch_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane).unwrap();
+    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
     store
         .deliver(
             Source::Files,
@@ -390,7 +397,10 @@ async fn sources_do_not_touch_each_other() {
         refused.keys().map(ToString::to_string).collect::<Vec<_>>(),
         ["b"]
     );
-    store.deliver(Source::Files, BTreeMap::new()).await.unwrap();
+    store
+        .deliver(Source::Files, Content::default())
+        .await
+        .unwrap();
     let left = store.snapshot();
     assert_eq!(
         left.applications
@@ -405,7 +415,7 @@ async fn sources_do_not_touch_each_other() {
 async fn what_is_refused_stays_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane).unwrap();
+    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
     store
         .deliver(Source::Files, all(&[application("a", &["r1"])]))
         .await

@@ -2,6 +2,7 @@ mod node;
 mod resources;
 mod schema;
 mod sessions;
+mod vips;
 
 use std::sync::Mutex;
 
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::store::tests::{Script, scripted};
+use crate::store::tests::{Script, peers, scripted};
 
 struct Client {
     router: Router,
@@ -58,7 +59,7 @@ impl Client {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (dataplane, script) = scripted();
-        let store = Store::open(directory.path(), dataplane).unwrap();
+        let store = Store::open(directory.path(), dataplane, peers()).unwrap();
         let ranges = |range: &str| vec![range.parse().unwrap()];
         let context = Context {
             gtpu: Arc::new(Gtpu {
@@ -133,6 +134,16 @@ fn session() -> Value {
         "ranAddress": "192.0.2.1", "coreAddress": "198.51.100.1",
         "bearers": [{"uplinkTeid": 4660, "downlinkTeid": 22136, "qci": 9}],
         "qosFlows": [{"qfi": 9, "5qi": 8}]
+    })
+}
+
+const VIP: &str = "/mp2/v1/vips/web";
+
+fn vip() -> Value {
+    json!({
+        "address": "203.0.113.9", "protocol": "TCP", "port": 443, "mode": "DNAT", "announce": true,
+        "backends": [{"appInstanceId": "video", "port": 8443}, {"address": "192.0.2.11", "state": "DRAINING"}],
+        "healthCheck": {"type": "HTTP", "path": "/up"}, "fallback": {"action": "PEER", "peer": "west"}
     })
 }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 #[tokio::test]
@@ -359,7 +361,7 @@ async fn an_application_of_another_source_is_not_touched() {
         .store
         .deliver(
             crate::store::Source::Files,
-            [("video".parse().unwrap(), file)].into(),
+            BTreeMap::from([("video".parse().unwrap(), file)]).into(),
         )
         .await
         .unwrap();

@@ -9,6 +9,7 @@ async fn every_documented_operation_is_there_and_no_other() {
             .replace("{appInstanceId}", "none")
             .replace("{trafficRuleId}", "r")
             .replace("{dnsRuleId}", "d")
+            .replace("{vipId}", "none")
             .replace("{zone}/{ueAddress}", "0/10.45.0.1");
         for method in ["GET", "PUT", "POST", "DELETE"] {
             let known = operations.get(method.to_ascii_lowercase()).is_some();
@@ -76,6 +77,7 @@ async fn every_route_is_documented() {
 async fn answers_are_as_documented() {
     let client = with_application().await;
     client.put(SESSION, &session()).await;
+    client.put(VIP, &vip()).await;
     let document = client.get("/openapi.json").await.json();
     let mut checked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -83,6 +85,7 @@ async fn answers_are_as_documented() {
             .replace("{appInstanceId}", "video")
             .replace("{trafficRuleId}", "r1")
             .replace("{dnsRuleId}", "d1")
+            .replace("{vipId}", "web")
             .replace("{zone}/{ueAddress}", "0/10.45.0.7");
         let schema =
             &operations["get"]["responses"]["200"]["content"]["application/json"]["schema"];
@@ -93,7 +96,7 @@ async fn answers_are_as_documented() {
         fits(&document, schema, &answer).unwrap_or_else(|why| panic!("{path}: {why}"));
         checked += 1;
         let update = &operations["put"];
-        let own = ["applications/{appInstanceId}", "{ueAddress}"];
+        let own = ["applications/{appInstanceId}", "{ueAddress}", "{vipId}"];
         if !update.is_null() && !own.iter().any(|it| path.ends_with(it)) {
             let body = &update["requestBody"]["content"]["application/json"]["schema"];
             fits(&document, body, &answer).unwrap();

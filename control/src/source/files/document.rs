@@ -1,23 +1,19 @@
 //! What a rule file says.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use dataplane_user::rule::AppInstanceId;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::{Failure, Reason};
 use crate::{
     configuration::Configuration,
-    mec::{Application, Refusal},
-    store::{Entry, Source},
+    mec::Refusal,
+    store::{Content, Entry, Said, Source, VipEntry},
 };
 
-/// The applications in a file, or why none of it can be used: the line, or the JSON pointer.
-pub(super) fn applications(
-    path: &Path,
-    content: &[u8],
-) -> Result<Vec<(AppInstanceId, Application)>, Failure> {
+/// What a file says, or why none of it can be used: the line, or the JSON pointer.
+pub(super) fn read(path: &Path, content: &[u8]) -> Result<Content, Failure> {
     let malformed = |what: String| Failure::new(Reason::Malformed, path.display(), what);
     let invalid = |document: usize, refusal: Refusal| {
         let what = match document {
@@ -39,35 +35,49 @@ pub(super) fn applications(
         _ => yaml(text),
     };
     let documents = documents.map_err(malformed)?;
-    let mut seen = BTreeSet::new();
-    let mut applications = Vec::new();
+    let mut all = Content::default();
     for (document, value) in documents.into_iter().enumerate() {
-        let single = value.get("appInstanceId").is_some();
-        let list = value.is_array();
+        let of_applications = if value.get("appInstanceId").is_some() {
+            None
+        } else if value.is_array() {
+            Some("")
+        } else {
+            Some("/applications")
+        };
         let configuration =
             Configuration::read(value).map_err(|refusal| invalid(document, refusal))?;
         if configuration.sessions.is_some() {
             let detail = "sessions are no rules: say them over Mp2, or with edgesteer apply";
             return Err(invalid(document, Refusal::new("/sessions", detail)));
         }
-        let said = configuration.applications.into_iter().flatten();
-        for (index, application) in said.enumerate() {
-            let place = match (single, list) {
-                (true, _) => String::new(),
-                (_, true) => format!("/{index}"),
-                _ => format!("/applications/{index}"),
-            };
-            let (id, entry) = Entry::new(Source::Files, application)
-                .map_err(|refusal| invalid(document, refusal.below(&place)))?;
-            if !seen.insert(id.clone()) {
-                let detail = format!("application `{id}` is in this file twice");
-                let pointer = format!("{place}/appInstanceId");
-                return Err(invalid(document, Refusal::new(pointer, detail)));
-            }
-            applications.push((id, entry.application));
+        let applications = configuration.applications.unwrap_or_default();
+        collect::<Entry>(of_applications, applications, &mut all.applications)
+            .and_then(|()| {
+                let vips = configuration.vips.unwrap_or_default();
+                collect::<VipEntry>(Some("/vips"), vips, &mut all.vips)
+            })
+            .map_err(|refusal| invalid(document, refusal))?;
+    }
+    Ok(all)
+}
+
+/// Checks what a document says of a kind in the list at that place, or alone, and adds it to what the file says.
+fn collect<T: Said>(
+    list: Option<&str>,
+    said: Vec<T::Wire>,
+    all: &mut BTreeMap<T::Id, T::Wire>,
+) -> Result<(), Refusal> {
+    for (index, one) in said.into_iter().enumerate() {
+        let place = list.map_or_else(String::new, |list| format!("{list}/{index}"));
+        let checked = T::new(Source::Files, one.clone());
+        let (id, _) = checked.map_err(|refusal| refusal.below(&place))?;
+        if all.insert(id.clone(), one).is_some() {
+            let detail = format!("{} `{id}` is in this file twice", T::NAME);
+            let pointer = format!("{place}/{}", T::MEMBERS[1]);
+            return Err(Refusal::new(pointer, detail));
         }
     }
-    Ok(applications)
+    Ok(())
 }
 
 fn json(text: &str) -> Result<Vec<Value>, String> {

@@ -1,12 +1,13 @@
 //! A directory of rule files, watched.
 //!
-//! Each file (`.json`, `.yaml`, `.yml`) has one or several applications, as the Mp2 API takes them. A file that cannot be
-//! read keeps what it last said; a file that is gone takes its applications with it.
+//! Each file (`.json`, `.yaml`, `.yml`) has one or several applications, or VIPs, as the Mp2 API takes them. A file that cannot
+//! be read keeps what it last said; a file that is gone takes what it said with it.
 
 mod document;
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs::{self, File},
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
@@ -16,11 +17,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use dataplane_user::rule::AppInstanceId;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{Alarm, Applications, Deliver, Delivery, Failure, Reason, Status, Wake, Worker};
-use crate::mec::Application;
+use super::{Alarm, Deliver, Delivery, Failure, Reason, Status, Wake, Worker};
+use crate::store::Content;
 
 const EXTENSIONS: [&str; 3] = ["json", "yaml", "yml"];
 /// The largest file that is read.
@@ -35,7 +35,7 @@ const RESCAN: Duration = Duration::from_secs(5);
 /// Reads the directory now, then watches it. `before` is what it said when the daemon last ran.
 pub(crate) fn watch(
     directory: PathBuf,
-    before: Applications,
+    before: Content,
     deliver: Deliver,
     status: Arc<Status>,
 ) -> io::Result<Worker> {
@@ -52,7 +52,7 @@ pub(crate) fn watch(
 
 struct Files {
     directory: PathBuf,
-    before: Applications,
+    before: Content,
     /// The files by name, once the directory could be read.
     known: Option<BTreeMap<PathBuf, Known>>,
     delivery: Delivery,
@@ -63,7 +63,7 @@ struct Files {
 #[derive(Default)]
 struct Known {
     content: Option<u64>,
-    applications: Option<Vec<(AppInstanceId, Application)>>,
+    said: Option<Content>,
     failure: Option<Failure>,
 }
 
@@ -121,48 +121,71 @@ impl Files {
                 failures.push(Failure::new(Reason::Read, at, error));
             }
         }
-        let applications = self.merge(&mut failures);
-        failures.extend(self.delivery.hand_over(&applications));
-        self.status.record(started, &applications, failures);
+        let content = self.merge(&mut failures);
+        failures.extend(self.delivery.hand_over(&content));
+        self.status.record(started, &content, failures);
         settled
     }
 
-    /// The applications of all files. The first file that has one, by name, owns it.
-    fn merge(&mut self, failures: &mut Vec<Failure>) -> Applications {
+    /// What all files say. The first file that has an application or a VIP, by name, owns it.
+    fn merge(&mut self, failures: &mut Vec<Failure>) -> Content {
         let Some(known) = &self.known else {
             return self.before.clone();
         };
-        let mut owners: BTreeMap<&AppInstanceId, &Path> = BTreeMap::new();
-        let mut merged = Applications::new();
-        for (path, known) in known {
-            failures.extend(known.failure.clone());
-            for (id, application) in known.applications.iter().flatten() {
-                if let Some(owner) = owners.get(id) {
-                    let what = format!("application {id} is already in {}", owner.display());
-                    failures.push(Failure::new(Reason::Invalid, path.display(), what));
-                    continue;
-                }
-                owners.insert(id, path);
-                merged.insert(id.clone(), application.clone());
-            }
+        if known.values().all(|known| known.said.is_some()) {
+            self.before = Content::default();
         }
-        if known.values().all(|known| known.applications.is_some()) {
-            self.before.clear();
+        failures.extend(known.values().filter_map(|known| known.failure.clone()));
+        let said = || {
+            known
+                .iter()
+                .filter_map(|(path, known)| Some((path, known.said.as_ref()?)))
+        };
+        let applications = said().map(|(path, it)| (path, &it.applications));
+        let vips = said().map(|(path, it)| (path, &it.vips));
+        Content {
+            applications: union(
+                "application",
+                applications,
+                &self.before.applications,
+                failures,
+            ),
+            vips: union("VIP", vips, &self.before.vips, failures),
         }
-        // A file that was never read may be the one that an application of the last time is in.
-        for (id, application) in &self.before {
-            let entry = merged.entry(id.clone());
-            entry.or_insert_with(|| application.clone());
-        }
-        merged
     }
+}
+
+/// What files say of a kind, and what was said `before` and may be in a file that was never read.
+fn union<'a, K: Clone + Display + Ord + 'a, T: Clone + 'a>(
+    name: &str,
+    said: impl Iterator<Item = (&'a PathBuf, &'a BTreeMap<K, T>)>,
+    before: &BTreeMap<K, T>,
+    failures: &mut Vec<Failure>,
+) -> BTreeMap<K, T> {
+    let mut owners: BTreeMap<&K, &Path> = BTreeMap::new();
+    let mut merged = BTreeMap::new();
+    for (path, said) in said {
+        for (id, one) in said {
+            if let Some(owner) = owners.get(id) {
+                let what = format!("{name} {id} is already in {}", owner.display());
+                failures.push(Failure::new(Reason::Invalid, path.display(), what));
+                continue;
+            }
+            owners.insert(id, path);
+            merged.insert(id.clone(), one.clone());
+        }
+    }
+    for (id, one) in before {
+        merged.entry(id.clone()).or_insert_with(|| one.clone());
+    }
+    merged
 }
 
 impl Known {
     /// Reads the file again, unless it is being written just now: half a file may make sense, but not the one meant.
     fn read(&mut self, path: &Path) -> bool {
         let content = match content(path) {
-            Ok((_, age)) if self.applications.is_some() && age < QUIET => return false,
+            Ok((_, age)) if self.said.is_some() && age < QUIET => return false,
             Ok((content, _)) => content,
             Err(failure) => {
                 self.content = None;
@@ -177,9 +200,9 @@ impl Known {
             return true;
         }
         self.content = hash;
-        match document::applications(path, &content) {
-            Ok(applications) => {
-                self.applications = Some(applications);
+        match document::read(path, &content) {
+            Ok(said) => {
+                self.said = Some(said);
                 self.failure = None;
             }
             Err(failure) => self.failure = Some(failure),

@@ -21,8 +21,11 @@ use self::{
     client::{Answer, Client, Trouble},
     pace::Pace,
 };
-use super::{Alarm, Applications, Deliver, Delivery, Failure, Reason, Status, Wake, Worker};
-use crate::mec::{Application, Interface};
+use super::{Alarm, Deliver, Delivery, Failure, Reason, Status, Wake, Worker};
+use crate::{
+    mec::{Application, Interface},
+    store::Content,
+};
 
 /// The API roots of the editions, the newest first.
 const ROOTS: [&str; 2] = ["mec_app_support/v2", "mec_app_support/v1"];
@@ -45,7 +48,7 @@ pub(crate) struct Platform {
 /// Polls a platform from now on. `before` is what it said when the daemon last ran.
 pub(crate) fn poll(
     platform: Platform,
-    before: Applications,
+    before: Content,
     deliver: Deliver,
     status: Arc<Status>,
 ) -> Result<Worker> {
@@ -78,14 +81,14 @@ struct Known {
 impl Poller {
     fn new(
         platform: Platform,
-        mut before: Applications,
+        mut before: Content,
         deliver: Deliver,
         status: Arc<Status>,
     ) -> Result<Self> {
         let client = Client::new(platform.timeout, platform.authority.as_deref())?;
         let known = platform.applications.into_iter().map(|(id, interface)| {
             let known = Known {
-                application: before.remove(&id),
+                application: before.applications.remove(&id),
                 interface,
                 root: None,
                 etag: None,
@@ -134,11 +137,12 @@ impl Poller {
             }
         }
         let known = self.known.iter();
-        let applications: Applications = known
+        let applications: BTreeMap<_, _> = known
             .filter_map(|(id, known)| Some((id.clone(), known.application.clone()?)))
             .collect();
-        failures.extend(self.delivery.hand_over(&applications));
-        self.status.record(started, &applications, failures);
+        let content = applications.into();
+        failures.extend(self.delivery.hand_over(&content));
+        self.status.record(started, &content, failures);
         self.pace.next(healthy, retry_after)
     }
 }

@@ -29,7 +29,7 @@ struct Lab {
     poller: Poller,
     status: Arc<Status>,
     registry: Registry,
-    delivered: Arc<Mutex<(usize, Applications)>>,
+    delivered: Arc<Mutex<(usize, Content)>>,
 }
 
 impl Lab {
@@ -48,11 +48,11 @@ impl Lab {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         let status = Arc::new(Status::new(Source::Mep, metrics));
-        let delivered: Arc<Mutex<(usize, Applications)>> = Arc::default();
+        let delivered: Arc<Mutex<(usize, Content)>> = Arc::default();
         let shared = Arc::clone(&delivered);
-        let deliver = move |applications: &Applications| {
+        let deliver = move |content: &Content| {
             let mut delivered = shared.lock().unwrap();
-            *delivered = (delivered.0 + 1, applications.clone());
+            *delivered = (delivered.0 + 1, content.clone());
             Ok(BTreeMap::new())
         };
         let applications = names
@@ -70,7 +70,7 @@ impl Lab {
             .map(|name| (name.parse().unwrap(), Application::default()));
         let poller = Poller::new(
             platform,
-            before.collect(),
+            before.collect::<BTreeMap<_, _>>().into(),
             Box::new(deliver),
             Arc::clone(&status),
         );
@@ -93,12 +93,19 @@ impl Lab {
 
     fn names(&self) -> Vec<String> {
         let delivered = self.delivered.lock().unwrap();
-        delivered.1.keys().map(ToString::to_string).collect()
+        delivered
+            .1
+            .applications
+            .keys()
+            .map(ToString::to_string)
+            .collect()
     }
 
     fn application(&self, name: &str) -> Vec<TrafficRule> {
         let delivered = self.delivered.lock().unwrap();
-        delivered.1[&name.parse().unwrap()].traffic_rules.clone()
+        delivered.1.applications[&name.parse().unwrap()]
+            .traffic_rules
+            .clone()
     }
 
     fn rules(&self, name: &str) -> Vec<String> {

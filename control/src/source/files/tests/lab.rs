@@ -9,27 +9,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dataplane_user::rule::AppInstanceId;
 use prometheus::Registry;
 
 use super::{
     super::{
-        super::{Applications, Metrics, Status, Worker, status::Snapshot},
+        super::{Metrics, Status, Worker, status::Snapshot},
         watch,
     },
     application,
 };
-use crate::store::Source;
+use crate::store::{Content, Source};
 
-pub(super) type Verdict = Result<BTreeMap<AppInstanceId, String>, String>;
+pub(super) type Verdict = Result<BTreeMap<String, String>, String>;
 
 /// A source on a directory of its own, with a store that says what it is told to say.
 pub(super) struct Lab {
     pub(super) root: tempfile::TempDir,
     status: Arc<Status>,
     pub(super) registry: Registry,
-    before: Mutex<Applications>,
-    delivered: Arc<Mutex<Applications>>,
+    before: Mutex<Content>,
+    delivered: Arc<Mutex<Content>>,
     pub(super) deliveries: Arc<Mutex<usize>>,
     verdict: Arc<Mutex<Verdict>>,
     pub(super) worker: Mutex<Option<Worker>>,
@@ -57,7 +56,8 @@ impl Lab {
         for name in names {
             let application = serde_json::from_value(application(name, "before")).unwrap();
             let id = name.parse().unwrap();
-            self.before.lock().unwrap().insert(id, application);
+            let mut before = self.before.lock().unwrap();
+            before.applications.insert(id, application);
         }
     }
 
@@ -69,9 +69,9 @@ impl Lab {
         let delivered = Arc::clone(&self.delivered);
         let deliveries = Arc::clone(&self.deliveries);
         let verdict = Arc::clone(&self.verdict);
-        let deliver = move |applications: &Applications| {
+        let deliver = move |content: &Content| {
             *deliveries.lock().unwrap() += 1;
-            *delivered.lock().unwrap() = applications.clone();
+            *delivered.lock().unwrap() = content.clone();
             verdict.lock().unwrap().clone()
         };
         let before = self.before.lock().unwrap().clone();
@@ -94,12 +94,16 @@ impl Lab {
 
     pub(super) fn names(&self) -> Vec<String> {
         let delivered = self.delivered.lock().unwrap();
-        delivered.keys().map(ToString::to_string).collect()
+        delivered
+            .applications
+            .keys()
+            .map(ToString::to_string)
+            .collect()
     }
 
     pub(super) fn rules(&self, application: &str) -> Vec<String> {
         let delivered = self.delivered.lock().unwrap();
-        let application = delivered.get(&application.parse().unwrap());
+        let application = delivered.applications.get(&application.parse().unwrap());
         let rules = application
             .into_iter()
             .flat_map(|found| &found.traffic_rules);

@@ -304,6 +304,7 @@ fn a_running_poller_follows_and_stops() {
         let delivered = delivered.lock().unwrap();
         delivered
             .1
+            .applications
             .values()
             .any(|application| application.traffic_rules.len() == 2)
     });

@@ -1,0 +1,89 @@
+//! Anycast VIPs, with what is known of their backends.
+
+use axum::{
+    Json,
+    extract::State,
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Context,
+    mp2::{one, shown},
+    node::{Counters, counted},
+    representation::{Path, resource, tag_of},
+};
+use crate::{
+    problem::Problem,
+    store::{Snapshot, VipEntry},
+    vip::{Health, Seen},
+};
+
+pub(super) async fn vips(
+    State(context): State<Context>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let counters = context.store.dataplane().observe().await?.rule_counters;
+    let snapshot = context.store.snapshot();
+    let vips = snapshot.vips.values();
+    let vips = vips.map(|entry| with_status(&snapshot, entry, &counters));
+    Ok(resource(&headers, &vips.collect::<Vec<_>>()))
+}
+
+/// With the tag of what was said, which is what a precondition is about: checks and packets change the status.
+pub(super) async fn vip(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let counters = context.store.dataplane().observe().await?.rule_counters;
+    let snapshot = context.store.snapshot();
+    let entry = one::<VipEntry>(&snapshot, &id)?;
+    let value = with_status(&snapshot, &entry, &counters);
+    Ok((tag_of(&shown(&*entry)), Json(value)).into_response())
+}
+
+/// Why a VIP is not in the data path as it should be; nothing when it is.
+pub(super) fn obstacle(snapshot: &Snapshot, entry: &VipEntry) -> Option<String> {
+    let refused = entry.refused().map(str::to_owned);
+    let pending = || {
+        let why = snapshot.failure.as_deref().unwrap_or("not yet");
+        let pending = format!("the data path has not taken what is wanted: {why}");
+        (!snapshot.in_force()).then_some(pending)
+    };
+    refused
+        .or_else(pending)
+        .or_else(|| snapshot.not_installed.get(&entry.id).cloned())
+}
+
+fn with_status(snapshot: &Snapshot, entry: &VipEntry, counters: &Counters) -> Value {
+    let mut status = counted(obstacle(snapshot, entry), counters.get(&entry.id));
+    let now = entry.resolve(snapshot.surroundings());
+    status["healthy"] = now.as_ref().is_some_and(|it| it.healthy).into();
+    status["announced"] = snapshot.announced.contains(&entry.vip.address).into();
+    let backends = now.iter().flat_map(|it| &it.backends);
+    status["backends"] = backends.map(|it| backend(entry, it)).collect();
+    if let Some(trouble) = now.and_then(|it| it.trouble)
+        && status["reason"].is_null()
+    {
+        status["reason"] = trouble.into();
+    }
+    let mut value = shown(entry);
+    value["status"] = status;
+    value
+}
+
+fn backend(entry: &VipEntry, seen: &Seen) -> Value {
+    let mut value = json!({"id": seen.id.as_ref(), "state": seen.state});
+    if entry.vip.health_check.is_some() {
+        value["health"] = match seen.health {
+            Some(Health::Up) => "UP".into(),
+            Some(Health::Down(_)) => "DOWN".into(),
+            None => "UNKNOWN".into(),
+        };
+    }
+    if let Some(reason) = &seen.reason {
+        value["reason"] = reason.as_str().into();
+    }
+    value
+}
