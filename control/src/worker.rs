@@ -63,6 +63,7 @@ pub(crate) fn options(config: &Config) -> user::Options {
         (&mut limits.rules, config.limits.rules),
         (&mut limits.fragments, config.limits.fragments),
         (&mut limits.sessions, config.limits.sessions),
+        (&mut limits.vips, config.limits.vips),
     ] {
         *limit = wanted.unwrap_or(*limit);
     }

@@ -112,9 +112,6 @@ impl Config {
                 path.display()
             ));
         }
-        if self.limits.vips == Some(0) {
-            problems.push("[limits] vips is at least 1".to_owned());
-        }
         let mut names = BTreeMap::new();
         for peer in &self.peers {
             let name = &peer.name;

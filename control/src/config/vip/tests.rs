@@ -59,7 +59,7 @@ fn refusals_say_what_and_where() {
             "[vip]\nbgp = { bird = '/run' }".to_owned(),
             &["bird", "exabgp"],
         ),
-        ("[limits]\nvips = 0".to_owned(), &["[limits] vips"]),
+        ("[limits]\nvips = 0".to_owned(), &["vips"]),
         (peer("encapsulation = 'ipip'"), &["ipip"]),
         (
             peer("encapsulation = 'gre'\nvni = 1"),
