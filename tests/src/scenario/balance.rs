@@ -1,12 +1,18 @@
 //! Flows balanced over the backends of a VIP.
 
 use dataplane_core::Reason::{
-    NextHopUnresolved, NoBackend, NoRule, Replied, RuleDrop, Steered, VipEcho,
+    NextHopUnresolved, NoBackend, NoDownlinkTunnel, NoRule, Replied, RuleDrop, Steered, VipEcho,
 };
 
-use super::{Family, Scenario, Then, V4, V6, addressing::at, answer, to_app, to_ue};
+use super::{
+    Family, Scenario, Then,
+    addressing::at,
+    answer,
+    mobile::{DOWN, Interface, RAN},
+    to_app, to_ue,
+};
 use crate::{
-    packet::{IcmpError, Packet, SYN, difference},
+    packet::{IcmpError, Packet, SYN},
     world::World,
 };
 
@@ -269,26 +275,12 @@ fn affinity(world: &World, family: &Family, all: &mut Vec<Scenario>) {
 /// An echo request to a VIP is answered while it has a backend.
 fn echo(family: &Family, all: &mut Vec<Scenario>) {
     let ping = family.echo();
-    let tagged = ping.clone().tag(0x8100, 5).ttl(1);
-    let check = if family.is_v4() {
-        is_reply_v4
-    } else {
-        is_reply_v6
-    };
-    let check_tagged = if family.is_v4() {
-        is_tagged_reply_v4
-    } else {
-        is_tagged_reply_v6
-    };
+    let tagged = ping.clone().tag(0x8100, 5);
+    let spent = tagged.clone().ttl(1);
     all.push(
         Scenario::new("echo requests are answered", family, &[&vip(&is(A, "up"))])
-            .frame("access0", ping.bytes(), VipEcho, Then::Answered(check))
-            .frame(
-                "access0",
-                tagged.bytes(),
-                VipEcho,
-                Then::Answered(check_tagged),
-            )
+            .sent("access0", &ping, VipEcho, "access0", &ping.reversed())
+            .sent("access0", &spent, VipEcho, "access0", &tagged.reversed())
             .original("access0", &ping.reversed(), NoRule)
             .original("core0", &ping, NoRule)
             .rules(family, &[&vip(&is(A, "draining"))])
@@ -296,35 +288,14 @@ fn echo(family: &Family, all: &mut Vec<Scenario>) {
     );
     let any = format!("@vip/1 prio 128 flow to SERVICE balance {}", is(A, "up"));
     all.push(
-        Scenario::new("also when a VIP is for all protocols", family, &[&any]).frame(
+        Scenario::new("also when a VIP is for all protocols", family, &[&any]).sent(
             "access0",
-            ping.bytes(),
+            &ping,
             VipEcho,
-            Then::Answered(check),
+            "access0",
+            &ping.reversed(),
         ),
     );
-}
-
-fn is_reply(frame: &[u8], family: &Family, tags: bool) -> Result<(), String> {
-    let ping = family.echo();
-    let ping = if tags { ping.tag(0x8100, 5) } else { ping };
-    difference(&ping.reversed().bytes(), frame).map_or(Ok(()), Err)
-}
-
-fn is_reply_v4(frame: &[u8]) -> Result<(), String> {
-    is_reply(frame, &V4, false)
-}
-
-fn is_reply_v6(frame: &[u8]) -> Result<(), String> {
-    is_reply(frame, &V6, false)
-}
-
-fn is_tagged_reply_v4(frame: &[u8]) -> Result<(), String> {
-    is_reply(frame, &V4, true)
-}
-
-fn is_tagged_reply_v6(frame: &[u8]) -> Result<(), String> {
-    is_reply(frame, &V6, true)
 }
 
 /// A VIP is a rule among others.
@@ -406,4 +377,47 @@ fn fragments(world: &World, family: &Family, all: &mut Vec<Scenario>) {
         scenario = scenario.frame("app0", frame, Replied, Then::Sent("access0", looking));
     }
     all.push(scenario);
+}
+
+/// UEs behind tunnels use VIPs as others do.
+pub(super) fn mobile(family: &Family, interface: Interface, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    let udp = family.udp(443);
+    let ping = family.echo();
+    let up = |inner: &Packet| interface.uplink(RAN, inner);
+    let down = |inner: &Packet| interface.downlink(RAN, DOWN, inner);
+    let there = to_app(&world, "app0", &udp)
+        .ttl(63)
+        .to(family.app0)
+        .to_port(8443);
+    let reply = answer(&there);
+    let restored = Packet {
+        ttl: 63,
+        source: udp.destination,
+        ..reply.clone().from_port(443)
+    };
+    let injected = interface.injected(RAN, DOWN, &restored, &up(&udp));
+    let echoed = interface.injected(RAN, DOWN, &ping.reversed(), &up(&ping));
+    let elsewhere = to_app(&world, "app1", &udp).ttl(63).to(family.app1);
+    all.push(
+        Scenario::new(
+            "a VIP in tunnels",
+            family,
+            &[&of(A_NAT, "up", B_NAT, "down")],
+        )
+        .original("access0", &up(&udp), NoDownlinkTunnel)
+        .original("core0", &down(&udp.reversed()), NoRule)
+        .sent("access0", &up(&udp), Steered, "app0", &there)
+        .sent("app0", &reply, Replied, "access0", &injected)
+        .sent("access0", &up(&udp), Steered, "app0", &there)
+        .sent("app0", &reply, Replied, "access0", &injected)
+        .sent("access0", &up(&ping), VipEcho, "access0", &echoed)
+        .rules(family, &[&of(A_NAT, "draining", B_NAT, "up")])
+        .sent("access0", &up(&udp), Steered, "app0", &there)
+        .rules(family, &[&of(A_NAT, "down", B_NAT, "up")])
+        .sent("access0", &up(&udp), Steered, "app1", &elsewhere)
+        .rules(family, &[&of(A_NAT, "down", B_NAT, "down")])
+        .original("access0", &up(&ping), NoBackend)
+        .original("access0", &up(&udp), NoBackend),
+    );
 }

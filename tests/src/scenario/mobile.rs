@@ -14,7 +14,7 @@ mod tunnels;
 
 use dataplane_user::{Bearer, Binding, QosFlow};
 
-use super::{Family, Scenario, addressing::at};
+use super::{Family, Scenario, addressing::at, balance};
 use crate::packet::{GTPU_PORT, Gtpu, Packet, Session};
 
 pub(super) const RAN: &str = "192.0.2.1";
@@ -150,6 +150,7 @@ pub(super) fn scenarios(family: &'static Family, all: &mut Vec<Scenario>) {
         copies::scenarios(family, interface, all);
         filters::scenarios(family, interface, all);
         tunnels::scenarios(family, interface, all);
+        balance::mobile(family, interface, all);
     }
     steering::in_tunnels(family, all);
     filters::attributes(family, all);
