@@ -8,6 +8,9 @@ pub(crate) type Maker = fn(u32) -> Vec<u8>;
 /// Octets in front of a packet on N3: IPv4, UDP, GTP-U and a PDU Session Container.
 pub(crate) const N3_HEADERS: i32 = 20 + 8 + 8 + 4 + 4;
 
+/// Octets in front of a packet in GRE: IPv4 and GRE without options.
+pub(crate) const GRE_HEADERS: i32 = 20 + 4;
+
 /// From a UE to the service.
 pub(crate) fn upstream(flow: u32) -> Vec<u8> {
     plain(flow).bytes()
@@ -21,6 +24,12 @@ pub(crate) fn downstream(flow: u32) -> Vec<u8> {
 /// From the application, by its own address, to a UE.
 pub(crate) fn translated(flow: u32) -> Vec<u8> {
     plain(flow).reversed().from("198.18.1.2").bytes()
+}
+
+/// The same, from a port of its own.
+pub(crate) fn of_backend(flow: u32) -> Vec<u8> {
+    let answer = plain(flow).reversed().from("198.18.1.2");
+    answer.from_port(8443).bytes()
 }
 
 /// As [`upstream`], over IPv6.

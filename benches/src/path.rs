@@ -3,8 +3,8 @@
 use dataplane_core::Reason;
 
 use crate::packets::{
-    Maker, N3_HEADERS, downlink, downstream, first_fragment, second_fragment, translated, uplink,
-    upstream, upstream_v6,
+    GRE_HEADERS, Maker, N3_HEADERS, downlink, downstream, first_fragment, of_backend,
+    second_fragment, translated, uplink, upstream, upstream_v6,
 };
 
 /// A way of packets of flows that are known.
@@ -88,6 +88,42 @@ pub const PATHS: &[Path] = &[
         reason: Reason::Replied,
     },
     Path {
+        id: "vip-dsr-hit",
+        target: 27,
+        rules: &[
+            "@vip/1 prio 128 flow to 203.0.113.9 proto udp dport 443 balance backend a weight 1 up ip 198.18.1.2 via app0",
+        ],
+        first: &[],
+        shift: 0,
+        port: "access0",
+        packet: upstream,
+        reason: Reason::Steered,
+    },
+    Path {
+        id: "vip-dnat-hit",
+        target: 30,
+        rules: &[
+            "@vip/1 prio 128 flow to 203.0.113.9 proto udp dport 443 balance backend a weight 1 up ip 198.18.1.2 nat 8443 via app0",
+        ],
+        first: &[],
+        shift: 0,
+        port: "access0",
+        packet: upstream,
+        reason: Reason::Steered,
+    },
+    Path {
+        id: "vip-dnat-reply-hit",
+        target: 30,
+        rules: &[
+            "@vip/1 prio 128 flow to 203.0.113.9 proto udp dport 443 balance backend a weight 1 up ip 198.18.1.2 nat 8443 via app0",
+        ],
+        first: &[("access0", upstream)],
+        shift: 0,
+        port: "app0",
+        packet: of_backend,
+        reason: Reason::Replied,
+    },
+    Path {
         id: "fragments",
         target: 100,
         rules: &["a/1 prio 1 flow to 203.0.113.9 forward ip 198.18.1.2 via app0"],
@@ -160,5 +196,17 @@ pub const MOBILE_PATHS: &[Path] = &[
         port: "app0",
         packet: downstream,
         reason: Reason::Replied,
+    },
+    Path {
+        id: "vip-tunnel-hit",
+        target: 35,
+        rules: &[
+            "@vip/1 prio 128 flow to 203.0.113.9 proto udp dport 443 balance backend a weight 1 up gre 198.18.1.2 from 198.18.0.1 via app0",
+        ],
+        first: &[],
+        shift: -GRE_HEADERS,
+        port: "access0",
+        packet: upstream,
+        reason: Reason::Steered,
     },
 ];

@@ -52,6 +52,16 @@ pub fn rules(count: u32) -> RuleSet {
     (0..count).map(rule).collect()
 }
 
+/// A VIP with so many backends.
+pub(crate) fn vip(backends: u32) -> RuleSet {
+    let backends = (0..backends)
+        .map(|number| format!("backend b{number:04} weight 1 up ip 198.18.1.2 via app0"));
+    let backends = backends.collect::<Vec<_>>().join(" ");
+    let text =
+        format!("@vip/1 prio 128 flow to 203.0.113.9 proto udp dport 443 balance {backends}");
+    [text.parse().expect("a rule")].into_iter().collect()
+}
+
 /// The address of a service.
 pub(crate) fn address(number: u32) -> String {
     let [_, high, middle, low] = number.to_be_bytes();

@@ -4,8 +4,10 @@ use anyhow::Result;
 
 use crate::{
     Costs, Driver, LIMITS, MISSES, MOBILE_PATHS, Miss, NEW_FLOWS, PATHS, Path, Row, Target,
+    packets::upstream,
     row::round,
     rules,
+    rules::vip,
     shaped::{self, Shaped},
 };
 
@@ -60,6 +62,9 @@ pub fn measure(
         if wanted(&shaped.id()) {
             table.shaped(shaped)?;
         }
+    }
+    if wanted(MISS_VIP) {
+        table.miss_of_vip()?;
     }
     Ok(table.rows)
 }
@@ -137,6 +142,15 @@ impl Table<'_> {
         Ok(())
     }
 
+    /// What packets of new flows to a VIP with many backends cost.
+    fn miss_of_vip(&mut self) -> Result<()> {
+        let mut driver = Driver::new(false, LIMITS.rules, NEW_FLOWS)?;
+        driver.apply(&vip(100))?;
+        let costs = driver.measure_miss(&upstream, self.scope.rounds / 20 + 1)?;
+        self.push(Row::cost(MISS_VIP, NEW_FLOWS, &costs, Target::Steer));
+        Ok(())
+    }
+
     /// What packets of new flows cost under rules of a shape.
     fn shaped(&mut self, shaped: Shaped) -> Result<()> {
         let (rules, packets) = shaped.make()?;
@@ -184,6 +198,9 @@ impl Table<'_> {
         self.rows.push(row);
     }
 }
+
+/// The first packets of flows to a VIP.
+const MISS_VIP: &str = "vip-miss";
 
 /// The reference that ratios are to.
 const CACHE: &str = "ref-cache";

@@ -373,7 +373,8 @@ impl Rules {
 fn unsupported(rule: &Rule) -> Option<String> {
     let inline = matches!(rule.action.destination(), Some(Destination::Inline { .. }));
     let forward = matches!(rule.action, Action::Forward { .. });
-    if !forward && rule.sends_into_tunnel() {
+    let copies = matches!(rule.action, Action::Duplicate { .. });
+    if copies && rule.sends_into_tunnel() {
         return Some("copies are not sent into tunnels".to_owned());
     }
     (inline && forward && rule.filter_type == FilterType::Packet).then(|| {
