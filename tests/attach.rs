@@ -198,6 +198,7 @@ impl Host {
             },
             timeouts: Timeouts::default(),
             gtpu: Gtpu::default(),
+            peers: Vec::new(),
         };
         self.bench.host.enter(|| Dataplane::open(options))
     }

@@ -102,6 +102,7 @@ pub(crate) fn options(config: &Config) -> user::Options {
         ports: ports.collect(),
         limits,
         timeouts,
+        peers: Vec::new(),
         gtpu: user::Gtpu {
             ran: config.gtpu.ran.clone(),
             core: config.gtpu.core.clone(),

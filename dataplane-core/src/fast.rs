@@ -12,10 +12,9 @@ use crate::{
     packet::Packet,
     parse::{self, Facts, Link},
     rewrite::{self, Address},
-    session::{self, Exit},
+    session::{self, Exit, SessionRef},
     steer::unsteered,
-    table::Backend,
-    table::{CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
+    table::{Backend, CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
     tunnel::{self, Way},
     verdict::{Reason, Verdict},
     wire::{
@@ -210,6 +209,10 @@ fn exit<T: Tables>(
         if !Backend::from(backend.get()).lives() || action.flags & flag::FALLBACK != 0 {
             return None;
         }
+    }
+    let upstream = direction == Direction::Upstream;
+    if T::TUNNELS && upstream && SessionRef::from(record.session.get()).peer().is_some() {
+        return None;
     }
     let port = match (action.nat_port, direction) {
         (0, _) => 0,

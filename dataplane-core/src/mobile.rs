@@ -26,20 +26,45 @@ impl<T: Tables> Steering<'_, T> {
     #[inline(always)]
     pub(crate) fn learn(&self, found: Option<&Found<'_>>, quoted: bool) -> bool {
         self.notes.session.set(0);
+        let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
+        let upstream = upstream.map(|it| it.record);
         if self.is_from_target() {
+            if self.is_from_peer() {
+                let cell = self.facts.tunnel.target - 1;
+                self.notes.session.set(SessionRef::of_peer(cell).into());
+                self.follow_peer(upstream, quoted);
+            }
             return false;
         }
         match self.facts.tunnel.way {
             Way::Uplink if self.port.is_upstream() => {
-                let upstream = found.filter(|it| it.flow.direction() == Direction::Upstream);
-                return self.learn_uplink(upstream.map(|it| it.record), quoted);
+                return self.learn_uplink(upstream, quoted);
             }
             Way::Downlink if self.port.is_core() => {
                 self.learn_downlink(found.map(|it| it.record));
             }
+            Way::None if self.port.is_upstream() => self.follow_peer(upstream, quoted),
             Way::None | Way::Uplink | Way::Downlink | Way::Target => {}
         }
         false
+    }
+
+    /// Remembers with the flow of an upstream packet whether that came from a peer.
+    #[inline(never)]
+    fn follow_peer(&self, record: Option<&Record>, quoted: bool) {
+        let Some(record) = record else {
+            return;
+        };
+        let now = self.notes.session.get();
+        let known = SessionRef::from(record.session.get());
+        let before = if known.peer().is_some() {
+            known.into()
+        } else {
+            0
+        };
+        if before != now && !quoted && !self.tables.read_only() {
+            record.set_session(self.tables, now);
+        }
     }
 
     #[inline(never)]
@@ -202,7 +227,8 @@ impl<T: Tables> Steering<'_, T> {
     pub(crate) fn reaches_ue(&self, record: &Record) -> bool {
         let session = record.session.get();
         let status = || session::get(self.tables, session.into()).map(Session::status);
-        session == 0 || status() == Some(Status::Active)
+        let of_peer = SessionRef::from(session).peer().is_some();
+        session == 0 || of_peer || status() == Some(Status::Active)
     }
 
     /// Notes the tunnel of a packet to or from a UE that is behind one. Answers how many octets that
@@ -236,6 +262,15 @@ impl<T: Tables> Steering<'_, T> {
 
     #[inline(never)]
     fn enter(&self, session: SessionRef, way: Way) -> Option<u32> {
+        if let Some(cell) = session.peer() {
+            // What goes on to the core is what the UE has sent.
+            let back = way == Way::Downlink;
+            return match back && self.note_target(cell) {
+                true => Some(self.notes.exit.overhead() as u32),
+                false if back => None,
+                false => Some(0),
+            };
+        }
         session::exit(self.tables, session, way, &self.notes.exit)
             .then(|| self.notes.exit.overhead() as u32)
     }

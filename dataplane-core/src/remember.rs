@@ -303,7 +303,7 @@ impl<'a, T: Tables> Steering<'a, T> {
 
     /// Whether answers find their way without an entry in the flow table: the kernel routes them.
     pub(crate) fn works_without_flow(&self, action: &RuleAction) -> bool {
-        if !matches!(self.notes.refusal.get(), Reason::FlowTableFull) {
+        if self.is_from_peer() || !matches!(self.notes.refusal.get(), Reason::FlowTableFull) {
             return false;
         }
         match action.verb {

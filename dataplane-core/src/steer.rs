@@ -472,19 +472,28 @@ impl<'a, T: Tables> Steering<'a, T> {
         if T::TUNNELS && self.is_beyond(action) {
             return self.leave(Reason::TunnelUnsupported);
         }
+        if action.flags & flag::FALLBACK != 0 {
+            return self.without_backend(action);
+        }
         match action.verb {
             verb::DROP => Self::end(Verdict::discard(Reason::RuleDrop)),
-            verb::PASSTHROUGH if action.flags & flag::FALLBACK != 0 => {
-                self.leave(Reason::NoBackend)
-            }
             verb::PASSTHROUGH => self.leave(Reason::Passthrough),
             // The kernel's traffic control copies it, and sends it on where it would have gone.
             verb::DUPLICATE => Self::end(Verdict::pass(Reason::Duplicated)),
-            _ if action.flags & flag::FALLBACK != 0 => {
-                self.forward(action, action.first, Reason::VipPeer)
-            }
             _ => self.forward(action, action.first, reason),
         }
+    }
+
+    /// A packet to a VIP of which no backend takes flows.
+    #[inline(never)]
+    fn without_backend(&self, action: &RuleAction) -> Plan {
+        if self.is_from_peer() {
+            return Self::end(Verdict::discard(Reason::VipLoop));
+        }
+        if action.verb == verb::PASSTHROUGH {
+            return self.leave(Reason::NoBackend);
+        }
+        self.forward(action, action.first, Reason::VipPeer)
     }
 
     /// A packet of the UE's that is not from the UE's side: one that an inline application gives back.

@@ -49,6 +49,7 @@ pub(crate) fn find<P: Packet, T: Tables>(
     tunnel.ip = facts.ip;
     tunnel.length = facts.ip.length;
     tunnel.target = cell + 1;
+    tunnel.peer = tables.target(cell).is_some_and(|target| target.peer != 0);
     tunnel.way = Way::Target;
     tunnel.end = tunnel.ip.end() as u32;
     tunnel.inside = match label.encapsulation {
@@ -120,17 +121,23 @@ fn gre_label<P: Packet>(packet: &P, at: usize) -> Option<Label> {
 }
 
 impl<T: Tables> Steering<'_, T> {
-    /// Whether the packet comes from a UE's side, and is not on its way to one.
+    /// Whether the packet comes from a UE's side, or from a peer, and is not on its way to a UE.
     #[inline(always)]
     pub(crate) fn is_upstream(&self) -> bool {
         let to_ue = T::TUNNELS && self.facts.tunnel.way == Way::Downlink;
-        self.port.is_upstream() && !to_ue && !self.is_from_target()
+        self.port.is_upstream() && !to_ue && !self.is_from_target() || self.is_from_peer()
     }
 
     /// Whether the packet came out of a tunnel that some rule sends into.
     #[inline(always)]
     pub(crate) fn is_from_target(&self) -> bool {
         T::TUNNELS && self.facts.tunnel.is_of_target()
+    }
+
+    /// Whether the packet came from a peer, which has it from a UE.
+    #[inline(always)]
+    pub(crate) fn is_from_peer(&self) -> bool {
+        T::TUNNELS && self.facts.tunnel.is_of_peer()
     }
 
     /// Whether that is the tunnel which answers to what `action` sends come by.

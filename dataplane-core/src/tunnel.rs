@@ -48,6 +48,8 @@ pub struct Tunnel {
     /// The cell of the [`Target`](crate::table::Target) from whose other end the packet comes, plus 1, or
     /// 0. [`Self::way`] may be of another tunnel in that one.
     pub target: u32,
+    /// Whether that is a peer.
+    pub peer: bool,
     /// Where the packet inside begins.
     pub inside: u32,
     /// Where there is no room for more of it.
@@ -70,6 +72,11 @@ impl Tunnel {
     /// Whether the packet came out of a tunnel that rules send into.
     pub(crate) const fn is_of_target(&self) -> bool {
         !matches!(self.way, Way::None) && self.target != 0
+    }
+
+    /// Whether the packet came out of the tunnel of a peer, and is in no other.
+    pub(crate) const fn is_of_peer(&self) -> bool {
+        matches!(self.way, Way::Target) && self.peer
     }
 
     /// Whether the packet is in a tunnel of its UE's, or of one that is said to be.

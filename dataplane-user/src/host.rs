@@ -15,7 +15,7 @@ use crate::{
     install::{HopAddress, HopKey, Place, Rules, Surroundings},
     memory::Memory,
     ports::{self, View},
-    rule::{EndpointAddress, Rule, RuleId, RuleSet},
+    rule::{Endpoint, EndpointAddress, Rule, RuleId, RuleSet},
 };
 
 /// Rule sets as [`Dataplane`](crate::Dataplane) would put them in force, by the same code, for a host
@@ -84,6 +84,11 @@ impl HostTables {
         Self { memory, rules }
     }
 
+    /// Has packets taken that come from a peer, from the next rule set on.
+    pub fn expect(&mut self, peer: &Endpoint) -> Result<(), Error> {
+        self.rules.expect(&self.memory, peer)
+    }
+
     /// Puts `wanted` in force, as [`Dataplane::apply`](crate::Dataplane::apply) does. `resolve` tells where
     /// an address, behind a port if one is said, is found.
     pub fn apply(
@@ -91,6 +96,7 @@ impl HostTables {
         wanted: &RuleSet,
         resolve: &dyn Fn(EndpointAddress, Option<&str>) -> Option<Hop>,
     ) -> Result<Applied, Error> {
+        self.rules.resolve(&mut self.memory, &Answers(resolve));
         let difference = self.rules.difference(wanted);
         self.rules
             .apply(&mut self.memory, &difference, &Answers(resolve), || ())

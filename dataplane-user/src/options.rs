@@ -6,7 +6,11 @@ use dataplane_core::session::SessionRef;
 use dataplane_core::table::CHOICES;
 pub use dataplane_core::table::Role;
 
-use crate::{Error, ports, rule::AddressRange, sessions};
+use crate::{
+    Error, ports,
+    rule::{AddressRange, Endpoint},
+    sessions,
+};
 
 /// Everything there is to decide.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Whose tunnels are looked into.
     pub gtpu: Gtpu,
+    /// Other MEC hosts that may send what UEs have sent, each at the end of a tunnel.
+    pub peers: Vec<Endpoint>,
 }
 
 impl Options {
@@ -31,9 +37,9 @@ impl Options {
         sessions::endpoints(&self.gtpu).map(drop)
     }
 
-    /// Whether GTP-U is looked into on some port.
-    pub(crate) fn has_gtpu(&self) -> bool {
-        self.ports.iter().any(|port| port.gtpu)
+    /// Whether packets are looked for in tunnels, whatever the rules.
+    pub(crate) fn has_tunnels(&self) -> bool {
+        !self.peers.is_empty() || self.ports.iter().any(|port| port.gtpu)
     }
 }
 
@@ -273,6 +279,7 @@ mod tests {
             },
             timeouts: Timeouts::default(),
             gtpu: Gtpu::default(),
+            peers: Vec::new(),
         });
         assert!(matches!(opened, Err(Error::Options(_))), "{opened:?}");
         assert!(!Path::new(&pins).exists());

@@ -9,6 +9,7 @@ mod forwarding;
 mod matching;
 mod mobile;
 mod parsing;
+mod peers;
 mod run;
 mod targets;
 mod two_interfaces;
@@ -90,6 +91,7 @@ pub fn mobile() -> Vec<Scenario> {
     for family in [&V4, &V6] {
         mobile::scenarios(family, &mut all);
         targets::scenarios(family, &mut all);
+        peers::scenarios(family, &mut all);
     }
     mobile::mixed(&mut all);
     all

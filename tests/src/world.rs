@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use dataplane_user::{
     Gtpu,
-    rule::{Endpoint, EndpointAddress},
+    rule::{Encapsulation, Endpoint, EndpointAddress, Target},
 };
 
 use crate::packet::MacAddress;
@@ -58,6 +58,27 @@ pub fn gtpu() -> Gtpu {
         ]),
     }
 }
+
+/// Other hosts that send what UEs have sent.
+pub fn peers() -> Vec<Endpoint> {
+    let address = |text: &str| text.parse().expect("an address");
+    vec![Endpoint {
+        address: EndpointAddress::Tunnel(Target {
+            encapsulation: Encapsulation::Gre {
+                key: Some(PEER_KEY),
+            },
+            destination: address(PEER),
+            source: Some(address(OWN[0])),
+        }),
+        port: Some("app1".to_owned()),
+    }]
+}
+
+/// The address of a peer.
+pub const PEER: &str = "198.18.2.2";
+
+/// The key of GRE that it uses.
+pub const PEER_KEY: u32 = 77;
 
 /// A host.
 #[derive(Clone, Debug)]

@@ -22,6 +22,23 @@ impl SessionRef {
     /// None, of a packet that came by a tunnel all the same.
     pub const UNKNOWN: Self = Self(1);
 
+    /// None either, of a packet that came from a peer by the tunnel to the target in `cell`.
+    #[must_use]
+    pub(crate) const fn of_peer(cell: u32) -> Self {
+        Self(cell as u64 + 2)
+    }
+
+    /// The cell of the peer's target.
+    #[must_use]
+    pub(crate) const fn peer(self) -> Option<u32> {
+        // No session has generation 0.
+        if self.generation() == 0 {
+            (self.0 as u32).checked_sub(2)
+        } else {
+            None
+        }
+    }
+
     /// The session `id`.
     #[must_use]
     pub const fn new(id: u32, generation: u32) -> Self {

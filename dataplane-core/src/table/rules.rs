@@ -275,8 +275,10 @@ pub struct Target {
     pub encapsulation: u8,
     /// QFI of what is sent, as in [`Tunnel::qfi`](crate::tunnel::Tunnel::qfi).
     pub qfi: u8,
+    /// 1 if the other end is a peer, which sends what UEs have sent.
+    pub peer: u8,
     /// Keeps the size a multiple of the alignment.
-    pub padding: u16,
+    pub padding: u8,
 }
 
 /// What [`Target::encapsulation`] can be.

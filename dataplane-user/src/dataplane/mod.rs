@@ -153,7 +153,7 @@ impl Dataplane {
         let memory = Memory::map(&steer)?;
         // The rules of an earlier process stay in force until others are.
         let is_tunnel = |action: &RuleAction| action.flags & flag::TUNNEL != 0;
-        let tunnels = options.has_gtpu() || memory.actions.iter().any(is_tunnel);
+        let tunnels = options.has_tunnels() || memory.actions.iter().any(is_tunnel);
         let names = program::names(tunnels);
         program::ready(&mut steer, names.steer)?;
         program::ready(&mut explain, names.explain)?;
@@ -189,6 +189,9 @@ impl Dataplane {
         let mut rules = Rules::new(splits, filters, &memory, limits, cpus);
         let clock = Clock::new(&mut || jiffies(&mut explain, names.explain, &memory))?;
         rules.hz = clock.hz() as u32;
+        for peer in &options.peers {
+            rules.expect(&memory, peer)?;
+        }
         let mut dataplane = Self {
             options: options.clone(),
             limits,
@@ -243,7 +246,7 @@ impl Dataplane {
         if difference.copies() {
             self.attach_copies()?;
         }
-        let tunnels = self.options.has_gtpu() || difference.tunnels;
+        let tunnels = self.options.has_tunnels() || difference.tunnels;
         if tunnels {
             self.run(program::names(true))?;
         }

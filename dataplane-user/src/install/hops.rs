@@ -68,6 +68,8 @@ pub(crate) struct Place {
 pub(super) struct NextHop {
     cell: u32,
     users: usize,
+    /// Whether it is a peer, and stays without users.
+    peer: bool,
     resolved: Option<Place>,
 }
 
@@ -98,16 +100,49 @@ impl Rules {
             }
         };
         let resolved = surroundings.resolve(key);
-        tell(memory, cell, key, resolved);
-        self.next_hops.insert(
-            key.clone(),
-            NextHop {
-                cell,
-                users: 1,
-                resolved,
-            },
-        );
+        let hop = NextHop {
+            cell,
+            users: 1,
+            peer: false,
+            resolved,
+        };
+        hop.tell(memory, key);
+        self.next_hops.insert(key.clone(), hop);
         Ok(cell)
+    }
+
+    /// Has packets taken that come from a peer, as from UEs, whatever rules send there. Flows know peers by their cells, which
+    /// are those that they had in an earlier process. Where a peer is, [`Self::resolve`] finds out.
+    pub(crate) fn expect(&mut self, memory: &Memory, peer: &Endpoint) -> Result<(), Error> {
+        let key = key(peer);
+        let HopAddress::Tunnel(wanted) = key.address else {
+            return Err(Error::Options(format!(
+                "a peer is not at the end of a tunnel: {peer}"
+            )));
+        };
+        let is_it = |cell: &u32| {
+            let target = memory.targets.get(*cell as usize);
+            target.is_some_and(|it| {
+                let now = entry(wanted, it.source);
+                it.peer != 0 && Entry { peer: 1, ..now } == *it
+            })
+        };
+        let room = Error::TooManyTunnels { limit: TARGETS };
+        let known = (0..TARGETS)
+            .find(is_it)
+            .filter(|cell| self.targets.remove(*cell));
+        let cell = match known {
+            Some(cell) => cell,
+            None => self.targets.take(TARGETS).map_err(|_| room)?,
+        };
+        let hop = NextHop {
+            cell,
+            users: 1,
+            peer: true,
+            resolved: None,
+        };
+        self.next_hops.insert(key, hop);
+        Ok(())
     }
 
     /// One user less of a next hop. Answers its cell when that was the last.
@@ -130,7 +165,7 @@ impl Rules {
             let resolved = surroundings.resolve(key);
             if resolved != hop.resolved {
                 hop.resolved = resolved;
-                tell(memory, hop.cell, key, resolved);
+                hop.tell(memory, key);
                 changed.push(key.clone());
             }
         }
@@ -151,7 +186,7 @@ impl Rules {
         tunnels
             .take_while(|(key, _)| matches!(key.address, HopAddress::Tunnel(_)))
             .filter_map(|(key, hop)| {
-                let target = entry(key, hop.resolved?)?;
+                let target = hop.target(key)?;
                 Some((target.key(), hop.cell))
             })
             .collect()
@@ -168,27 +203,37 @@ impl Rules {
     }
 }
 
-/// Tells packets where a next hop is, and what tunnel ends there.
-fn tell(memory: &mut Memory, cell: u32, key: &HopKey, place: Option<Place>) {
-    if let Some(target) = place.and_then(|place| entry(key, place)) {
-        // Packets use no tunnel whose next hop is not resolved.
-        set(memory, cell, None);
-        memory.targets.write(cell as usize, target);
+impl NextHop {
+    /// Tells packets where it is, and what tunnel ends there.
+    fn tell(&self, memory: &mut Memory, key: &HopKey) {
+        if let Some(target) = self.target(key) {
+            // Packets use no tunnel whose next hop is not resolved.
+            set(memory, self.cell, None);
+            memory.targets.write(self.cell as usize, target);
+        }
+        set(memory, self.cell, self.resolved.map(|place| place.hop));
     }
-    set(memory, cell, place.map(|place| place.hop));
+
+    /// The tunnel to it, if there is one.
+    fn target(&self, key: &HopKey) -> Option<Entry> {
+        let HopAddress::Tunnel(target) = key.address else {
+            return None;
+        };
+        Some(Entry {
+            peer: self.peer.into(),
+            ..entry(target, words(self.resolved?.source?))
+        })
+    }
 }
 
-/// The tunnel to a next hop, if there is one.
-fn entry(key: &HopKey, place: Place) -> Option<Entry> {
-    let HopAddress::Tunnel(target) = key.address else {
-        return None;
-    };
+/// A tunnel from an address of this host.
+fn entry(target: Target, source: [u64; 2]) -> Entry {
     let entry = Entry {
-        source: words(place.source?),
+        source,
         destination: words(target.destination),
         ..Entry::default()
     };
-    Some(match target.encapsulation {
+    match target.encapsulation {
         Encapsulation::Gtpu { teid, qfi } => Entry {
             identifier: teid,
             qfi: qfi.map_or(0, |qfi| Tunnel::CONTAINER | qfi),
@@ -210,7 +255,7 @@ fn entry(key: &HopKey, place: Place) -> Option<Entry> {
             encapsulation: encapsulation::VXLAN,
             ..entry
         },
-    })
+    }
 }
 
 fn set(memory: &Memory, cell: u32, resolved: Option<Hop>) {
@@ -225,13 +270,16 @@ fn set(memory: &Memory, cell: u32, resolved: Option<Hop>) {
 
 /// The next hops that a rule needs.
 pub(crate) fn keys(rule: &Rule) -> Vec<HopKey> {
-    let key = |endpoint: &Endpoint| HopKey {
+    rule.action.endpoints().map(key).collect()
+}
+
+fn key(endpoint: &Endpoint) -> HopKey {
+    HopKey {
         address: match endpoint.address {
             EndpointAddress::Mac(mac) => HopAddress::Mac(mac),
             EndpointAddress::Ip { address, .. } => HopAddress::Ip(address),
             EndpointAddress::Tunnel(target) => HopAddress::Tunnel(target),
         },
         port: endpoint.port.clone(),
-    };
-    rule.action.endpoints().map(key).collect()
+    }
 }

@@ -35,6 +35,12 @@ impl Pool {
         })
     }
 
+    /// Takes this cell out, if it is not used otherwise.
+    pub(super) fn remove(&mut self, cell: u32) -> bool {
+        let place = self.free.iter().position(|free| *free == cell);
+        place.is_some_and(|place| self.free.remove(place).is_some())
+    }
+
     pub(super) fn give_back(&mut self, cell: u32) {
         self.free.push_back(cell);
     }

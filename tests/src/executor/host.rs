@@ -67,6 +67,9 @@ impl Default for Host {
 impl Executor for Host {
     fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
         self.memory = Memory::new(ports(&self.world));
+        for peer in world::peers() {
+            self.memory.tables.expect(&peer)?;
+        }
         self.change(rules)
     }
 

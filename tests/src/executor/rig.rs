@@ -76,6 +76,7 @@ impl Rig {
             limits,
             timeouts,
             gtpu: world::gtpu(),
+            peers: if tunnels { world::peers() } else { Vec::new() },
         };
         let dataplane = bench
             .host

@@ -60,6 +60,7 @@ impl Steering {
             ],
             limits: Limits::default(),
             timeouts,
+            peers: Vec::new(),
             gtpu: Gtpu {
                 ran: vec!["192.0.2.0/29".parse()?, "2001:db8:2::1".parse()?],
                 core: vec!["192.0.2.10".parse()?, "2001:db8:2::2".parse()?],
