@@ -102,7 +102,7 @@ pub(crate) fn options(config: &Config) -> user::Options {
         ports: ports.collect(),
         limits,
         timeouts,
-        peers: Vec::new(),
+        peers: config.peers().into_values().collect(),
         gtpu: user::Gtpu {
             ran: config.gtpu.ran.clone(),
             core: config.gtpu.core.clone(),
