@@ -19,7 +19,7 @@ use crate::{
     dataplane::Dataplane,
     notify, source,
     store::{Source, Store},
-    worker,
+    vip, worker,
 };
 
 /// How often links and neighbors are read again without an event.
@@ -77,6 +77,7 @@ async fn daemon(config: &Config) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = api::serve(config, context, stopped).await?;
     let upkeep = tokio::spawn(upkeep(Arc::clone(&store), events()?));
+    let checks = tokio::spawn(vip::check(Arc::clone(&store)));
     let notices = tokio::spawn(notify::follow(store.follow()));
     let (rules, in_force) = api::rule_counts(&store.snapshot());
     tracing::info!(node = config.node.id, socket = %config.api.socket.display(), rules, in_force, "serving");
@@ -92,6 +93,7 @@ async fn daemon(config: &Config) -> Result<()> {
     notify::stopping();
     tracing::info!("stopping; traffic stays steered");
     upkeep.abort();
+    checks.abort();
     drop(sources);
     stop.send_replace(true);
     // Whoever listens to events would listen for ever.

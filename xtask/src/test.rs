@@ -154,7 +154,7 @@ fn benchmarks(tally: &mut Tally) -> Result<()> {
 fn examples(_: &mut Tally) -> Result<()> {
     let check = "run --quiet --package control --bin edgesteer -- check";
     cargo(&format!(
-        "{check} packaging/edgesteer.toml packaging/rules.d/video.json"
+        "{check} packaging/edgesteer.toml packaging/rules.d/video.json packaging/rules.d/web-vip.json"
     ))
 }
 

@@ -46,6 +46,77 @@ fn a_difference_shows_both_sides_and_what_is_left_out() {
 }
 
 #[test]
+fn vips_show_what_is_and_why() {
+    let vip = json!({
+        "vipId": "web", "address": "203.0.113.9", "protocol": "TCP", "port": 443, "mode": "DSR", "source": "mp2",
+        "backends": [{"appInstanceId": "video", "weight": 1}, {"address": "192.0.2.11", "weight": 3}],
+        "status": {"installed": true, "healthy": true, "announced": false, "backends": [
+            {"id": "video", "state": "UP", "health": "UP"},
+            {"id": "192.0.2.11", "state": "DOWN", "health": "DOWN", "reason": "checks fail: no answer"}
+        ]}
+    });
+    let all = "VIP  ADDRESS      PROTO  PORT  MODE  UP   HEALTHY  ANNOUNCED  INSTALLED  SOURCE\n\
+               web  203.0.113.9  TCP    443   DSR   1/2  yes      no         yes        mp2\n";
+    let backends = "VIP  BACKEND     WEIGHT  STATE  HEALTH  WHY\n\
+                    web  video       1       UP     UP      -\n\
+                    web  192.0.2.11  3       DOWN   DOWN    checks fail: no answer\n";
+    assert_eq!(table::render(Kind::Vips, &json!([vip]), false), all);
+    let both = format!("{all}\n{backends}");
+    assert_eq!(table::render(Kind::Vips, &json!([vip]), true), both);
+    assert_eq!(table::render(Kind::Vips, &vip, false), both);
+    assert_eq!(table::render(Kind::Vips, &json!([]), true), "none");
+}
+
+#[test]
+fn every_problem_of_a_vip_is_located() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text.replace('\'', "\"")).unwrap();
+        path
+    };
+    let vip = "{'vipId': 'web', 'address': '203.0.113.9', 'protocol': 'TCP', 'port': 443, 'mode': 'DSR',\
+                'backends': [{'appInstanceId': 'video'}], 'fallback': {'action': 'PEER', 'peer': 'west'}}";
+    let said = |vips: &[&str]| format!("{{'vips': [{}]}}", vips.join(", "));
+    let peer = "[[port]]\nname = 'ran0'\ninterface = 'ran0'\nrole = 'access'\n\
+                [[peer]]\nname = 'west'\naddress = '198.51.100.7'\nencapsulation = 'gre'\n";
+    let config = |text: &str| Config::parse(text).unwrap();
+    let good = file("good.json", &said(&[vip]));
+    assert_eq!(check::wanted(&good).unwrap().vips.unwrap().len(), 1);
+    let error = check::rules(&good, Some(&config(&peer.replace("west", "east"))));
+    let error = format!("{:#}", error.unwrap_err());
+    assert!(error.contains("VIP `web`: /fallback/peer"), "{error}");
+
+    let alone = file(
+        "alone.json",
+        &said(&[&vip.replace(", 'fallback': {'action': 'PEER', 'peer': 'west'}", "")]),
+    );
+    let what = check::rules(&alone, Some(&config(peer))).unwrap();
+    assert_eq!(what, "0 applications, 0 traffic rules, 1 VIP");
+    std::fs::remove_file(&alone).unwrap();
+
+    let later = vip.replace("web", "dns");
+    file(
+        "wrong.json",
+        &said(&[
+            vip,
+            &later.replace("443", "0"),
+            &later.replace("DSR", "DNAT").replace("443", "53"),
+        ]),
+    );
+    file("unread.json", &said(&[&vip.replace("TCP", "ICMP")]));
+    let error = check::wanted(directory.path()).unwrap_err().to_string();
+    for words in [
+        "unread.json: /vips/0/protocol",
+        "wrong.json: VIP `dns`: /port",
+        "wrong.json: /vipId: `web` is in",
+        "wrong.json: /vipId: `dns` is in",
+    ] {
+        assert!(error.contains(words), "{words} in {error}");
+    }
+}
+
+#[test]
 fn every_problem_of_a_file_is_located() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
@@ -229,7 +300,14 @@ async fn the_command_line_talks_to_the_daemon_over_its_socket() {
         );
         assert!(apply(&client, &file, false).unwrap());
         assert!(get(&client, Kind::Rules, Some("none"), Output::Wide).is_err());
+        let vip =
+            json!({"address": "203.0.113.9", "protocol": "ANY", "mode": "DSR", "backends": []});
+        client
+            .send(Method::PUT, "/mp2/v1/vips/a%2Fb", Some(&vip))
+            .unwrap();
         for (kind, id) in [
+            (Kind::Vips, None),
+            (Kind::Vips, Some("a/b")),
             (Kind::Rules, Some("r")),
             (Kind::Rules, Some("a%2Fb/r")),
             (Kind::Reasons, Some("no_rule")),
@@ -248,6 +326,8 @@ async fn the_command_line_talks_to_the_daemon_over_its_socket() {
             let flows = get::flows(&client, of).unwrap();
             assert_eq!(flows.as_array().unwrap().len(), count, "{of:?}");
         }
+        assert!(delete(&client, Removable::Vip, "a/b").unwrap());
+        assert!(get(&client, Kind::Vips, Some("a/b"), Output::Json).is_err());
         let refused = client
             .send(
                 Method::PUT,

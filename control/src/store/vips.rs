@@ -101,7 +101,7 @@ impl Desired {
             ))
         });
         let known = of_vips.flat_map(|(id, backends)| {
-            let checked = backends.into_iter().filter(|it| it.checked.is_some());
+            let checked = backends.into_iter().filter(|it| it.check.is_some());
             checked.map(|it| ((id.clone(), it.id), it.health))
         });
         known.collect()
@@ -128,10 +128,7 @@ impl Desired {
 impl Snapshot {
     /// Addresses that others should be told of: of those whose VIPs are all healthy here, so that what one of them cannot
     /// serve is served elsewhere.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing checks or announces yet")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing announces yet"))]
     pub(crate) fn to_announce(&self) -> BTreeSet<IpAddr> {
         let mut addresses = BTreeMap::new();
         for entry in self.vips.values().filter(|it| it.vip.announce) {
@@ -147,10 +144,6 @@ impl Snapshot {
 impl Store {
     /// Takes what checks have found of backends, and changes the rules of their VIPs. What nobody wants checked any more is
     /// passed over. If the data path does not take it, it is offered again with [`Self::reconcile`].
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing checks or announces yet")
-    )]
     pub(crate) async fn health(&self, found: HealthOf) -> Result<(), Problem> {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();
@@ -201,10 +194,7 @@ impl Store {
     }
 
     /// Notes which addresses others are told of.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "nothing checks or announces yet")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "nothing announces yet"))]
     pub(crate) async fn announced(&self, addresses: BTreeSet<IpAddr>) {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();

@@ -166,13 +166,6 @@ impl Vip {
         }
     }
 
-    /// The TCP port that checks connect to.
-    pub(super) fn port_to_check(&self, backend: &Backend) -> Option<u16> {
-        let said = self.health_check.as_ref().and_then(|it| it.port);
-        let tcp = matches!(self.protocol, Protocol::Tcp | Protocol::Any);
-        said.or_else(|| backend.port.or(self.port).filter(|_| tcp))
-    }
-
     fn check_fallback(&self) -> Result<(), Refusal> {
         let Some(fallback) = &self.fallback else {
             return Ok(());

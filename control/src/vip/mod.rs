@@ -4,6 +4,7 @@
 //! healthy. So it is made anew with each change of those.
 
 mod check;
+mod checks;
 mod resolve;
 mod text;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::mec::TunnelType;
 
+pub(crate) use checks::check;
 pub(crate) use resolve::{Health, HealthId, HealthOf, Peers, Resolved, Seen, Surroundings};
 
 /// The application that rules of VIPs are of; no other has this name.

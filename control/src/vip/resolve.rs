@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Affinity, Backend, Mode, Protocol, State, Vip, VipId};
 use crate::{
+    health::Check,
     mec::{
         DestinationInterface, Interface, InterfaceType, Refusal, TunnelInfo, TunnelType, endpoint,
     },
@@ -30,7 +31,6 @@ pub(crate) type HealthOf = BTreeMap<HealthId, Health>;
 pub(crate) enum Health {
     Up,
     /// And why.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing checks yet"))]
     Down(String),
 }
 
@@ -63,8 +63,8 @@ pub(crate) struct Seen {
     pub(crate) reason: Option<String>,
     /// What checks have found; nothing yet, or there are none.
     pub(crate) health: Option<Health>,
-    /// Where it is checked, and at which port, if it is.
-    pub(crate) checked: Option<(IpAddr, Option<u16>)>,
+    /// How it is checked, if it is.
+    pub(crate) check: Option<Check>,
 }
 
 impl Vip {
@@ -261,9 +261,7 @@ impl Vip {
                 wanted
             },
             reason,
-            checked: address
-                .filter(|_| self.health_check.is_some())
-                .map(|it| (it, self.port_to_check(backend))),
+            check: address.and_then(|it| self.check_of(backend, it)),
             health,
         }
     }

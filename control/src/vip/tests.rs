@@ -180,9 +180,10 @@ fn health_is_known_before_flows_come() {
         Some("no check has passed yet")
     );
     assert_eq!(now.backends[3].reason, None, "it is what is wanted");
+    let check = now.backends[1].check.as_ref().unwrap();
     assert_eq!(
-        now.backends[1].checked,
-        Some((IpAddr::from([192, 0, 2, 11]), Some(443)))
+        (check.address, check.port),
+        (IpAddr::from([192, 0, 2, 11]), 443)
     );
 
     let up = |name| (name, Health::Up);

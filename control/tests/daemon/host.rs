@@ -234,6 +234,11 @@ impl Host {
         socket
     }
 
+    /// Does something where the daemon is.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.namespace.run(work).unwrap()
+    }
+
     #[track_caller]
     pub(crate) fn shell(&self, script: &str) {
         let mut command = Command::new("sh");

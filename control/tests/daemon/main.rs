@@ -3,6 +3,7 @@
 
 mod host;
 mod sessions;
+mod vips;
 
 use std::{
     fs,

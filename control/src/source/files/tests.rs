@@ -36,6 +36,45 @@ fn one_or_several_applications_in_json_and_yaml() {
 }
 
 #[test]
+fn vips_are_in_files_too() {
+    let vip = |port: u16| {
+        json!({"vips": [{
+            "vipId": "web", "address": "203.0.113.9", "protocol": "TCP", "port": port, "mode": "DSR", "backends": []
+        }]})
+        .to_string()
+    };
+    let lab = Lab::new();
+    lab.write("a.json", &vip(443));
+    lab.write("b.json", &json!(application("one", "r1")).to_string());
+    lab.write("c.json", &vip(80));
+    lab.start();
+    assert_eq!(
+        (lab.names(), lab.vip_ports()),
+        (vec!["one".to_owned()], vec![443])
+    );
+    assert!(
+        lab.failures().contains("c.json: VIP web is already in"),
+        "{}",
+        lab.failures()
+    );
+    fs::remove_file(lab.path("c.json")).unwrap();
+    for (content, words) in [
+        (vip(0), "a.json: /vips/0/port"),
+        (vip(443).replace("DSR", "NAT"), "a.json: /vips/0/mode"),
+        (vip(443).replace("[{", "[1, {"), "a.json: /vips/0"),
+    ] {
+        lab.write("a.json", &content);
+        lab.until(|| lab.failures().contains(words));
+        assert_eq!(lab.vip_ports(), [443], "it keeps what it last said");
+    }
+    lab.write("a.json", &vip(8443));
+    lab.until(|| lab.vip_ports() == [8443] && lab.failures().is_empty());
+    fs::remove_file(lab.path("a.json")).unwrap();
+    lab.until(|| lab.vip_ports().is_empty());
+    assert_eq!(lab.names(), ["one"]);
+}
+
+#[test]
 fn changes_are_followed() {
     let lab = Lab::new();
     lab.write("a.json", &json!(application("one", "r1")).to_string());

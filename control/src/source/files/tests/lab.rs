@@ -101,6 +101,12 @@ impl Lab {
             .collect()
     }
 
+    pub(super) fn vip_ports(&self) -> Vec<u16> {
+        let delivered = self.delivered.lock().unwrap();
+        let vips = delivered.vips.values();
+        vips.filter_map(|vip| vip.port).collect()
+    }
+
     pub(super) fn rules(&self, application: &str) -> Vec<String> {
         let delivered = self.delivered.lock().unwrap();
         let application = delivered.applications.get(&application.parse().unwrap());

@@ -1,0 +1,122 @@
+//! Anycast VIPs, from what is said of them to what becomes of packets while backends come and go.
+
+use std::{
+    net::TcpListener,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    host::{Daemon, Host, PATIENCE},
+    write,
+};
+
+const FLOW: &str = "tcp 10.45.0.7:5000 > 203.0.113.9:443";
+const PEER: &str = "[[peer]]\nname = 'west'\naddress = '198.18.1.7'\nencapsulation = 'gre'\n";
+
+/// A VIP that the host itself would serve, if it did.
+fn vip() -> Value {
+    json!({"vips": [{
+        "vipId": "web", "address": "203.0.113.9", "protocol": "TCP", "port": 443, "mode": "DSR",
+        "backends": [{"appInstanceId": "video", "x-port": "app0"}],
+        "healthCheck": {"type": "TCP", "intervalSeconds": 1, "timeoutSeconds": 1, "rise": 1, "fall": 1}
+    }]})
+}
+
+fn start() -> (Host, Daemon) {
+    let host = Host::new();
+    host.configure(&(host.files() + PEER));
+    // By which the host reaches itself.
+    host.shell("ip link set lo up");
+    write(&host, "rules.d/vips.json", &vip());
+    let daemon = host.start().ready(&host);
+    (host, daemon)
+}
+
+fn status(host: &Host) -> Value {
+    host.json(&["get", "vips", "web"])["status"].clone()
+}
+
+#[track_caller]
+fn until(host: &Host, member: &str, expected: &Value) {
+    let end = Instant::now() + PATIENCE;
+    while status(host).pointer(member) != Some(expected) {
+        assert!(Instant::now() < end, "{}\n{}", status(host), host.log());
+        sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_backend_takes_flows_while_it_passes_checks() {
+    let (host, daemon) = start();
+    let took = || {
+        let answer = host.json(&["explain", "--in", "access0", "--flow", FLOW]);
+        answer["targetPort"].clone()
+    };
+    assert_eq!(status(&host)["installed"], true);
+    let reason = "/backends/0/reason";
+    until(&host, reason, &json!("there is no application `video`"));
+    assert_eq!(took(), "core0", "it goes its original path");
+
+    // The host has this address, so it is what is checked.
+    let app = json!({"appInstanceId": "video", "interface": {"macAddress": "02:00:00:00:0a:02", "ipAddresses": ["198.18.1.1"]}});
+    let pushed = write(&host, "video.json", &json!({"applications": [app]}));
+    host.said(&["apply", "-f", &pushed]);
+    until(&host, "/backends/0/health", &json!("DOWN"));
+    let server = host.inside(|| TcpListener::bind("198.18.1.1:443")).unwrap();
+    until(&host, "/healthy", &json!(true));
+    assert_eq!(took(), "app0");
+    let metrics = host.metrics();
+    let up = "edgesteer_vip_backend_up{backend=\"video\",vip=\"web\"} 1";
+    assert!(metrics.contains(up), "{metrics}");
+    let table = host.said(&["get", "vips"]);
+    assert!(table.contains("203.0.113.9"), "{table}");
+
+    assert!(daemon.stop());
+    let daemon = host.start().ready(&host);
+    assert_eq!(took(), "app0", "it was taking flows before");
+    drop(server);
+    until(&host, "/backends/0/state", &json!("DOWN"));
+    assert_eq!(took(), "core0");
+    let said = host.refused(&["delete", "vip", "web"]);
+    assert!(said.contains("source `files`"), "{said}");
+    assert!(daemon.stop());
+}
+
+#[test]
+fn vips_are_pushed_and_removed() {
+    let (host, daemon) = start();
+    let mut wanted = vip();
+    wanted["vips"][0]["vipId"] = "dns".into();
+    wanted["vips"][0]["port"] = 53.into();
+    let file = write(&host, "pushed.json", &wanted);
+    let said = host.said(&["apply", "-f", &file]);
+    assert!(said.contains("+ vip dns 203.0.113.9 TCP port 53"), "{said}");
+    assert!(said.contains("in force"), "{said}");
+    let one = host.said(&["get", "vip", "dns"]);
+    assert!(
+        one.contains("BACKEND") && one.contains("no application `video`"),
+        "{one}"
+    );
+    let configuration = host.path("edgesteer.toml");
+    let configuration = configuration.to_str().unwrap();
+    let checked = host.said(&["check", configuration, &file]);
+    assert!(checked.contains("1 VIP"), "{checked}");
+    wanted["vips"][0]["fallback"] = json!({"action": "PEER", "peer": "east"});
+    let file = write(&host, "wrong.json", &wanted);
+    for command in [
+        &["check", configuration, &file][..],
+        &["apply", "-f", &file],
+    ] {
+        let said = host.refused(command);
+        assert!(
+            said.contains("/fallback/peer") && said.contains("east"),
+            "{said}"
+        );
+    }
+    let said = host.said(&["delete", "vip", "dns"]);
+    assert!(said.contains("VIP `dns` is removed"), "{said}");
+    assert!(daemon.stop());
+}
