@@ -1,6 +1,7 @@
 //! The edgesteer daemon and its command line: what a MEC platform says becomes rules, and what the data path does becomes
 //! answers and metrics.
 
+pub mod announce;
 mod api;
 mod cli;
 mod config;

@@ -50,6 +50,7 @@ const TEST_PACKAGES: &[&str] = &[
     "busybox-static",
     "iperf3",
     "python3",
+    "python3-exabgp",
     "tshark",
 ];
 
@@ -122,6 +123,8 @@ fn debian(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Test {
         out_of("prometheus", &["promtool"], false)?;
         gtpu()?;
+        out_of("bird2", &["bird", "birdc"], true)?;
+        out_of("gobgpd", &["gobgp", "gobgpd"], false)?;
     }
     Ok(())
 }
@@ -145,6 +148,11 @@ fn elsewhere(purpose: Purpose) -> Result<()> {
         ("tshark", Purpose::Test),
         ("iperf3", Purpose::Test),
         ("python3", Purpose::Test),
+        ("bird", Purpose::Test),
+        ("birdc", Purpose::Test),
+        ("exabgp", Purpose::Test),
+        ("gobgp", Purpose::Test),
+        ("gobgpd", Purpose::Test),
     ];
     let missing: Vec<&str> = wanted
         .iter()
@@ -318,8 +326,8 @@ fn out_of(package: &str, programs: &[&str], libraries: bool) -> Result<()> {
              \"$(dpkg-deb --field {package}_*.deb Depends)\"; "
         );
     }
-    take += &format!("dpkg-deb --extract {package}_*.deb .; cd usr/bin; ");
-    take += &format!("install {} /usr/local/bin", programs.join(" "));
+    take += &format!("dpkg-deb --extract {package}_*.deb .; cd usr; ");
+    take += &format!("install *bin/{} /usr/local/bin", programs.join(" *bin/"));
     let mut command = command("sh -c");
     command
         .arg(take)

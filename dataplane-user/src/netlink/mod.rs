@@ -1,8 +1,9 @@
-//! Links, neighbors and routes through rtnetlink, blocking, in the network namespace of the calling thread.
+//! Links, addresses, neighbors and routes through rtnetlink, blocking, in the network namespace of the calling thread.
 //!
 //! Only the few attributes that steering needs are read, and unknown ones are skipped, so a newer kernel cannot break it.
-//! Reading needs no privilege; [`manage_neighbor`] and [`forget_neighbor`] need `CAP_NET_ADMIN`.
+//! Reading needs no privilege; changing addresses and neighbors needs `CAP_NET_ADMIN`.
 
+mod address;
 mod link;
 mod message;
 mod monitor;
@@ -12,6 +13,7 @@ mod route;
 mod socket;
 
 pub use self::{
+    address::{Address, Present, addresses, remove_address, set_address},
     link::{Link, Program, Xdp, XdpMode, links},
     monitor::{Changes, Monitor},
     namespace::Namespace,

@@ -28,6 +28,67 @@ fn both_ends_of_a_veth_are_listed() {
 }
 
 #[test]
+fn an_address_is_set_renewed_removed_and_goes_by_itself() {
+    let lab = Lab::new();
+    let index = lab.near.run(|| link("lo").index).unwrap();
+    let second = Duration::from_secs(1);
+    for address in ["198.51.100.1", "2001:db8::51"] {
+        let address: IpAddr = address.parse().unwrap();
+        let find = || {
+            let all = lab.near.run(addresses).unwrap().unwrap();
+            all.into_iter().find(|it| it.address == address)
+        };
+        let set = |lifetime, present| {
+            let work = || set_address(index, address, 77, lifetime, present);
+            lab.near.run(work).unwrap()
+        };
+        assert_eq!(find(), None);
+        set(None, Present::Refused).unwrap();
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        let expected = Address {
+            ifindex: index,
+            address,
+            prefix,
+            protocol: 77,
+            lifetime: None,
+        };
+        assert_eq!(find(), Some(expected));
+        let shown = run(&lab.near, "ip address show dev lo");
+        assert!(
+            shown.contains("deprecated") && !shown.contains("tentative"),
+            "{shown}"
+        );
+        assert!(set(None, Present::Refused).is_err());
+        set(Some(100 * second), Present::Renewed).unwrap();
+        let found = find().unwrap();
+        assert_eq!(found.protocol, 77);
+        assert!((99 * second..=100 * second).contains(&found.lifetime.unwrap()));
+
+        let remove = || lab.near.run(|| remove_address(index, address)).unwrap();
+        remove().unwrap();
+        assert_eq!(find(), None);
+        remove().unwrap();
+        set(Some(2 * second), Present::Renewed).unwrap();
+        assert!(find().is_some());
+        eventually(|| find().is_none());
+    }
+    let listed = lab.near.run(addresses).unwrap().unwrap();
+    let near = listed
+        .iter()
+        .find(|it| it.address == IpAddr::from([192, 0, 2, 1]));
+    assert_eq!(
+        near.map(|it| (it.prefix, it.protocol, it.lifetime)),
+        Some((24, 0, None))
+    );
+    let gone = || set_address(4711, [192, 0, 2, 9].into(), 77, None, Present::Refused);
+    let result = lab.near.run(gone).unwrap();
+    assert!(
+        matches!(result, Err(Error::NoSuchLink { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
 fn a_managed_neighbor_resolves_without_traffic_and_again_after_carrier_loss() {
     for (address, restore) in [
         ("192.0.2.2", "true"),
