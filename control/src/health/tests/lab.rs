@@ -161,7 +161,7 @@ pub(super) fn tcp(address: &str, port: u16) -> Check {
         address: address.parse().unwrap(),
         port,
         interval: INTERVAL,
-        timeout: INTERVAL,
+        timeout: 20 * INTERVAL,
         rise: 2,
         fall: 3,
     }
