@@ -115,7 +115,10 @@ impl From<Affinity> for u64 {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use crate::flow::{FlowKey, KeyRest};
 
     #[test]
     fn words_hold_what_was_put_in() {
@@ -130,6 +133,49 @@ mod tests {
             until: (1 << 34) - 1,
         };
         assert_eq!(Affinity::from(u64::from(affinity)), affinity);
+    }
+
+    /// Flows as there are: UEs with addresses and ports one after the other, all to one VIP.
+    #[test]
+    fn a_million_flows_are_spread_by_weight() {
+        const FLOWS: u64 = 1_000_000;
+        let key = |flow: u64, v4: bool| {
+            let (ue, port) = (flow / 20, 32_768 + flow % 20 * 2);
+            let (source, destination) = if v4 {
+                let address = |low: u64| [0, 0xffff << 32 | low];
+                (address(0x0a2d_0000 + ue), address(0xcb00_7109))
+            } else {
+                let address = |high: u64, low: u64| [0x2001_0db8_0000_0000 | high, low];
+                (address(0x45_0000 + ue, 1), address(0x203, 9))
+            };
+            let rest = KeyRest::new((port as u32) << 16 | 443, 0, 6);
+            FlowKey {
+                source,
+                destination,
+                rest,
+            }
+        };
+        for weights in [&[10_u16; 10][..], &[1, 2, 3, 4], &[100, 1]] {
+            let names = weights.iter().zip(b'a'..);
+            let mut members: std::vec::Vec<_> = names
+                .map(|(weight, name)| maglev::Member::new(&[name], *weight))
+                .collect();
+            let mut table = std::boxed::Box::new([0; maglev::SIZE]);
+            maglev::fill(&mut members, &mut table);
+            let total: u64 = weights.iter().map(|it| u64::from(*it)).sum();
+            for v4 in [true, false] {
+                let mut shares = std::vec![0_u64; weights.len()];
+                for flow in 0..FLOWS {
+                    let (word, shift) = place(key(flow, v4).spread());
+                    shares[usize::from(table[(word * 2 + shift / 32) as usize])] += 1;
+                }
+                for (share, weight) in shares.iter().zip(weights) {
+                    let ideal = FLOWS * u64::from(*weight) / total;
+                    let most = ideal / 50;
+                    assert!(share.abs_diff(ideal) <= most, "{weights:?}: {shares:?}");
+                }
+            }
+        }
     }
 
     #[test]
