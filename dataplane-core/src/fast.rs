@@ -7,12 +7,11 @@
 mod gpdu;
 
 use crate::{
-    encapsulate,
     flow::{self, Cached, Decision, Path, Record},
     packet::Packet,
-    parse::{self, Facts, Link},
+    parse::{self, Facts, Ip, Link},
     rewrite::{self, Address},
-    session::{self, Exit, SessionRef},
+    session::{self, SessionRef},
     steer::unsteered,
     table::{Backend, CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
     tunnel::{self, Way},
@@ -55,8 +54,11 @@ fn untagged<P: Packet, T: Tables, const V6: bool>(
         ..Facts::default()
     };
     parse::plain::<P, V6>(packet, Ethernet::LEN as u16, None, port.zone, &mut facts)?;
-    if T::TUNNELS && tunnel::may_be(&facts) {
+    if T::TUNNELS && tunnel::is_gtpu(&facts) {
         return gpdu::packet(packet, port, tables, &facts);
+    }
+    if T::TUNNELS && tunnel::may_be(&facts) {
+        return None;
     }
     known(packet, port, tables, &facts)
 }
@@ -115,45 +117,51 @@ fn known<P: Packet, T: Tables>(
         (true, true) => Reason::Steered,
         (true, false) => Reason::Replied,
     };
-    let tunnel = Exit::default();
     let session = way.session.get();
-    let overhead = if T::TUNNELS && forward && !upstream && session != 0 {
-        gpdu::exit(tables, session, &tunnel)?
-    } else {
-        0
+    let counted = Counted {
+        record,
+        flow,
+        rule: (how >> 32) as u32,
     };
-    if forward && !fits(way, how, facts, overhead) {
+    if T::TUNNELS && forward && !upstream && session != 0 {
+        return gpdu::reply(packet, port, tables, facts, way, &counted, session);
+    }
+    if forward && !fits(way, how, facts, 0) {
         return None;
     }
     if inside && !session::is_usual(tables, session.into(), &facts.tunnel) {
         return None;
     }
-    let bytes = facts.ip.length.into();
-    record.count(
-        tables,
-        flow.direction(),
-        bytes,
-        facts.wire_len(),
-        facts.tcp_flags,
-    );
-    if let Some(rule) = tables.rule((how >> 32) as u32) {
-        rule.add(tables, bytes);
-    }
+    counted.add(tables, facts);
     let verdict = if !forward {
         unsteered(port, reason)
-    } else if change(
-        packet,
-        way,
-        facts,
-        reason,
-        (overhead != 0).then_some(&tunnel),
-    ) {
+    } else if change(packet, way, facts, reason) && leave(packet, way, &facts.ip) {
         Verdict::redirect(way.exit.get() as u16, reason)
     } else {
         Verdict::discard(Reason::NoHeadroom)
     };
     tables.count(port.slot, verdict, facts.wire_len());
     Some(verdict)
+}
+
+/// Where a packet is counted, besides its port.
+struct Counted<'a> {
+    record: &'a Record,
+    flow: FlowRef,
+    rule: u32,
+}
+
+impl Counted<'_> {
+    #[inline(always)]
+    fn add<T: Tables>(&self, tables: &T, facts: &Facts) {
+        let bytes = facts.ip.length.into();
+        let direction = self.flow.direction();
+        self.record
+            .count(tables, direction, bytes, facts.wire_len(), facts.tcp_flags);
+        if let Some(rule) = tables.rule(self.rule) {
+            rule.add(tables, bytes);
+        }
+    }
 }
 
 /// The verdict on a packet that no rule is about, nor a flow that rules have made.
@@ -263,15 +271,9 @@ fn fits(way: &CacheWay, how: u64, facts: &Facts, overhead: u32) -> bool {
         && (facts.ip.ttl > 1 || !is_routed(how))
 }
 
-/// Changes the packet as it has to be, and puts it into the tunnel that it leaves by, if there is one.
+/// Changes the packet behind the link layer as it has to be.
 #[inline(always)]
-fn change<P: Packet>(
-    packet: &mut P,
-    way: &CacheWay,
-    facts: &Facts,
-    reason: Reason,
-    tunnel: Option<&Exit>,
-) -> bool {
+fn change<P: Packet>(packet: &mut P, way: &CacheWay, facts: &Facts, reason: Reason) -> bool {
     let (ip, how) = (&facts.ip, way.how.get());
     let translated = how as u8 & flag::NAT == 0 || {
         let which = if reason == Reason::Replied {
@@ -283,22 +285,17 @@ fn change<P: Packet>(
         let port = (how >> 16) as u16;
         rewrite::address(packet, ip, which, [high.get(), low.get()], port)
     };
-    let routed = !is_routed(how) || rewrite::hop(packet, ip);
-    let link = rewrite::Link {
-        destination: way.exit.get() >> 16,
-        source: way.source.get() >> 16,
-        tags: 0,
-        ethertype: match tunnel {
-            Some(_) => ethernet::IPV4,
-            None if ip.v6 => ethernet::IPV6,
-            None => ethernet::IPV4,
-        },
+    translated && (!is_routed(how) || rewrite::hop(packet, ip))
+}
+
+/// Puts the link layer that the packet leaves with in front of it. What is there is its tunnel, if it came by one.
+#[inline(always)]
+fn leave<P: Packet>(packet: &mut P, way: &CacheWay, ip: &Ip) -> bool {
+    let ethertype = if ip.v6 {
+        ethernet::IPV6
+    } else {
+        ethernet::IPV4
     };
-    translated
-        && routed
-        && match tunnel {
-            Some(exit) => encapsulate::gtpu_v4(packet, Ethernet::LEN, &link, ip, exit),
-            // What is before the packet is its tunnel, if it came by one.
-            None => rewrite::link(packet, ip.offset.into(), &link),
-        }
+    let (destination, source) = (way.exit.get() >> 16, way.source.get() >> 16);
+    rewrite::untagged(packet, ip.offset.into(), destination, source, ethertype)
 }

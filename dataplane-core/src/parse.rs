@@ -206,6 +206,22 @@ pub fn frame<P: Packet, T: Tables>(
     Ok(())
 }
 
+/// An IPv4 header without options, and the first octets behind it that TCP and UDP have both.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct PlainV4 {
+    ip: Ipv4,
+    upper: Udp,
+}
+
+/// The same of IPv6.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct PlainV6 {
+    ip: Ipv6,
+    upper: Udp,
+}
+
 /// Parses a whole TCP or UDP packet of one IP version, at `at`, without options or extension headers, into `facts`,
 /// which are empty but for the link layer. It ends before `end`, or where the frame does. `None`: it is none of those.
 #[inline(always)]
@@ -217,28 +233,38 @@ pub(crate) fn plain<P: Packet, const V6: bool>(
     facts: &mut Facts,
 ) -> Option<()> {
     let Facts { ip, key, .. } = facts;
-    if V6 {
-        ipv6_base(packet, at, key, ip)?;
+    let udp = if V6 {
+        let PlainV6 { ip: header, upper } = packet.get(at.into())?;
+        ipv6_header(header, at, key, ip)?;
         if is_mapped(key.source) || is_mapped(key.destination) {
             return None;
         }
+        upper
     } else {
-        let header = packet.get::<Ipv4>(at.into())?;
+        let PlainV4 { ip: header, upper } = packet.get(at.into())?;
         if header.header_len() != Ipv4::LEN {
             return None;
         }
         ipv4_header(header, at, key, ip)?;
-    }
+        upper
+    };
     let whole = match end {
         Some(end) => ip.end() <= end,
         None => packet.holds(ip.end()),
     };
-    if !whole || usize::from(ip.payload) > ip.end() || ip.is_fragment() {
+    if !whole || usize::from(ip.payload) + Udp::LEN > ip.end() || ip.is_fragment() {
         return None;
     }
     facts.ports = match ip.protocol {
         TCP => tcp(packet, facts).ok()?,
-        UDP => udp(packet, &facts.ip).ok()?,
+        UDP => {
+            // Neither shorter than its header nor longer than there is room.
+            let payload = usize::from(udp.length.get()).wrapping_sub(Udp::LEN);
+            if payload > ip.room() - Udp::LEN {
+                return None;
+            }
+            udp.ports.get()
+        }
         _ => return None,
     };
     facts.key.rest = KeyRest::new(facts.ports, zone, facts.ip.protocol);
@@ -507,7 +533,11 @@ fn quoted_ipv6<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut I
 }
 
 fn ipv6_base<P: Packet>(packet: &P, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
-    let header = packet.get::<Ipv6>(offset.into())?;
+    ipv6_header(packet.get(offset.into())?, offset, key, ip)
+}
+
+#[inline(always)]
+fn ipv6_header(header: &Ipv6, offset: u16, key: &mut FlowKey, ip: &mut Ip) -> Option<()> {
     if header.version_class_label.get() >> 28 != 6 {
         return None;
     }

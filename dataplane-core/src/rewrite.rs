@@ -55,6 +55,29 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
     addresses(packet, new)
 }
 
+/// Puts a link-layer header without tags in the place of the first `len` octets, of which it needs no more than there are.
+#[inline(always)]
+#[must_use]
+pub(crate) fn untagged<P: Packet>(
+    packet: &mut P,
+    len: usize,
+    destination: u64,
+    source: u64,
+    ethertype: u16,
+) -> bool {
+    if len != Ethernet::LEN && !packet.trim_front(len - Ethernet::LEN) {
+        return false;
+    }
+    let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
+        return false;
+    };
+    ethernet.set_addresses(destination, source);
+    if len != Ethernet::LEN {
+        ethernet.ethertype = U16::new(ethertype);
+    }
+    true
+}
+
 /// Puts a link-layer header, and `room` octets of unspecified value behind it, in the place of the first
 /// `len` octets.
 #[inline(always)]

@@ -18,6 +18,7 @@ mod record;
 use core::cell::Cell;
 
 use crate::{
+    encapsulate::GtpuV4,
     flow::{FlowKey, KeyRest, SharedKey},
     table::{SessionTable, Tables, encapsulation},
     tunnel::{Tunnel, Way},
@@ -89,6 +90,21 @@ pub(crate) fn of<T: SessionTable>(tables: &T, key: &SharedKey) -> Option<Session
 #[inline(always)]
 pub(crate) fn is_usual<T: SessionTable>(tables: &T, known: SessionRef, tunnel: &Tunnel) -> bool {
     get(tables, known).is_some_and(|session| session.knows_uplink(tunnel, known))
+}
+
+/// The tunnel by which a packet of a flow goes to its UE, if it is over IPv4 and may be used now.
+#[inline(always)]
+pub(crate) fn exit_v4<T: Tables>(tables: &T, known: SessionRef) -> Option<GtpuV4> {
+    let session = get(tables, known)?;
+    let before = session.state.get();
+    let exit = GtpuV4 {
+        ends: session.ends.get(),
+        teid: session.leading(known.bearer())?,
+        qfi: known.qfi(),
+    };
+    // Nothing of it may have changed meanwhile.
+    let active = before as u8 == Status::Active as u8 && tables.again(&session.state) == before;
+    (active && exit.ends != 0).then_some(exit)
 }
 
 /// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.

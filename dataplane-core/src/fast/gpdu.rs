@@ -1,12 +1,18 @@
 //! Packets of UEs behind tunnels: G-PDUs with at most a PDU Session Container; into tunnels over IPv4 only.
 
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    network_endian::{U32, U64},
+};
+
+use super::{Counted, change, fits};
 use crate::{
     packet::Packet,
     parse::{self, Facts},
-    session::{self, Exit},
-    table::{Port, Tables},
-    tunnel::{self, Tunnel, Way},
-    verdict::Verdict,
+    session,
+    table::{CacheWay, Port, Tables},
+    tunnel::{Tunnel, Way},
+    verdict::{Reason, Verdict},
     wire::{
         gtpu::{Container, Gtpu, Optional, extension, message},
         transport::Udp,
@@ -22,7 +28,7 @@ pub(super) fn packet<P: Packet, T: Tables>(
     tables: &T,
     outer: &Facts,
 ) -> Option<Verdict> {
-    if !port.is_upstream() || !port.sees_gtpu() || !tunnel::is_gtpu(outer) {
+    if !port.is_upstream() || !port.sees_gtpu() {
         return None;
     }
     let mut facts = Facts {
@@ -34,8 +40,74 @@ pub(super) fn packet<P: Packet, T: Tables>(
     tunnel.core = outer.key.destination;
     tunnel.ports = outer.ports;
     tunnel.length = outer.ip.length;
-    let at = usize::from(outer.ip.payload) + Udp::LEN;
-    let at = header(packet, at, outer.ip.end(), tunnel)?;
+    let at = outer.ip.payload + Udp::LEN as u16;
+    let Start { said, teid, rest } = packet.get(at.into())?;
+    tunnel.teid = teid.get();
+    tunnel.qfi = 0;
+    // What is left is bits that say what else is in the header, or it is no G-PDU that fills its datagram.
+    let length = outer
+        .ip
+        .length
+        .checked_sub(u32::from(at + Gtpu::LEN as u16 - outer.ip.offset))?;
+    let said = said.get() ^ (G_PDU | length);
+    if said & !OPTIONAL != 0 {
+        return None;
+    }
+    // What is inside has a place of its own in each, that is known beforehand.
+    let at = at + Gtpu::LEN as u16;
+    if said == 0 {
+        return version(packet, port, tables, outer, at, facts);
+    }
+    let rest = rest.get();
+    let at = at + Optional::LEN as u16;
+    if said & EXTENSION == 0 || (rest >> 32) as u8 == extension::NONE {
+        return version(packet, port, tables, outer, at, facts);
+    }
+    if rest & !CONTAINER_SAYS != CONTAINER {
+        return None;
+    }
+    tunnel.qfi = Tunnel::CONTAINER | (rest >> 8) as u8 & Container::QFI;
+    let at = at + Container::LEN as u16;
+    version(packet, port, tables, outer, at, facts)
+}
+
+/// How a G-PDU begins, and the octets behind its header that are there at least: more than eight of an IP packet, or
+/// further headers.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Start {
+    /// Flags, type and length.
+    said: U32,
+    teid: U32,
+    /// [`Optional`] and a [`Container`], if they are there.
+    rest: U64,
+}
+
+/// [`Start::said`] of a G-PDU without a length and without more in its header.
+const G_PDU: u32 = (Gtpu::PLAIN as u32) << 24 | (message::G_PDU as u32) << 16;
+
+/// Flags in [`Start::said`]: more is in the header.
+const OPTIONAL: u32 = 7 << 24;
+
+/// One of those: an extension header.
+const EXTENSION: u32 = (Gtpu::EXTENSION as u32) << 24;
+
+/// [`Start::rest`] with a PDU Session Container of one unit and no more, but for the bits that are not of its form.
+const CONTAINER: u64 = (extension::PDU_SESSION_CONTAINER as u64) << 32 | 1 << 24;
+
+/// Those: sequence and N-PDU number, PDU type and QFI.
+const CONTAINER_SAYS: u64 = 0xffff_ff00_00ff_ff00;
+
+/// Takes the packet inside, which begins at `at`, to its verdict.
+#[inline(always)]
+fn version<P: Packet, T: Tables>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    outer: &Facts,
+    at: u16,
+    facts: Facts,
+) -> Option<Verdict> {
     let [first, ..] = packet.get::<[u8; 4]>(at.into())?;
     match first >> 4 {
         4 => inside::<P, T, false>(packet, port, tables, outer, at, facts),
@@ -59,36 +131,29 @@ fn inside<P: Packet, T: Tables, const V6: bool>(
     super::known(packet, port, tables, &facts)
 }
 
-/// Takes from the header of a G-PDU what it says of its tunnel. Answers where the packet inside begins.
+/// Takes an answer to a UE in `session` to its verdict, by its tunnel, if that is over IPv4.
 #[inline(always)]
-fn header<P: Packet>(packet: &P, at: usize, end: usize, tunnel: &mut Tunnel) -> Option<u16> {
-    let header = packet.get::<Gtpu>(at)?;
-    let whole = at + Gtpu::LEN + usize::from(header.length.get()) == end;
-    if !header.is_version_1() || header.message != message::G_PDU || !whole {
+pub(super) fn reply<P: Packet, T: Tables>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    facts: &Facts,
+    way: &CacheWay,
+    counted: &Counted<'_>,
+    session: u64,
+) -> Option<Verdict> {
+    let exit = session::exit_v4(tables, session.into())?;
+    if !fits(way, way.how.get(), facts, exit.overhead()) {
         return None;
     }
-    tunnel.teid = header.teid.get();
-    tunnel.qfi = 0;
-    let at = at + Gtpu::LEN;
-    if !header.has_optional() {
-        return Some(at as u16);
-    }
-    let optional = packet.get::<Optional>(at)?;
-    let at = at + Optional::LEN;
-    if !header.has_extension() || optional.next_extension == extension::NONE {
-        return Some(at as u16);
-    }
-    let container = packet.get::<Container>(at)?;
-    tunnel.qfi = Tunnel::CONTAINER | container.qfi & Container::QFI;
-    let alone = optional.next_extension == extension::PDU_SESSION_CONTAINER
-        && container.units == 1
-        && container.next_extension == extension::NONE;
-    alone.then_some((at + Container::LEN) as u16)
-}
-
-/// Finds the tunnel to a UE, if it is over IPv4. Answers how many octets it adds.
-#[inline(always)]
-pub(super) fn exit<T: Tables>(tables: &T, session: u64, exit: &Exit) -> Option<u32> {
-    let known = session::exit(tables, session.into(), Way::Downlink, exit) && exit.is_v4();
-    known.then(|| exit.overhead() as u32)
+    counted.add(tables, facts);
+    let macs = [way.exit.get() >> 16, way.source.get() >> 16];
+    let changed = change(packet, way, facts, Reason::Replied);
+    let verdict = if changed && exit.wrap(packet, &facts.ip, macs) {
+        Verdict::redirect(way.exit.get() as u16, Reason::Replied)
+    } else {
+        Verdict::discard(Reason::NoHeadroom)
+    };
+    tables.count(port.slot, verdict, facts.wire_len());
+    Some(verdict)
 }

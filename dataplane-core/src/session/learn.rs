@@ -2,7 +2,7 @@
 
 use super::{
     BEARERS, Bearer, Session, SessionRef, Status, get, key as key_of, of,
-    record::{is_v6, same, set},
+    record::{get_address, is_v6, same},
     tunnel_key,
 };
 use crate::{
@@ -111,7 +111,7 @@ fn learn_uplink<T: Tables>(
             session.set_status(Status::Pending);
         }
         forget_downlinks(tables, key, session);
-        set(&session.ran, tunnel.ran);
+        session.set_endpoints(tunnel.ran, get_address(&session.core));
     }
     if relocated {
         relocate(tables, key, session, tunnel);
@@ -135,7 +135,7 @@ fn relocate<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: &
     for place in 0..BEARERS {
         forget(tables, key, session, Way::Uplink, place);
     }
-    set(&session.core, tunnel.core);
+    session.set_endpoints(get_address(&session.ran), tunnel.core);
 }
 
 /// Forgets all tunnels to where the UE was.
@@ -218,7 +218,7 @@ fn learn_downlink<T: Tables>(
     }
     if elsewhere || relocated {
         forget_downlinks(tables, key, session);
-        set(&session.ran, tunnel.ran);
+        session.set_endpoints(tunnel.ran, get_address(&session.core));
     }
     if relocated {
         relocate(tables, key, session, tunnel);
@@ -277,8 +277,7 @@ fn create<T: Tables>(
     let id = tables.allocate_session().ok_or(full)?;
     let session = tables.session_record(id).ok_or(full)?;
     let created = session.begin(id, ue, lesson.port.zone);
-    set(&session.ran, lesson.facts.tunnel.ran);
-    set(&session.core, lesson.facts.tunnel.core);
+    session.set_endpoints(lesson.facts.tunnel.ran, lesson.facts.tunnel.core);
     session.last_seen.set(tables.now());
     key.set(&key_of(ue, lesson.port.zone));
     if tables.add_session(key, created) {

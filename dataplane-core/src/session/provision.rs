@@ -91,8 +91,7 @@ impl Session {
 
     fn write(&self, binding: &Binding) {
         set(&self.ue, binding.ue);
-        set(&self.ran, binding.ran);
-        set(&self.core, binding.core);
+        self.set_endpoints(binding.ran, binding.core);
         for (place, [downlink, uplink]) in binding.bearers.into_iter().enumerate() {
             let bearer = self.bearer(place);
             bearer.downlink.set(downlink);

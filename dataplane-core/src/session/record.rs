@@ -3,6 +3,7 @@
 use super::{key, tunnel_key};
 use crate::{
     flow::{FlowKey, Path, SharedKey},
+    parse::is_mapped,
     tunnel::{Tunnel, Way},
     word::Word,
 };
@@ -156,7 +157,8 @@ impl Bearer {
     }
 
     pub(super) fn is_surely_from(&self, teid: u32) -> bool {
-        self.is_from(teid) && self.uplink.get() & Self::DOUBTED == 0
+        let known = self.uplink.get() & (Self::DOUBTED | Self::KNOWN | u64::from(u32::MAX));
+        known == Self::KNOWN | u64::from(teid)
     }
 
     pub(super) fn doubt_downlink(&self) {
@@ -200,6 +202,8 @@ pub struct Session {
     pub generation: Word,
     /// A [`Status`] in the lowest octet, and how often it or the tunnels changed above.
     pub state: Word,
+    /// Both endpoints in one word, that in the RAN in the upper half, if they have IPv4 addresses. Else 0.
+    pub ends: Word,
     /// Endpoint in the RAN.
     pub ran: [Word; 2],
     /// Endpoint in the core.
@@ -308,7 +312,19 @@ impl Session {
         })
     }
 
+    /// Sets the endpoints in the RAN and in the core.
+    pub(super) fn set_endpoints(&self, ran: [u64; 2], core: [u64; 2]) {
+        set(&self.ran, ran);
+        set(&self.core, core);
+        self.ends.set(ends(ran, core));
+    }
+
+    #[inline(always)]
     pub(super) fn is_between(&self, tunnel: &Tunnel) -> bool {
+        let ends = ends(tunnel.ran, tunnel.core);
+        if ends != 0 {
+            return self.ends.get() == ends;
+        }
         same(&self.ran, tunnel.ran) && same(&self.core, tunnel.core)
     }
 
@@ -326,9 +342,8 @@ impl Session {
 
     /// Makes the record `id`, which nothing leads to, the session of a UE of which nothing else is known.
     pub(super) fn begin(&self, id: u32, ue: [u64; 2], zone: u16) -> SessionRef {
-        for words in [&self.ran, &self.core, &self.qos] {
-            set(words, [0; 2]);
-        }
+        self.set_endpoints([0; 2], [0; 2]);
+        set(&self.qos, [0; 2]);
         set(&self.ue, ue);
         self.zone.set(zone.into());
         self.state.set(0);
@@ -451,6 +466,15 @@ impl Session {
             otherwise
         };
         self.set_status(status);
+    }
+}
+
+/// Both addresses in one word, if they are IPv4. Else 0.
+const fn ends(ran: [u64; 2], core: [u64; 2]) -> u64 {
+    if is_mapped(ran) && is_mapped(core) {
+        ran[1] << 32 | core[1] & 0xffff_ffff
+    } else {
+        0
     }
 }
 
