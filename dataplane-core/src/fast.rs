@@ -104,8 +104,12 @@ fn known<P: Packet, T: Tables>(
     }
     let forward = how as u32 & PASSTHROUGH == 0;
     let rightly = if upstream {
-        let [ue, core] = &way.link;
-        ue.get() == Path::ue(facts.link.source, port.slot) && core.get() == facts.link.destination
+        let [upper, lower] = sent_by(
+            facts.link.destination,
+            Path::ue(facts.link.source, port.slot),
+        );
+        let [known_upper, known_lower] = &way.link;
+        known_upper.get() == upper && known_lower.get() == lower
     } else {
         !inside && (port.is_app() || !forward)
     };
@@ -228,8 +232,9 @@ fn exit<T: Tables>(
         (_, Direction::Downstream) => record.key.get().rest.destination_port(),
     };
     let how = u64::from(action.rule) << 32 | u64::from(port) << 16 | u64::from(action.flags);
-    way.link[0].set(ue);
-    way.link[1].set(core);
+    let [upper, lower] = sent_by(core, ue);
+    way.link[0].set(upper);
+    way.link[1].set(lower);
     match (action.verb, direction) {
         (verb::PASSTHROUGH, _) => return Some(how | u64::from(PASSTHROUGH)),
         (verb::FORWARD, Direction::Upstream) => {
@@ -254,6 +259,11 @@ fn exit<T: Tables>(
         _ => return None,
     }
     Some(how)
+}
+
+/// [`CacheWay::link`] of packets from the UE: MAC addresses as they are in a frame, and the port at the end.
+const fn sent_by(destination: u64, ue: u64) -> [u64; 2] {
+    [destination << 16 | ue >> 48, ue & 0xffff_ffff_ffff]
 }
 
 /// The largest packet that may leave by `port`; none is longer than its length can say.

@@ -535,11 +535,8 @@ impl Record {
     ) {
         let half = self.half(direction);
         let me = u64::from(tables.cpu()) + 1;
-        let mut owner = half.owner.get();
-        if owner == 0 {
-            owner = tables.claim(&half.owner, me);
-        }
-        if owner == me {
+        let owner = half.owner.get();
+        if owner == me || owner == 0 && tables.claim(&half.owner, me) == me {
             let add = |cell: &Word, value| cell.set(cell.get() + value);
             add(&half.owned.packets, 1);
             add(&half.owned.bytes, bytes);

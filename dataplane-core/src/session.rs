@@ -74,7 +74,7 @@ pub(crate) struct Exit {
 /// The session that `known` means, unless it is gone.
 pub(crate) fn get<T: SessionTable>(tables: &T, known: SessionRef) -> Option<&Session> {
     let session = tables.session_record(known.id())?;
-    (session.generation.get() as u32 == known.generation() && session.live.get() != 0)
+    (session.generation.get() == known.generation().into() && session.live.get() != 0)
         .then_some(session)
 }
 

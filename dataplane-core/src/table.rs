@@ -187,7 +187,7 @@ pub trait Tables: SessionTable + RuleTables {
 pub struct State {
     /// An [`Image`].
     pub image: Word,
-    /// Changes after next hops and ports have.
+    /// Changes after next hops and ports have, in the lower half.
     pub links: Word,
     /// The [`LAYOUT`] of all tables.
     pub layout: Word,
@@ -205,7 +205,8 @@ impl State {
     /// A word that is another when rules, next hops or ports are. It is not 0 once there are rules.
     #[must_use]
     pub fn validity(&self) -> u64 {
-        self.image.get() >> 32 << 32 | self.links.get() & u64::from(u32::MAX)
+        // Every rule set has an epoch of its own, in the upper half.
+        self.image.get() ^ self.links.get()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The maps, and looking things up in them.
 
-use core::{arch::asm, cell::Cell, ptr};
+use core::{arch::asm, cell::Cell, hint::assert_unchecked, ptr};
 
 use aya_ebpf::{
     Global,
@@ -196,6 +196,8 @@ fn cpu() -> u32 {
             options(pure, nomem, nostack),
         );
     }
+    // SAFETY: its result is an int. What is above that need not be cleared each time it is used.
+    unsafe { assert_unchecked(cpu <= u32::MAX as u64) };
     cpu as u32
 }
 

@@ -131,7 +131,8 @@ impl Memory {
     /// Has packets look again at next hops and ports, which have changed.
     pub(crate) fn links_changed(&self) {
         if let Some(state) = self.state.get(0) {
-            state.links.add(1);
+            let changes = state.links.get() as u32;
+            state.links.set(changes.wrapping_add(1).into());
         }
     }
 

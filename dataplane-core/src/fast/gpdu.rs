@@ -49,7 +49,7 @@ pub(super) fn packet<P: Packet, T: Tables>(
         .ip
         .length
         .checked_sub(u32::from(at + Gtpu::LEN as u16 - outer.ip.offset))?;
-    let said = said.get() ^ (G_PDU | length);
+    let said = u64::from(said.get()) ^ (G_PDU | u64::from(length));
     if said & !OPTIONAL != 0 {
         return None;
     }
@@ -60,7 +60,7 @@ pub(super) fn packet<P: Packet, T: Tables>(
     }
     let rest = rest.get();
     let at = at + Optional::LEN as u16;
-    if said & EXTENSION == 0 || (rest >> 32) as u8 == extension::NONE {
+    if said & EXTENSION == 0 || rest & NEXT == 0 {
         return version(packet, port, tables, outer, at, facts);
     }
     if rest & !CONTAINER_SAYS != CONTAINER {
@@ -84,13 +84,16 @@ struct Start {
 }
 
 /// [`Start::said`] of a G-PDU without a length and without more in its header.
-const G_PDU: u32 = (Gtpu::PLAIN as u32) << 24 | (message::G_PDU as u32) << 16;
+const G_PDU: u64 = (Gtpu::PLAIN as u64) << 24 | (message::G_PDU as u64) << 16;
 
 /// Flags in [`Start::said`]: more is in the header.
-const OPTIONAL: u32 = 7 << 24;
+const OPTIONAL: u64 = 7 << 24;
 
 /// One of those: an extension header.
-const EXTENSION: u32 = (Gtpu::EXTENSION as u32) << 24;
+const EXTENSION: u64 = (Gtpu::EXTENSION as u64) << 24;
+
+/// Type of the extension header that is next, in [`Start::rest`]. 0 is none.
+const NEXT: u64 = 0xff << 32;
 
 /// [`Start::rest`] with a PDU Session Container of one unit and no more, but for the bits that are not of its form.
 const CONTAINER: u64 = (extension::PDU_SESSION_CONTAINER as u64) << 32 | 1 << 24;

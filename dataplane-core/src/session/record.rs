@@ -198,7 +198,7 @@ pub enum Status {
 )]
 #[repr(C)]
 pub struct Session {
-    /// Changes when the record is freed; 0 before it is first used, and never after.
+    /// Changes when the record is freed; 0 before it is first used, and never after. It has 32 bits.
     pub generation: Word,
     /// A [`Status`] in the lowest octet, and how often it or the tunnels changed above.
     pub state: Word,

@@ -96,7 +96,7 @@ pub struct CacheWay {
     pub source: Word,
     /// The address that takes the place of another.
     pub address: [Word; 2],
-    /// Of upstream packets: the link layer that they are known by, as in [`Path`](crate::flow::Path).
+    /// Of upstream packets: the link layer and the port that they are known by.
     pub link: [Word; 2],
 }
 
