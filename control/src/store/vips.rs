@@ -84,27 +84,31 @@ impl VipEntry {
     }
 }
 
+/// The backends that can be checked, with what is known of them.
+fn checked(vips: &Vips, around: Surroundings<'_>) -> Vec<(HealthId, Option<Health>)> {
+    let vips = vips.iter();
+    let of_vips = vips.filter_map(|(id, entry)| {
+        let checked = entry.vip.health_check.is_some();
+        Some((
+            id,
+            checked.then(|| entry.resolve(around)).flatten()?.backends,
+        ))
+    });
+    let known = of_vips.flat_map(|(id, backends)| {
+        let checked = backends.into_iter().filter(|it| it.check.is_some());
+        checked.map(|it| ((id.clone(), it.id), it.health))
+    });
+    known.collect()
+}
+
 impl Desired {
-    /// The backends that can be checked, with what is known of them.
     fn checked(&self, health: &HealthOf) -> Vec<(HealthId, Option<Health>)> {
-        let peers = Peers::new();
         let around = Surroundings {
             applications: &self.applications,
             health,
-            peers: &peers,
+            peers: &Peers::new(),
         };
-        let of_vips = self.vips.iter().filter_map(|(id, entry)| {
-            let checked = entry.vip.health_check.is_some();
-            Some((
-                id,
-                checked.then(|| entry.resolve(around)).flatten()?.backends,
-            ))
-        });
-        let known = of_vips.flat_map(|(id, backends)| {
-            let checked = backends.into_iter().filter(|it| it.check.is_some());
-            checked.map(|it| ((id.clone(), it.id), it.health))
-        });
-        known.collect()
+        checked(&self.vips, around)
     }
 
     /// What is taken of backends when nothing was checked yet, but they have taken flows.
@@ -117,27 +121,27 @@ impl Desired {
     pub(super) fn carried(&self, before: &Snapshot) -> HealthOf {
         let checked = self.checked(&before.health).into_iter();
         let known = checked.filter_map(|(id, known)| {
-            let mut was = before.vips.get(&id.0).into_iter();
-            let presumed = || was.any(|it| it.unchecked(&id.1)).then_some(Health::Up);
-            Some((id.clone(), known.or_else(presumed)?))
+            let was = before.vips.get(&id.0);
+            let presumed = || was?.unchecked(&id.1).then_some(Health::Up);
+            let known = known.or_else(presumed)?;
+            Some((id, known))
         });
         known.collect()
     }
 }
 
 impl Snapshot {
-    /// Addresses that others should be told of: of those whose VIPs are all healthy here, so that what one of them cannot
-    /// serve is served elsewhere.
+    /// Addresses that others should be told of, and whether they should be now: while all of its VIPs that want it are healthy
+    /// here, for what one of them cannot serve is served elsewhere.
     #[cfg_attr(not(test), expect(dead_code, reason = "nothing announces yet"))]
-    pub(crate) fn to_announce(&self) -> BTreeSet<IpAddr> {
+    pub(crate) fn to_announce(&self) -> BTreeMap<IpAddr, bool> {
         let mut addresses = BTreeMap::new();
         for entry in self.vips.values().filter(|it| it.vip.announce) {
             let now = entry.resolve(self.surroundings());
             let well = addresses.entry(entry.vip.address).or_insert(true);
             *well &= now.is_some_and(|it| it.healthy);
         }
-        let well = addresses.into_iter().filter(|(_, well)| *well);
-        well.map(|(address, _)| address).collect()
+        addresses
     }
 }
 
@@ -149,7 +153,7 @@ impl Store {
         let before = self.snapshot();
         let mut health = HealthOf::clone(&before.health);
         let mut touched = BTreeSet::new();
-        for (id, known) in before.desired().checked(&before.health) {
+        for (id, known) in checked(&before.vips, before.surroundings()) {
             if let Some(new) = found.get(&id).filter(|new| known.as_ref() != Some(new)) {
                 touched.insert(id.0.clone());
                 health.insert(id, new.clone());
