@@ -370,8 +370,8 @@ fn status(value: &Value) -> String {
         (
             "rules",
             format!(
-                "{} desired, {} installed, of {} applications",
-                rules["desired"], rules["programmed"], value["applications"]
+                "{} desired, {} installed, of {} applications and {} VIPs",
+                rules["desired"], rules["programmed"], value["applications"], value["vips"]
             ),
         ),
         ("data path", format!("epoch {}{adopted}", data["epoch"])),

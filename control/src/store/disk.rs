@@ -5,9 +5,10 @@
 //! renamed over it, and the log starts again; a crash in between leaves changes in the log that the state has already, and
 //! these are skipped by their revision.
 
+mod saved;
+
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
@@ -15,17 +16,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::{Applications, Desired, Entry, Sessions, Source, VipEntry, Vips};
-use crate::{
-    dataplane::hex,
-    mec::Application,
-    session::{Session, SessionId},
-    vip::Vip,
-};
+use self::saved::{Change, State, fresh, gone, restore, restore_vips, said, save, save_vips};
+use super::Desired;
+use crate::dataplane::hex;
 
 /// How much longer than the state the log may be.
 const ROOM: u64 = 1 << 20;
@@ -43,45 +39,6 @@ pub(super) struct Disk {
     whole: u64,
     /// Something may be behind what counts.
     dirty: bool,
-}
-
-/// All of it: what `state.json` has.
-#[derive(Serialize, Deserialize)]
-struct State<'a> {
-    revision: u64,
-    applications: Vec<Saved<'a>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sessions: Vec<Cow<'a, Session>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    vips: Vec<SavedVip<'a>>,
-}
-
-/// A line of `state.log`.
-#[derive(Serialize, Deserialize)]
-struct Change<'a> {
-    revision: u64,
-    saved: Vec<Saved<'a>>,
-    removed: Vec<Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sessions: Vec<Cow<'a, Session>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    withdrawn: Vec<SessionId>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    vips: Vec<SavedVip<'a>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    removed_vips: Vec<Cow<'a, str>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Saved<'a> {
-    source: Source,
-    application: Cow<'a, Application>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SavedVip<'a> {
-    source: Source,
-    vip: Cow<'a, Vip>,
 }
 
 /// Makes what is on disk `after`, from `before`. When the answer is there, it survives a crash.
@@ -245,70 +202,6 @@ impl Disk {
     fn sync_directory(&self) -> io::Result<()> {
         let directory = self.state.parent().unwrap_or_else(|| Path::new("."));
         File::open(directory)?.sync_all()
-    }
-}
-
-/// What is new or not what it was.
-fn fresh<'a, K: Ord, T: PartialEq>(
-    before: &BTreeMap<K, Arc<T>>,
-    after: &'a BTreeMap<K, Arc<T>>,
-) -> impl Iterator<Item = &'a Arc<T>> {
-    let same = |id, entry: &Arc<T>| {
-        let old = before.get(id);
-        old.is_some_and(|old| Arc::ptr_eq(old, entry) || old == entry)
-    };
-    let fresh = after.iter().filter(move |(id, entry)| !same(*id, entry));
-    fresh.map(|(_, entry)| entry)
-}
-
-/// What is not there any more.
-fn gone<'a, K: Ord + AsRef<str>, T>(
-    before: &'a BTreeMap<K, T>,
-    after: &BTreeMap<K, T>,
-) -> Vec<Cow<'a, str>> {
-    let gone = before.keys().filter(|id| !after.contains_key(*id));
-    gone.map(|id| Cow::Borrowed(id.as_ref())).collect()
-}
-
-fn save<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Vec<Saved<'a>> {
-    let saved = entries.map(|entry| Saved {
-        source: entry.source,
-        application: Cow::Borrowed(&entry.application),
-    });
-    saved.collect()
-}
-
-fn save_vips<'a>(entries: impl Iterator<Item = &'a Arc<VipEntry>>) -> Vec<SavedVip<'a>> {
-    let saved = entries.map(|entry| SavedVip {
-        source: entry.source,
-        vip: Cow::Borrowed(&entry.vip),
-    });
-    saved.collect()
-}
-
-fn restore_vips(vips: &mut Vips, saved: Vec<SavedVip<'_>>) -> Result<()> {
-    for SavedVip { source, vip } in saved {
-        let (id, entry) = VipEntry::saved(source, vip.into_owned())?;
-        vips.insert(id, Arc::new(entry));
-    }
-    Ok(())
-}
-
-fn restore(applications: &mut Applications, saved: Vec<Saved<'_>>) -> Result<()> {
-    for Saved {
-        source,
-        application,
-    } in saved
-    {
-        let (id, entry) = Entry::saved(source, application.into_owned())?;
-        applications.insert(id, Arc::new(entry));
-    }
-    Ok(())
-}
-
-fn said(sessions: &mut Sessions, saved: Vec<Cow<'_, Session>>) {
-    for session in saved {
-        sessions.insert(Arc::new(session.into_owned()));
     }
 }
 
