@@ -16,6 +16,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use self::suggestion::suggestion;
 use crate::{store::Source, worker};
 
+pub(crate) use self::vip::{Bgp, OnExit, Vip};
+
 /// Where the daemon listens unless told otherwise, and where the command line looks for it.
 pub(crate) const SOCKET: &str = "/run/edgesteer/api.sock";
 
@@ -33,7 +35,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) source: Sources,
     #[serde(default)]
-    pub(crate) vip: vip::Vip,
+    pub(crate) vip: Vip,
     /// Hosts that VIPs may fall back to.
     #[serde(default, rename = "peer")]
     peers: Vec<vip::Peer>,

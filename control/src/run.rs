@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::{
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -78,6 +78,9 @@ async fn daemon(config: &Config) -> Result<()> {
     let mut servers = api::serve(config, context, stopped).await?;
     let upkeep = tokio::spawn(upkeep(Arc::clone(&store), events()?));
     let checks = tokio::spawn(vip::check(Arc::clone(&store)));
+    let announcer = vip::announcer(&config.vip).await?;
+    let (withdraw, ending) = oneshot::channel();
+    let announcing = tokio::spawn(vip::announce(Arc::clone(&store), announcer, ending));
     let notices = tokio::spawn(notify::follow(store.follow()));
     let (rules, in_force) = api::rule_counts(&store.snapshot());
     tracing::info!(node = config.node.id, socket = %config.api.socket.display(), rules, in_force, "serving");
@@ -94,6 +97,11 @@ async fn daemon(config: &Config) -> Result<()> {
     tracing::info!("stopping; traffic stays steered");
     upkeep.abort();
     checks.abort();
+    // Before anything else ends: what comes until routers know is served.
+    drop(withdraw);
+    if timeout(GRACE, announcing).await.is_err() {
+        tracing::error!("VIPs may not be withdrawn: their announcer does not answer");
+    }
     drop(sources);
     stop.send_replace(true);
     // Whoever listens to events would listen for ever.

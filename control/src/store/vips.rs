@@ -131,15 +131,15 @@ impl Desired {
 }
 
 impl Snapshot {
-    /// Addresses that others should be told of, and whether they should be now: while all of its VIPs that want it are healthy
-    /// here, for what one of them cannot serve is served elsewhere.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing announces yet"))]
+    /// Addresses that others should be told of, and whether they should be now: while all of its VIPs that want it are installed
+    /// and healthy here, for what one of them cannot serve is served elsewhere.
     pub(crate) fn to_announce(&self) -> BTreeMap<IpAddr, bool> {
         let mut addresses = BTreeMap::new();
         for entry in self.vips.values().filter(|it| it.vip.announce) {
             let now = entry.resolve(self.surroundings());
             let well = addresses.entry(entry.vip.address).or_insert(true);
-            *well &= now.is_some_and(|it| it.healthy);
+            let installed = !self.not_installed.contains_key(&entry.id);
+            *well &= installed && now.is_some_and(|it| it.healthy);
         }
         addresses
     }
@@ -198,7 +198,6 @@ impl Store {
     }
 
     /// Notes which addresses others are told of.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing announces yet"))]
     pub(crate) async fn announced(&self, addresses: BTreeSet<IpAddr>) {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();

@@ -3,6 +3,7 @@
 //! A VIP is one rule of the data path, `@vip/{vipId}`, whose backends are where applications are now, as far as they are
 //! healthy. So it is made anew with each change of those.
 
+mod announcing;
 mod check;
 mod checks;
 mod resolve;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use crate::mec::TunnelType;
 
+pub(crate) use announcing::{announce, announcer};
 pub(crate) use checks::check;
 pub(crate) use resolve::{Health, HealthId, HealthOf, Peers, Resolved, Seen, Surroundings};
 

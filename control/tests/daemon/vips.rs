@@ -85,6 +85,37 @@ fn a_backend_takes_flows_while_it_passes_checks() {
     assert!(daemon.stop());
 }
 
+/// Routers are told by whoever redistributes the addresses of `lo`.
+#[test]
+fn a_vip_is_announced_while_it_is_healthy() {
+    let host = Host::new();
+    host.configure(&(host.files() + PEER + "[vip]\nhold_down = 1\n"));
+    host.shell("ip link set lo up");
+    let mut wanted = vip();
+    wanted["vips"][0]["announce"] = true.into();
+    wanted["vips"][0]["backends"] = json!([{"address": "198.18.1.1", "x-port": "app0"}]);
+    write(&host, "rules.d/vips.json", &wanted);
+    let daemon = host.start().ready(&host);
+    let until_announced = |announced: bool| {
+        until(&host, "/announced", &json!(announced));
+        let there = if announced { "" } else { "!" };
+        host.shell(&format!(
+            "{there} ip -br address show dev lo | grep -q 203.0.113.9/32"
+        ));
+    };
+    until_announced(false);
+    let serve = || host.inside(|| TcpListener::bind("198.18.1.1:443")).unwrap();
+    let server = serve();
+    until_announced(true);
+    drop(server);
+    until_announced(false);
+    let server = serve();
+    until_announced(true);
+    assert!(daemon.stop());
+    host.shell("! ip -br address show dev lo | grep -q 203.0.113.9/32");
+    drop(server);
+}
+
 #[test]
 fn vips_are_pushed_and_removed() {
     let (host, daemon) = start();
