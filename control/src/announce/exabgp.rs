@@ -1,6 +1,7 @@
 //! ExaBGP, told by its command pipe, which a process of its configuration reads.
 //!
 //! The pipe is held open while the daemon runs, so that process (`packaging/exabgp-vips`) knows when the daemon was killed.
+//! ExaBGP's own pipe `exabgp.in` will do as well, without that.
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +14,15 @@ use std::{
 
 use super::{Errors, Speaker, Wanted};
 
+/// So often a withdrawal is said: what is read by the process of an ExaBGP that was killed is lost, and it ends thereby.
+const WITHDRAWALS: u8 = 3;
+
 pub(super) struct Exabgp {
     path: PathBuf,
     /// It stays open: many a reader ends with its writer.
     pipe: Option<File>,
-    told: BTreeMap<IpAddr, bool>,
+    /// Whether it is announced, and how often that it is not was said.
+    told: BTreeMap<IpAddr, (bool, u8)>,
 }
 
 impl Exabgp {
@@ -84,16 +89,22 @@ impl Speaker for Exabgp {
         let mut errors = Errors::new();
         for (address, announced) in all.chain(forgotten) {
             // One that was started anew has been told nothing; what it knows already changes nothing.
-            if !announced && self.told.get(&address) == Some(&false) {
+            let said = match self.told.get(&address) {
+                Some((false, said)) if !announced => *said,
+                _ => 0,
+            };
+            if said == WITHDRAWALS {
                 continue;
             }
+            let count = if announced { 0 } else { said + 1 };
             match self.command(announced, address) {
-                Ok(()) => _ = self.told.insert(address, announced),
+                Ok(()) => _ = self.told.insert(address, (announced, count)),
                 Err(error) => _ = errors.insert(address, error),
             }
         }
-        self.told
-            .retain(|address, announced| *announced || wanted.contains_key(address));
+        self.told.retain(|address, (announced, said)| {
+            *announced || *said < WITHDRAWALS || wanted.contains_key(address)
+        });
         errors
     }
 }

@@ -297,7 +297,12 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for program in &mut self.programs {
-            // It may have ended.
+            // ExaBGP ends its own processes, unless it is killed; any of them may have ended.
+            let _ = Command::new("kill").arg(program.id().to_string()).status();
+            let end = Instant::now() + PATIENCE;
+            while Instant::now() < end && matches!(program.try_wait(), Ok(None)) {
+                sleep(Duration::from_millis(10));
+            }
             let _ = program.kill();
             let _ = program.wait();
         }

@@ -213,11 +213,14 @@ fn exabgp_that_is_not_there_is_an_error_until_it_is() {
     }
     let announcer = lab.announcer(exabgp(pipe.clone()), SECOND, OnExit::Withdraw);
     announcer.follow(all(true));
-    // A reader that comes late is told, and so is the next one.
-    for _ in 0..2 {
+    // A reader that comes late is told, and so is the next one; also that there is nothing to announce any more.
+    for verb in ["announce", "announce", "withdraw", "withdraw"] {
+        if verb == "withdraw" {
+            announcer.follow(BTreeMap::new());
+        }
         let lines = lab.host(&format!("head -n 2 {pipe}"));
         for (vip, length) in VIPS.into_iter().zip([32, 128]) {
-            let line = format!("announce route {vip}/{length} next-hop self\n");
+            let line = format!("{verb} route {vip}/{length} next-hop self\n");
             assert!(lines.contains(&line), "{lines}");
         }
     }
