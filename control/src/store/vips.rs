@@ -201,6 +201,9 @@ impl Store {
     pub(crate) async fn announced(&self, addresses: BTreeSet<IpAddr>) {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();
+        if *before.announced == addresses {
+            return;
+        }
         for (of, against, announced) in [
             (&addresses, &*before.announced, true),
             (&before.announced, &addresses, false),

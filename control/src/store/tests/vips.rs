@@ -286,6 +286,8 @@ async fn an_address_is_announced_while_all_of_its_vips_are_healthy() {
         [true]
     );
     assert_eq!(deliver(json!([]), true).await, [false]);
+    let nowhere = json!([{"address": "192.0.2.11", "x-port": "nowhere"}]);
+    assert_eq!(deliver(nowhere, true).await, [false], "it is left out");
     assert_eq!(deliver(json!([]), false).await, [true]);
 }
 
