@@ -9,6 +9,7 @@
 //! Every far end of a port is prepared as it has to be for native XDP on veth, so nothing here
 //! depends on what `edgesteer doctor` would complain about.
 
+mod anycast;
 mod applications;
 mod bench;
 mod daemon;
@@ -28,6 +29,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub use anycast::{Anycast, Site};
 pub use bench::Bench;
 pub use daemon::{Daemon, build, wait};
 pub use iperf::{Iperf, iperf};

@@ -125,6 +125,7 @@ fn debian(purpose: Purpose) -> Result<()> {
         gtpu()?;
         out_of("bird2", &["bird", "birdc"], true)?;
         out_of("gobgpd", &["gobgp", "gobgpd"], false)?;
+        frr()?;
     }
     Ok(())
 }
@@ -335,6 +336,41 @@ fn out_of(package: &str, programs: &[&str], libraries: bool) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive");
     let result = step(
         &format!("taking {names} from Debian's {package} package"),
+        &mut command,
+    );
+    fs::remove_dir_all(&directory)?;
+    result
+}
+
+/// FRR's BGP daemon, with the libraries and the user that it wants, and without the service that its package starts.
+fn frr() -> Result<()> {
+    if Path::new("/usr/local/lib/frr/bgpd").exists() {
+        there("zebra and bgpd", "of Debian's frr");
+        return Ok(());
+    }
+    ensure!(
+        is_root(),
+        "not root, so install zebra and bgpd by hand in /usr/local/lib/frr (Debian: in package frr)"
+    );
+    let directory = target()?.join("frr");
+    fs::create_dir_all(&directory)?;
+    let take = "set -e; apt-get download frr; \
+        apt-get -o DPkg::Lock::Timeout=300 satisfy --yes --no-install-recommends \
+            \"$(dpkg-deb --field frr_*.deb Depends)\"; \
+        dpkg-deb --extract frr_*.deb .; \
+        for libraries in usr/lib/*/frr; do mkdir -p /$libraries; cp -a $libraries/. /$libraries; done; \
+        getent group frr >/dev/null || groupadd --system frr; \
+        getent group frrvty >/dev/null || groupadd --system frrvty; \
+        getent passwd frr >/dev/null || \
+            useradd --system --no-create-home --gid frr --groups frrvty --shell /usr/sbin/nologin frr; \
+        mkdir -p /usr/local/lib/frr; install usr/lib/frr/zebra usr/lib/frr/bgpd /usr/local/lib/frr";
+    let mut command = command("sh -c");
+    command
+        .arg(take)
+        .current_dir(&directory)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    let result = step(
+        "taking zebra and bgpd from Debian's frr package",
         &mut command,
     );
     fs::remove_dir_all(&directory)?;

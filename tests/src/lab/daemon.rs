@@ -32,6 +32,11 @@ impl Daemon {
     /// Builds it, and writes its configuration: the ports of a lab, these rules as they are said over Mp1, and
     /// for ports where packets come in tunnels between the endpoints of a [`Mobile`](super::Mobile).
     pub fn new(host: &Namespace, rules: &str, tunnels: bool) -> Result<Self> {
+        Self::configured(host, &Self::ports(tunnels), rules)
+    }
+
+    /// The same with another configuration, but for where its files are.
+    pub fn configured(host: &Namespace, configuration: &str, rules: &str) -> Result<Self> {
         let id = host.name();
         let daemon = Self {
             program: build()?,
@@ -41,7 +46,7 @@ impl Daemon {
         };
         fs::create_dir_all(daemon.directory.join("rules.d"))?;
         daemon.write_rules(rules)?;
-        fs::write(daemon.configuration(), daemon.text(tunnels))?;
+        fs::write(daemon.configuration(), daemon.text(configuration))?;
         Ok(daemon)
     }
 
@@ -57,11 +62,10 @@ impl Daemon {
         self.directory.join("edgesteer.toml")
     }
 
-    fn text(&self, tunnels: bool) -> String {
+    fn ports(tunnels: bool) -> String {
         let port = |name: &str, role: &str, pair: &str| {
             format!("[[port]]\nname = '{name}'\ninterface = '{name}'\nrole = '{role}'\n{pair}\n")
         };
-        let directory = self.directory.display();
         let (inside, endpoints) = if tunnels {
             let endpoints = "[gtpu]\nran = ['192.0.2.0/29']\ncore = ['192.0.2.10']\n";
             ("encapsulation = 'gtpu'", endpoints)
@@ -70,15 +74,23 @@ impl Daemon {
         };
         let end = |pair: &str| format!("pair = '{pair}'\n{inside}");
         [
-            format!(
-                "[node]\nstate_directory = '{directory}/state'\npin_directory = '{}'\n",
-                self.pins.display()
-            ),
             port("access0", "access", &end("core0")),
             port("core0", "core", &end("access0")),
             port("app0", "app", inside),
             port("app1", "app", inside),
             endpoints.to_owned(),
+        ]
+        .concat()
+    }
+
+    fn text(&self, configuration: &str) -> String {
+        let directory = self.directory.display();
+        [
+            format!(
+                "[node]\nstate_directory = '{directory}/state'\npin_directory = '{}'\n",
+                self.pins.display()
+            ),
+            configuration.to_owned(),
             format!("[api]\nsocket = '{directory}/api.sock'\n"),
             format!("[metrics]\nlisten = '{}'\n", Self::METRICS),
             format!("[source.files]\ndirectory = '{directory}/rules.d'\n"),
