@@ -7,7 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use dataplane_user::rule::{RuleId, RuleSet};
+use dataplane_user::rule::{BackendId, RuleId, RuleSet};
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot};
 
@@ -166,6 +166,7 @@ pub(crate) struct Observation {
     pub(crate) ports: Vec<Port>,
     pub(crate) port_counters: Vec<PortCounter>,
     pub(crate) rule_counters: BTreeMap<RuleId, RuleCounter>,
+    pub(crate) backend_counters: BackendCounters,
     /// Flows that ended and came under no rule that was in force then.
     pub(crate) flows_ended: u64,
     /// Flows that ended and were not counted as such.
@@ -183,6 +184,8 @@ pub(crate) struct Status {
     pub(crate) pressure: Vec<Pressure>,
     pub(crate) sessions: Vec<SessionCount>,
     pub(crate) flow_cache: FlowCache,
+    /// Flows of VIPs that had to be given another backend.
+    pub(crate) flows_rechosen: u64,
     pub(crate) program_instructions: u32,
     pub(crate) program_bytes: u32,
 }
@@ -228,11 +231,25 @@ pub(crate) struct PortCounter {
     pub(crate) bytes: u64,
 }
 
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RuleCounter {
+/// By the rules of VIPs and by backend; none is what is chosen while no backend takes flows.
+pub(crate) type BackendCounters = BTreeMap<(RuleId, Option<BackendId>), Hits>;
+
+/// What was taken.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Hits {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "maybe_seconds"
+    )]
     pub(crate) last_hit: Option<SystemTime>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RuleCounter {
+    pub(crate) hits: Hits,
     /// Flows that came under it and ended since the daemon began.
     pub(crate) flows_ended: u64,
 }

@@ -125,13 +125,13 @@ impl Collector for Scrape {
             "rule_packets_total",
             "Packets that a rule took",
             &["app", "rule"],
-            rules.iter().map(|(id, c)| (rule(id), c.packets)),
+            rules.iter().map(|(id, c)| (rule(id), c.hits.packets)),
         );
         families.counter(
             "rule_bytes_total",
             "Bytes that a rule took",
             &["app", "rule"],
-            rules.iter().map(|(id, c)| (rule(id), c.bytes)),
+            rules.iter().map(|(id, c)| (rule(id), c.hits.bytes)),
         );
         let of_rules = rules.iter().map(|(id, c)| (rule(id), c.flows_ended));
         let of_none = (vec![String::new(); 2], observation.flows_ended);
@@ -198,7 +198,7 @@ impl Collector for Scrape {
             [(vec![], cache.misses)],
         );
         gtpu(&mut families, observation);
-        vips::of(&mut families, snapshot);
+        vips::of(&mut families, snapshot, observation);
         let modes = observation
             .ports
             .iter()

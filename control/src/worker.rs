@@ -16,7 +16,7 @@ use self::ended::Ended;
 use crate::{
     config::{Config, Role},
     dataplane::{
-        Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, NextHop,
+        Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, Hits, NextHop,
         Observation, Port, PortCounter, Pressure, Request, RuleCounter, Status,
     },
     frame::Tunnel,
@@ -213,12 +213,22 @@ fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
         });
     let rule_counters = dataplane.rule_counters().into_iter().map(|counter| {
         let value = RuleCounter {
-            packets: counter.packets,
-            bytes: counter.bytes,
-            last_hit: counter.last_hit,
+            hits: Hits {
+                packets: counter.packets,
+                bytes: counter.bytes,
+                last_hit: counter.last_hit,
+            },
             flows_ended: ended.of_rule(&counter.id),
         };
         (counter.id, value)
+    });
+    let backend_counters = dataplane.backend_counters().into_iter().map(|counter| {
+        let hits = Hits {
+            packets: counter.packets,
+            bytes: counter.bytes,
+            last_hit: counter.last_hit,
+        };
+        ((counter.rule, counter.backend), hits)
     });
     let next_hops = dataplane.next_hops().into_iter().map(|hop| {
         let (resolved_port, resolved_mac) = hop
@@ -242,12 +252,14 @@ fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
                 lookups: status.flow_cache.lookups,
                 misses: status.flow_cache.misses,
             },
+            flows_rechosen: status.rechosen,
             program_instructions: status.verified_instructions,
             program_bytes: status.program_bytes,
         },
         ports: ports(dataplane),
         port_counters: port_counters.collect(),
         rule_counters: rule_counters.collect(),
+        backend_counters: backend_counters.collect(),
         flows_ended: ended.of_none(),
         flows_ended_lost: status.ended_lost,
         flows_evicted: status.evicted,

@@ -1,6 +1,6 @@
 //! The state of the node: rules and their counters, flows, ports, reasons, and why a packet goes where it goes.
 
-use std::{collections::BTreeMap, convert::Infallible, net::IpAddr};
+use std::{convert::Infallible, net::IpAddr};
 
 use axum::{
     Json,
@@ -92,18 +92,13 @@ fn status_of(
     counted(obstacle(snapshot, id, state, outcome), counter)
 }
 
-/// Counters by rule.
-pub(super) type Counters = BTreeMap<RuleId, RuleCounter>;
-
 /// The status of a rule that is not in the data path for this reason, or is.
 pub(super) fn counted(obstacle: Option<String>, counter: Option<&RuleCounter>) -> Value {
-    let counter = counter.cloned().unwrap_or_default();
-    let mut status = json!({"installed": obstacle.is_none(), "packets": counter.packets, "bytes": counter.bytes});
+    let hits = counter.map(|it| it.hits.clone()).unwrap_or_default();
+    let mut status = json!(hits);
+    status["installed"] = obstacle.is_none().into();
     if let Some(reason) = obstacle {
         status["reason"] = reason.into();
-    }
-    if let Some(time) = counter.last_hit {
-        status["lastHit"] = milliseconds(time).into();
     }
     status
 }

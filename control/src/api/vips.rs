@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::{
     Context,
     mp2::{one, shown},
-    node::{Counters, counted},
+    node::counted,
     representation::{Path, resource, tag_of},
 };
 use crate::{
+    dataplane::Observation,
     problem::Problem,
     store::{Snapshot, VipEntry},
     vip::{Health, Seen},
@@ -24,10 +25,10 @@ pub(super) async fn vips(
     State(context): State<Context>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let counters = context.store.dataplane().observe().await?.rule_counters;
+    let observed = context.store.dataplane().observe().await?;
     let snapshot = context.store.snapshot();
     let vips = snapshot.vips.values();
-    let vips = vips.map(|entry| with_status(&snapshot, entry, &counters));
+    let vips = vips.map(|entry| with_status(&snapshot, entry, &observed));
     Ok(resource(&headers, &vips.collect::<Vec<_>>()))
 }
 
@@ -36,10 +37,10 @@ pub(super) async fn vip(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let counters = context.store.dataplane().observe().await?.rule_counters;
+    let observed = context.store.dataplane().observe().await?;
     let snapshot = context.store.snapshot();
     let entry = one::<VipEntry>(&snapshot, &id)?;
-    let value = with_status(&snapshot, &entry, &counters);
+    let value = with_status(&snapshot, &entry, &observed);
     Ok((tag_of(&shown(&*entry)), Json(value)).into_response())
 }
 
@@ -56,13 +57,17 @@ pub(super) fn obstacle(snapshot: &Snapshot, entry: &VipEntry) -> Option<String> 
         .or_else(|| snapshot.not_installed.get(&entry.id).cloned())
 }
 
-fn with_status(snapshot: &Snapshot, entry: &VipEntry, counters: &Counters) -> Value {
-    let mut status = counted(obstacle(snapshot, entry), counters.get(&entry.id));
+fn with_status(snapshot: &Snapshot, entry: &VipEntry, observed: &Observation) -> Value {
+    let taken = observed.rule_counters.get(&entry.id);
+    let mut status = counted(obstacle(snapshot, entry), taken);
     let now = entry.resolve(snapshot.surroundings());
     status["healthy"] = now.as_ref().is_some_and(|it| it.healthy).into();
     status["announced"] = snapshot.announced.contains(&entry.vip.address).into();
     let backends = now.iter().flat_map(|it| &it.backends);
-    status["backends"] = backends.map(|it| backend(entry, it)).collect();
+    status["backends"] = backends.map(|it| backend(entry, it, observed)).collect();
+    if let Some(hits) = observed.backend_counters.get(&(entry.id.clone(), None)) {
+        status["fallback"] = json!(hits);
+    }
     if let Some(trouble) = now.and_then(|it| it.trouble)
         && status["reason"].is_null()
     {
@@ -73,8 +78,12 @@ fn with_status(snapshot: &Snapshot, entry: &VipEntry, counters: &Counters) -> Va
     value
 }
 
-fn backend(entry: &VipEntry, seen: &Seen) -> Value {
-    let mut value = json!({"id": seen.id.as_ref(), "state": seen.state});
+fn backend(entry: &VipEntry, seen: &Seen, observed: &Observation) -> Value {
+    let id = (entry.id.clone(), Some(seen.id.clone()));
+    let hits = observed.backend_counters.get(&id);
+    let mut value = json!(hits.cloned().unwrap_or_default());
+    value["id"] = seen.id.as_ref().into();
+    value["state"] = json!(seen.state);
     if entry.vip.health_check.is_some() {
         value["health"] = match seen.health {
             Some(Health::Up) => "UP".into(),

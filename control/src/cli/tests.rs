@@ -50,16 +50,22 @@ fn vips_show_what_is_and_why() {
     let vip = json!({
         "vipId": "web", "address": "203.0.113.9", "protocol": "TCP", "port": 443, "mode": "DSR", "source": "mp2",
         "backends": [{"appInstanceId": "video", "weight": 1}, {"address": "192.0.2.11", "weight": 3}],
-        "status": {"installed": true, "healthy": true, "announced": false, "backends": [
-            {"id": "video", "state": "UP", "health": "UP"},
-            {"id": "192.0.2.11", "state": "DOWN", "health": "DOWN", "reason": "checks fail: no answer"}
-        ]}
+        "status": {
+            "installed": true, "healthy": true, "announced": false, "packets": 9, "bytes": 2048,
+            "backends": [
+                {"id": "video", "state": "UP", "health": "UP", "packets": 5, "bytes": 1024},
+                {"id": "192.0.2.11", "state": "DOWN", "health": "DOWN", "reason": "checks fail: no answer",
+                 "packets": 0, "bytes": 0}
+            ],
+            "fallback": {"packets": 4, "bytes": 1024}
+        }
     });
-    let all = "VIP  ADDRESS      PROTO  PORT  MODE  UP   HEALTHY  ANNOUNCED  INSTALLED  SOURCE\n\
-               web  203.0.113.9  TCP    443   DSR   1/2  yes      no         yes        mp2\n";
-    let backends = "VIP  BACKEND     WEIGHT  STATE  HEALTH  WHY\n\
-                    web  video       1       UP     UP      -\n\
-                    web  192.0.2.11  3       DOWN   DOWN    checks fail: no answer\n";
+    let all = "VIP  ADDRESS      PROTO  PORT  MODE  UP   HEALTHY  ANNOUNCED  INSTALLED  PACKETS  BYTES    SOURCE\n\
+               web  203.0.113.9  TCP    443   DSR   1/2  yes      no         yes        9        2.0 KiB  mp2\n";
+    let backends = "VIP  BACKEND             WEIGHT  STATE  HEALTH  PACKETS  BYTES    WHY\n\
+                    web  video               1       UP     UP      5        1.0 KiB  -\n\
+                    web  192.0.2.11          3       DOWN   DOWN    0        0 B      checks fail: no answer\n\
+                    web  (none takes flows)  -       -      -       4        1.0 KiB  -\n";
     assert_eq!(table::render(Kind::Vips, &json!([vip]), false), all);
     let both = format!("{all}\n{backends}");
     assert_eq!(table::render(Kind::Vips, &json!([vip]), true), both);

@@ -2,11 +2,13 @@
 
 use super::families::Families;
 use crate::{
+    dataplane::Observation,
     store::Snapshot,
-    vip::{Resolved, State, VipId},
+    vip::{APPLICATION, Resolved, State, VipId},
 };
 
-pub(super) fn of(families: &mut Families, snapshot: &Snapshot) {
+pub(super) fn of(families: &mut Families, snapshot: &Snapshot, observation: &Observation) {
+    taken(families, observation);
     let vips = snapshot.vips.iter();
     let vips: Vec<(&VipId, Resolved)> = vips
         .filter_map(|(id, entry)| Some((id, entry.resolve(snapshot.surroundings())?)))
@@ -17,6 +19,16 @@ pub(super) fn of(families: &mut Families, snapshot: &Snapshot) {
         &["vip"],
         vips.iter()
             .map(|(id, vip)| (vec![id.to_string()], u64::from(vip.healthy))),
+    );
+    let announced = snapshot.vips.iter().map(|(id, entry)| {
+        let announced = snapshot.announced.contains(&entry.vip.address);
+        (vec![id.to_string()], u64::from(announced))
+    });
+    families.gauge(
+        "vip_announced",
+        "1 while others are told of the address of the VIP",
+        &["vip"],
+        announced,
     );
     let backends = vips.iter().flat_map(|(id, vip)| {
         let backends = vip.backends.iter();
@@ -48,5 +60,39 @@ pub(super) fn of(families: &mut Families, snapshot: &Snapshot) {
         "Backends of a VIP by state",
         &["vip", "state"],
         by_state,
+    );
+}
+
+/// What backends took. What was chosen without one has none, as no backend is called so.
+fn taken(families: &mut Families, observation: &Observation) {
+    let counters = observation.backend_counters.iter();
+    let counters = counters.filter(|((rule, _), _)| rule.app.as_ref() == APPLICATION);
+    let labelled = counters.map(|((rule, backend), hits)| {
+        let backend = backend.as_ref().map(ToString::to_string);
+        (
+            vec![rule.rule.to_string(), backend.unwrap_or_default()],
+            hits,
+        )
+    });
+    let labels = ["vip", "backend"];
+    families.counter(
+        "vip_backend_packets_total",
+        "Packets that a backend of a VIP took; without a backend, those for which none took flows",
+        &labels,
+        labelled
+            .clone()
+            .map(|(labels, hits)| (labels, hits.packets)),
+    );
+    families.counter(
+        "vip_backend_bytes_total",
+        "Bytes of these packets",
+        &labels,
+        labelled.map(|(labels, hits)| (labels, hits.bytes)),
+    );
+    families.counter(
+        "vip_flows_rechosen_total",
+        "Flows of VIPs that were given another backend, as theirs was gone",
+        &[],
+        [(vec![], observation.status.flows_rechosen)],
     );
 }

@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     config::Config,
     dataplane::{
-        Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, NextHop,
+        Applied, Count, Expired, Explanation, Flow, FlowCache, FlowPage, FlowQuery, Hits, NextHop,
         Observation, Port, PortCounter, Pressure, Request, RuleCounter, Session, SessionCount,
         SessionPage, SessionState, Status, Tunnels,
     },
@@ -175,12 +175,21 @@ fn observation() -> Observation {
         ..counter.clone()
     };
     let hit = UNIX_EPOCH + Duration::from_secs(1);
-    let rule = RuleCounter {
-        packets: 2,
-        bytes: 200,
+    let hits = |packets| Hits {
+        packets,
+        bytes: packets * 100,
         last_hit: Some(hit),
+    };
+    let rule = |packets| RuleCounter {
+        hits: hits(packets),
         flows_ended: 7,
     };
+    let rules = [("video/r1", 2), ("@vip/web", 16)];
+    let rules = rules.map(|(id, packets)| (id.parse().unwrap(), rule(packets)));
+    let backends = [(Some("video"), 11), (None, 5)].map(|(backend, packets)| {
+        let backend = backend.map(|it| it.parse().unwrap());
+        (("@vip/web".parse().unwrap(), backend), hits(packets))
+    });
     Observation {
         status: Status {
             pressure: [("flows", 5), ("sessions", 1)]
@@ -199,11 +208,13 @@ fn observation() -> Observation {
                 lookups: 40,
                 misses: 2,
             },
+            flows_rechosen: 3,
             ..Status::default()
         },
         ports: vec![port],
         port_counters: vec![counter, marker],
-        rule_counters: [("video/r1".parse().unwrap(), rule)].into(),
+        rule_counters: rules.into(),
+        backend_counters: backends.into(),
         flows_ended: 8,
         flows_ended_lost: 9,
         flows_evicted: 6,

@@ -151,3 +151,59 @@ fn vips_are_pushed_and_removed() {
     assert!(said.contains("VIP `dns` is removed"), "{said}");
     assert!(daemon.stop());
 }
+
+/// A VIP of which UDP to port 53 goes to the application, without any checks.
+fn unchecked() -> Value {
+    json!({"vips": [{
+        "vipId": "dns", "address": "203.0.113.9", "protocol": "UDP", "port": 53, "mode": "DSR",
+        "backends": [{"address": "198.18.1.2", "x-port": "app0"}]
+    }]})
+}
+
+#[test]
+fn packets_are_counted_by_backend() {
+    let host = Host::new();
+    host.shell(
+        "ip address add 10.45.0.7/16 dev far-access0 && ip route add 203.0.113.0/24 dev far-access0 &&
+         ip neighbor add 203.0.113.9 lladdr 02:00:00:00:00:01 nud permanent dev far-access0",
+    );
+    let daemon = host.start().ready(&host);
+    let send = |packets: usize| {
+        for _ in 0..packets {
+            host.shell("bash -c 'echo > /dev/udp/203.0.113.9/53'");
+        }
+    };
+    let apply = |state: &str| {
+        let mut wanted = unchecked();
+        wanted["vips"][0]["backends"][0]["state"] = state.into();
+        host.said(&["apply", "-f", &write(&host, "dns.json", &wanted)]);
+    };
+    apply("UP");
+    send(3);
+    apply("DRAINING");
+    send(2);
+    // An octet behind the headers of UDP and IPv4.
+    let seen = host.json(&["get", "vips", "dns"])["status"].clone();
+    assert_eq!(
+        (&seen["packets"], &seen["bytes"]),
+        (&json!(5), &json!(5 * 29))
+    );
+    let backend = &seen["backends"][0];
+    assert_eq!(
+        (&backend["packets"], &backend["bytes"]),
+        (&json!(3), &json!(3 * 29))
+    );
+    assert_eq!(seen["fallback"]["packets"], 2, "{seen}");
+    assert!(backend["lastHit"].as_f64() <= seen["fallback"]["lastHit"].as_f64());
+    let metrics = host.metrics();
+    for line in [
+        "edgesteer_vip_backend_packets_total{backend=\"198.18.1.2\",vip=\"dns\"} 3\n",
+        "edgesteer_vip_backend_bytes_total{backend=\"198.18.1.2\",vip=\"dns\"} 87\n",
+        "edgesteer_vip_backend_packets_total{backend=\"\",vip=\"dns\"} 2\n",
+        "edgesteer_vip_flows_rechosen_total 0\n",
+        "edgesteer_vip_announced{vip=\"dns\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert!(daemon.stop());
+}

@@ -178,7 +178,7 @@ async fn metrics_have_the_right_type_and_the_top_flows_only() {
 }
 
 /// Has Prometheus' own tool look at metrics.
-fn promtool(metrics: &str) {
+pub(super) fn promtool(metrics: &str) {
     let mut tool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

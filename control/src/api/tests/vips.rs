@@ -1,4 +1,4 @@
-use super::*;
+use super::{node::promtool, *};
 use crate::vip::{Health, HealthOf};
 
 const ALL: &str = "/mp2/v1/configuration";
@@ -99,11 +99,14 @@ async fn the_status_says_what_is_and_why() {
     assert_eq!(
         unknown,
         json!({
-            "installed": true, "healthy": false, "announced": false, "packets": 0, "bytes": 0,
+            "installed": true, "healthy": false, "announced": false,
+            "packets": 16, "bytes": 1600, "lastHit": 1.0,
             "backends": [
-                {"id": "video", "state": "DOWN", "health": "UNKNOWN", "reason": wait},
-                {"id": "192.0.2.11", "state": "DOWN", "health": "UNKNOWN", "reason": wait}
-            ]
+                {"id": "video", "state": "DOWN", "health": "UNKNOWN", "reason": wait,
+                 "packets": 11, "bytes": 1100, "lastHit": 1.0},
+                {"id": "192.0.2.11", "state": "DOWN", "health": "UNKNOWN", "reason": wait, "packets": 0, "bytes": 0}
+            ],
+            "fallback": {"packets": 5, "bytes": 500, "lastHit": 1.0}
         })
     );
     let tag = client.get(VIP).await.header("etag");
@@ -129,7 +132,7 @@ async fn the_status_says_what_is_and_why() {
     );
     assert_eq!(
         known["backends"][0],
-        json!({"id": "video", "state": "UP", "health": "UP"})
+        json!({"id": "video", "state": "UP", "health": "UP", "packets": 11, "bytes": 1100, "lastHit": 1.0})
     );
     assert_eq!(known["backends"][1]["reason"], "checks fail: no answer");
     assert_eq!(
@@ -307,11 +310,16 @@ async fn metrics_tell_of_backends() {
         .await
         .unwrap();
     let text = String::from_utf8(client.get("/metrics").await.body).unwrap();
+    promtool(&text);
     for line in [
         "edgesteer_vip_healthy{vip=\"web\"} 1",
         "edgesteer_vip_backend_up{backend=\"video\",vip=\"web\"} 1",
         "edgesteer_vip_backend_up{backend=\"192.0.2.11\",vip=\"web\"} 0",
         "edgesteer_vip_backends{state=\"up\",vip=\"web\"} 1",
+        "edgesteer_vip_announced{vip=\"web\"} 0",
+        "edgesteer_vip_backend_packets_total{backend=\"video\",vip=\"web\"} 11",
+        "edgesteer_vip_backend_bytes_total{backend=\"\",vip=\"web\"} 500",
+        "edgesteer_vip_flows_rechosen_total 3",
         "edgesteer_vip_backends{state=\"draining\",vip=\"web\"} 0",
         "edgesteer_vip_backends{state=\"down\",vip=\"web\"} 1",
     ] {

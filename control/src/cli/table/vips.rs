@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::{align, items, text};
+use super::{align, bytes, items, text};
 
 /// VIPs; of a single one its backends as well, which `wide` shows of all.
 pub(super) fn table(value: &Value, wide: bool) -> String {
@@ -19,6 +19,8 @@ pub(super) fn table(value: &Value, wide: bool) -> String {
             answer(&status["healthy"]),
             answer(&status["announced"]),
             answer(&status["installed"]),
+            text(&status["packets"]),
+            bytes(&status["bytes"]),
             text(&vip["source"]),
             text(&status["reason"]),
         ]
@@ -33,6 +35,8 @@ pub(super) fn table(value: &Value, wide: bool) -> String {
         "HEALTHY",
         "ANNOUNCED",
         "INSTALLED",
+        "PACKETS",
+        "BYTES",
         "SOURCE",
         "WHY NOT",
     ];
@@ -47,18 +51,32 @@ pub(super) fn table(value: &Value, wide: bool) -> String {
 fn backends(vips: &[Value]) -> String {
     let rows = vips.iter().flat_map(|vip| {
         let backends = items(&vip["backends"]).zip(items(&vip["status"]["backends"]));
-        backends.map(|(said, seen)| {
+        let backends = backends.map(|(said, seen)| {
             vec![
                 text(&vip["vipId"]),
                 text(&seen["id"]),
                 text(&said["weight"]),
                 text(&seen["state"]),
                 text(&seen["health"]),
+                text(&seen["packets"]),
+                bytes(&seen["bytes"]),
                 text(&seen["reason"]),
             ]
-        })
+        });
+        let without = &vip["status"]["fallback"];
+        let without = (without["packets"].as_u64() > Some(0)).then(|| {
+            let mut row = vec!["-".to_owned(); 8];
+            row[0] = text(&vip["vipId"]);
+            row[1] = "(none takes flows)".to_owned();
+            row[5] = text(&without["packets"]);
+            row[6] = bytes(&without["bytes"]);
+            row
+        });
+        backends.chain(without)
     });
-    let columns = ["VIP", "BACKEND", "WEIGHT", "STATE", "HEALTH", "WHY"];
+    let columns = [
+        "VIP", "BACKEND", "WEIGHT", "STATE", "HEALTH", "PACKETS", "BYTES", "WHY",
+    ];
     align(&columns, rows)
 }
 
