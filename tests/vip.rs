@@ -18,7 +18,7 @@ use proptest::{
 use tests::{
     executor::{Host, Kernel, Rig, Shooter},
     packet::{Packet, Transport, verify},
-    scenario::{Executor, Family, V4, V6},
+    scenario::{Executor, Exit, Family, V4, V6},
 };
 
 const FLOWS: u32 = 100_000;
@@ -193,6 +193,43 @@ fn check(what: &str, before: &Choices, after: &Choices, backends: &Backends) {
     for backend in after.values() {
         assert!(lives(backend), "{what}: a flow is with {backend}");
     }
+}
+
+/// A jiffy passes with each packet here, a thousand of them are a second.
+#[test]
+fn a_ue_keeps_its_backend_for_as_long_as_is_said() {
+    let rules = |b: &str| -> RuleSet {
+        let backends = format!(
+            "backend a weight 1 up ip APP0 via app0 backend b weight 65535 {b} ip APP1 via app1"
+        );
+        let rule = format!("@vip/1 prio 128 flow to SERVICE proto udp balance ue 1 {backends}");
+        [V4.fill_in(&rule).parse().unwrap()].into_iter().collect()
+    };
+    let mut host = Host::new();
+    host.prepare(&rules("down")).unwrap();
+    let mut port = 1000;
+    let mut goes = |host: &mut Host| {
+        port += 1;
+        let packet = Packet::udp(&format!("{}:{port}", V4.ue), &format!("{}:443", V4.service));
+        let seen = host.arrive("access0", &packet.bytes()).unwrap();
+        seen.out[0].0.clone()
+    };
+    let [to_a, to_b] = ["app0", "app1"].map(|port| Exit::Port(Some(port.to_owned())));
+    assert_eq!(goes(&mut host), to_a);
+    host.change(&rules("up")).unwrap();
+    let pass = |host: &mut Host, jiffies: usize| {
+        for _ in 0..jiffies {
+            host.arrive("core0", &V4.udp(9).bytes()).unwrap();
+        }
+    };
+    // Each new flow makes it longer.
+    for _ in 0..3 {
+        pass(&mut host, 800);
+        assert_eq!(goes(&mut host), to_a);
+    }
+    pass(&mut host, 1100);
+    assert_eq!(goes(&mut host), to_b);
+    assert_eq!(goes(&mut host), to_b);
 }
 
 #[test]

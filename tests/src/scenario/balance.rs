@@ -48,6 +48,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     echo(family, all);
     order(family, all);
     fragments(&world, family, all);
+    other_protocols(&world, family, all);
 }
 
 /// A backend gets a packet as it was sent, or with its own address and port.
@@ -93,6 +94,49 @@ fn modes(world: &World, family: &Family, up: &Packet, all: &mut Vec<Scenario>) {
         .sent("access0", up, Steered, "app0", &there)
         .sent("app0", &back, Replied, "access0", &restored),
     );
+}
+
+/// SCTP has its own checksum, over ports but not addresses; what has no ports is balanced by addresses.
+fn other_protocols(world: &World, family: &Family, all: &mut Vec<Scenario>) {
+    for (filter, nat) in [
+        ("proto sctp dport 443 ", ""),
+        ("proto sctp ", " nat"),
+        ("", ""),
+        ("", " nat"),
+    ] {
+        let rule = format!(
+            "@vip/1 prio 128 flow to SERVICE {filter}balance backend a weight 1 up ip APP0{nat} via app0"
+        );
+        let packets = [
+            family.sctp(443),
+            Packet::other(family.ue, family.service, 47),
+        ];
+        for up in packets
+            .into_iter()
+            .take(if filter.is_empty() { 2 } else { 1 })
+        {
+            let there = to_app(world, "app0", &up).ttl(63);
+            let there = if nat.is_empty() {
+                there
+            } else {
+                there.to(family.app0)
+            };
+            let back = answer(&there);
+            let name = format!("a VIP for {filter}protocol {}{nat}", up.protocol());
+            all.push(
+                Scenario::new(&name, family, &[&rule])
+                    .sent("access0", &up, Steered, "app0", &there)
+                    .sent(
+                        "app0",
+                        &back,
+                        Replied,
+                        "access0",
+                        &to_ue(&back, &up).ttl(63),
+                    )
+                    .flow(&up, 1, &back, 1),
+            );
+        }
+    }
 }
 
 /// Flows stay with a backend while it lives, and no longer.

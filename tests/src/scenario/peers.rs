@@ -34,6 +34,28 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         receiving(family, &up, &elsewhere, all);
     }
     behind_tunnels(family, &elsewhere, all);
+    backend_elsewhere(family, all);
+}
+
+/// A backend on another host is at the end of a tunnel.
+fn backend_elsewhere(family: &Family, all: &mut Vec<Scenario>) {
+    let far = "gre 198.18.2.2 from 198.18.0.1 key 77 via app1";
+    let up = family.udp(443);
+    let there = to_peer(&up.clone().ttl(63));
+    let reply = up.reversed().ttl(60);
+    let back = to_ue(&reply.clone().ttl(59), &up);
+    let both = |state: &str| {
+        let elsewhere = format!("backend b weight 1 {state} {far}");
+        vip(&format!("{} {elsewhere}", is(A, "draining")))
+    };
+    all.push(
+        Scenario::new("a backend on another host", family, &[&both("up")])
+            .sent("access0", &up, Steered, "app1", &there)
+            .sent("app1", &from_peer(&reply), Replied, "access0", &back)
+            .sent("access0", &up, Steered, "app1", &there)
+            .rules(family, &[&both("down")])
+            .original("access0", &up, NoBackend),
+    );
 }
 
 fn sending(family: &Family, up: &Packet, elsewhere: &str, all: &mut Vec<Scenario>) {
