@@ -276,6 +276,8 @@ pub(crate) struct Flow {
     pub(crate) zone: u16,
     #[serde(serialize_with = "optional_text")]
     pub(crate) rule: Option<RuleId>,
+    #[serde(serialize_with = "optional_text")]
+    pub(crate) backend: Option<BackendId>,
     pub(crate) ingress: String,
     pub(crate) target: Option<String>,
     pub(crate) upstream: Count,
@@ -404,6 +406,8 @@ pub(crate) struct Explanation {
     pub(crate) meaning: &'static str,
     #[serde(serialize_with = "optional_text")]
     pub(crate) rule: Option<RuleId>,
+    #[serde(serialize_with = "optional_text")]
+    pub(crate) backend: Option<BackendId>,
     pub(crate) flow: Option<Flow>,
     pub(crate) action: String,
     pub(crate) target_port: Option<String>,
@@ -430,7 +434,10 @@ fn protocol<S: Serializer>(number: &u8, serializer: S) -> Result<S::Ok, S::Error
     serializer.serialize_str(&dataplane_user::rule::protocol_name(*number))
 }
 
-fn optional_text<S: Serializer>(id: &Option<RuleId>, serializer: S) -> Result<S::Ok, S::Error> {
+fn optional_text<T: ToString, S: Serializer>(
+    id: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     id.as_ref().map(ToString::to_string).serialize(serializer)
 }
 

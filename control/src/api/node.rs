@@ -26,6 +26,7 @@ use crate::{
     mec::{self, Outcome, Refusal, State as Activity},
     problem::Problem,
     store::{Heard, Snapshot},
+    vip,
 };
 
 #[derive(Debug, Deserialize)]
@@ -109,6 +110,7 @@ pub(super) struct Page {
     ue: Option<IpAddr>,
     app: Option<String>,
     rule: Option<String>,
+    vip: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -131,10 +133,18 @@ pub(super) async fn flows(
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     let from = page.cursor.as_deref().unwrap_or("0").parse();
+    let (app, rule) = match (page.vip, page.app, page.rule) {
+        (None, app, rule) => (app, rule),
+        (vip, None, None) => (Some(vip::APPLICATION.to_owned()), vip),
+        (Some(_), _, _) => {
+            let why = "flows of a VIP are of no other rule: ask for vip without app and rule";
+            return Err(Problem::bad_request(why));
+        }
+    };
     let query = FlowQuery {
         ue: page.ue,
-        app: page.app,
-        rule: page.rule,
+        app,
+        rule,
         from: from.map_err(|_| not_a_cursor())?,
         limit: limit(page.limit)?,
     };

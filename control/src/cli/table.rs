@@ -100,13 +100,14 @@ pub(super) fn explanation(question: &Value, answer: &Value) -> String {
         ("frame", text(&answer["frame"])),
     ] {
         let _ = writeln!(out, "{name:10} {value}");
-        let member = match name {
-            "packet" => "tunnelIn",
-            "leaves by" => "tunnelOut",
+        let (member, value) = match name {
+            "packet" => ("tunnel", tunnel(&answer["tunnelIn"])),
+            "leaves by" => ("tunnel", tunnel(&answer["tunnelOut"])),
+            "rule" => ("backend", answer["backend"].as_str().map(str::to_owned)),
             _ => continue,
         };
-        if let Some(tunnel) = tunnel(&answer[member]) {
-            let _ = writeln!(out, "{:10} {tunnel}", "  tunnel");
+        if let Some(value) = value {
+            let _ = writeln!(out, "  {member:8} {value}");
         }
     }
     out
@@ -244,6 +245,7 @@ fn flows(value: &Value, wide: bool) -> String {
         if wide {
             row.extend([
                 text(&flow["zone"]),
+                text(&flow["backend"]),
                 bytes(&up["wireBytes"]),
                 bytes(&down["wireBytes"]),
                 ago(&flow["firstSeen"]),
@@ -263,12 +265,13 @@ fn flows(value: &Value, wide: bool) -> String {
         "DOWN PKTS",
         "DOWN BYTES",
         "ZONE",
+        "BACKEND",
         "UP WIRE",
         "DOWN WIRE",
         "FIRST SEEN",
         "LAST SEEN",
     ];
-    align(&columns[..if wide { 14 } else { 9 }], rows)
+    align(&columns[..if wide { 15 } else { 9 }], rows)
 }
 
 fn sessions(value: &Value, wide: bool) -> String {

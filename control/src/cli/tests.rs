@@ -327,7 +327,7 @@ async fn the_command_line_talks_to_the_daemon_over_its_socket() {
             (None, 5),
             (Some("10.45.0.3"), 1),
             (Some("video"), 4),
-            (Some("other/r1"), 1),
+            (Some("@vip/web"), 1),
         ] {
             let flows = get::flows(&client, of).unwrap();
             assert_eq!(flows.as_array().unwrap().len(), count, "{of:?}");

@@ -88,6 +88,7 @@ fn answer(request: Request, script: &Lock<Script>) {
                 reason,
                 meaning,
                 rule: None,
+                backend: None,
                 flow: None,
                 action: "pass".into(),
                 target_port,
@@ -239,7 +240,10 @@ fn flows(query: &FlowQuery) -> FlowPage {
                 .app
                 .as_ref()
                 .is_none_or(|app| app == rule.app.as_ref())
-            && query.rule.as_ref().is_none_or(|id| *id == rule.to_string())
+            && query
+                .rule
+                .as_ref()
+                .is_none_or(|id| *id == rule.to_string() || id == rule.rule.as_ref())
         {
             if flows.len() == query.limit {
                 let next = Some(place);
@@ -266,10 +270,11 @@ fn flow(number: u8) -> Flow {
         protocol: 17,
         zone: 0,
         rule: Some(
-            if number == 1 { "other/r1" } else { "video/r1" }
+            if number == 1 { "@vip/web" } else { "video/r1" }
                 .parse()
                 .unwrap(),
         ),
+        backend: (number == 1).then(|| "video".parse().unwrap()),
         ingress: "ran0".into(),
         target: Some("app0".into()),
         upstream: count(u64::from(number)),

@@ -180,7 +180,27 @@ fn packets_are_counted_by_backend() {
     };
     apply("UP");
     send(3);
+    let of = |flow: &Value| flow["backend"].clone();
+    let flows = host.json(&["get", "flows", "@vip/dns"]);
+    let flows = flows.as_array().unwrap();
+    assert_eq!(flows.iter().map(of).collect::<Vec<_>>(), ["198.18.1.2"; 3]);
+    let wide = host.said(&["get", "flows", "-o", "wide"]);
+    assert!(
+        wide.contains("BACKEND") && wide.contains("198.18.1.2"),
+        "{wide}"
+    );
+    let explain = [
+        "explain",
+        "--in",
+        "access0",
+        "--flow",
+        "udp 10.45.0.8:5000 > 203.0.113.9:53",
+    ];
+    assert_eq!(of(&host.json(&explain)), "198.18.1.2");
+    let said = host.said(&explain);
+    assert!(said.contains("\n  backend  198.18.1.2\n"), "{said}");
     apply("DRAINING");
+    assert_eq!(of(&host.json(&explain)), Value::Null);
     send(2);
     // An octet behind the headers of UDP and IPv4.
     let seen = host.json(&["get", "vips", "dns"])["status"].clone();

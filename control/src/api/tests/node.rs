@@ -81,7 +81,10 @@ async fn flows_come_in_pages() {
         ("ue=10.45.0.3", 1),
         ("ue=10.45.0.9", 0),
         ("app=video", 4),
-        ("rule=other/r1", 1),
+        ("rule=@vip/web", 1),
+        ("vip=web", 1),
+        ("vip=r1", 0),
+        ("vip=web&ue=10.45.0.1", 1),
     ] {
         let page = client.get(&format!("/mp2/v1/flows?{query}")).await.json();
         assert_eq!(page["flows"].as_array().unwrap().len(), count, "{query}");
@@ -91,6 +94,8 @@ async fn flows_come_in_pages() {
         ("ue=x", "the query is wrong: ue: invalid IP address"),
         ("limt=3", "unknown field `limt`"),
         ("limit=0", "1 to 10000"),
+        ("vip=web&rule=r1", "without app and rule"),
+        ("vip=web&app=@vip", "without app and rule"),
         ("cursor=zz", "nextCursor"),
         ("cursor=-1", "nextCursor"),
     ] {
