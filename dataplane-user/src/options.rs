@@ -84,12 +84,12 @@ pub struct PortConfig {
 /// Sizes of the tables, each from 1 to 2^29 (and fewer rules on more than 4 CPUs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Flows. Each takes 384 bytes for its record, 224 to 256 for its two keys, and 512 to 1024 in the flow caches of all CPUs
-    /// together: the least of both, 1124 in all, where flows and CPUs are powers of two.
+    /// Flows. Each takes 384 bytes for its record, 224 to 256 for its two keys, 24 for the backends that UEs
+    /// keep, and 512 to 1024 in the flow caches of all CPUs together: the least of all, 1148, where flows and CPUs are powers of two.
     pub flows: u32,
     /// Filters after compilation, repetitions in the tree included, 128 bytes each and twice that room, and 64 for splits.
     pub filters: u32,
-    /// Rules, 40 bytes each and 32 for every CPU; and combinations of tunnel attributes, 88 bytes each.
+    /// Rules, 56 bytes each and 32 for every CPU; and combinations of tunnel attributes, 88 bytes each.
     pub rules: u32,
     /// Fragmented datagrams on their way at a time.
     pub fragments: u32,
@@ -104,7 +104,7 @@ pub struct Limits {
 impl Default for Limits {
     /// One hundredth of the memory for flows, between 16,384 and 131,072.
     fn default() -> Self {
-        const FLOW: u64 = 1124;
+        const FLOW: u64 = 1148;
         let hundredth = memory().unwrap_or(0) / 100;
         let flows = (hundredth / FLOW).clamp(1 << 14, 1 << 17);
         Self {

@@ -89,6 +89,9 @@ const PINNED: [(&str, usize, usize); 28] = [
     ("LONG_WAY", 4, 4),
 ];
 
+/// The maps that each process has for itself.
+const OWN: [&str; 3] = ["CACHE", "SCRATCH", "CHUNKS"];
+
 /// Where a port's program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -205,7 +208,19 @@ impl Pins {
         for (name, ..) in PINNED {
             loader.map_pin_path(name, self.0.join(name));
         }
-        loader.load(OBJECT).map_err(|error| failed(&error))
+        let ebpf = loader.load(OBJECT).map_err(|error| failed(&error))?;
+        let is_known = |name: &str| PINNED.iter().any(|it| it.0 == name) || OWN.contains(&name);
+        // Those of global data begin with a dot.
+        let lost = ebpf
+            .maps()
+            .map(|(name, _)| name)
+            .find(|name| !name.starts_with('.') && !is_known(name))
+            .map(str::to_owned);
+        lost.map_or(Ok(ebpf), |name| {
+            Err(Error::Options(format!(
+                "the map {name} would be lost at a restart: nobody pins it"
+            )))
+        })
     }
 
     /// What keeps the programs attached.
