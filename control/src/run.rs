@@ -56,7 +56,7 @@ async fn daemon(config: &Config) -> Result<()> {
     api::alone(&config.api.socket)?;
     let (dataplane, requests) = Dataplane::new();
     let mut worker = worker::start(config, requests).await?;
-    let store = Store::open(&config.node.state_directory, dataplane, config.peers())?;
+    let store = Store::open(&config.node.state_directory, dataplane, config.site())?;
     if let Err(error) = store.forget(&config.source.asked()).await {
         tracing::error!(
             reason = %format_args!("{error:#}"),

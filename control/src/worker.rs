@@ -82,6 +82,21 @@ pub(crate) fn options(config: &Config) -> user::Options {
     ] {
         *time = wanted.map_or(*time, Duration::from_secs);
     }
+    user::Options {
+        pin_directory: config.node.pin_directory.clone(),
+        ports: ports(config),
+        limits,
+        timeouts,
+        peers: config.site().peers.into_values().collect(),
+        gtpu: user::Gtpu {
+            ran: config.gtpu.ran.clone(),
+            core: config.gtpu.core.clone(),
+        },
+    }
+}
+
+/// The ports in terms of the data path.
+pub(crate) fn ports(config: &Config) -> Vec<user::PortConfig> {
     let ports = config.ports.iter().map(|port| user::PortConfig {
         name: port.name.clone(),
         interface: port.interface.clone(),
@@ -97,17 +112,7 @@ pub(crate) fn options(config: &Config) -> user::Options {
         mss_clamp: config.gtpu.mss_clamp && config.sees_gtpu(port),
         allow_generic: port.allow_generic,
     });
-    user::Options {
-        pin_directory: config.node.pin_directory.clone(),
-        ports: ports.collect(),
-        limits,
-        timeouts,
-        peers: config.peers().into_values().collect(),
-        gtpu: user::Gtpu {
-            ran: config.gtpu.ran.clone(),
-            core: config.gtpu.core.clone(),
-        },
-    }
+    ports.collect()
 }
 
 fn counted(options: user::Options) -> Result<(user::Dataplane, Ended), Box<dyn Error>> {
@@ -256,7 +261,7 @@ fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
             program_instructions: status.verified_instructions,
             program_bytes: status.program_bytes,
         },
-        ports: ports(dataplane),
+        ports: seen_ports(dataplane),
         port_counters: port_counters.collect(),
         rule_counters: rule_counters.collect(),
         backend_counters: backend_counters.collect(),
@@ -267,7 +272,7 @@ fn observe(dataplane: &user::Dataplane, ended: &Ended) -> Observation {
     }
 }
 
-fn ports(dataplane: &user::Dataplane) -> Vec<Port> {
+fn seen_ports(dataplane: &user::Dataplane) -> Vec<Port> {
     // What cannot be read is not worth an answer without the rest: the program is where it is.
     let links = netlink::links().unwrap_or_default();
     let ports = dataplane.ports().into_iter();

@@ -38,7 +38,7 @@ pub use error::Error;
 pub use flows::{Count, Expired, Flow, FlowFilter};
 pub use host::{HostTables, rehearse};
 pub use options::{Gtpu, Limits, Options, PortConfig, Role, Timeouts};
-pub use ports::PortStatus;
+pub use ports::{PortStatus, refuse_endpoint};
 pub use program::{Mode, OBJECT};
 pub use sessions::{
     Bearer, Binding, QosFlow, Session, SessionCount, SessionFilter, SessionStatus, Tunnels,

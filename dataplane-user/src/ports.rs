@@ -8,7 +8,7 @@ use crate::{
     Error, Mode, PortConfig,
     install::{HopAddress, HopKey, Place, Surroundings},
     netlink::{self, Link},
-    rule::{Mac, Rule, Target},
+    rule::{Endpoint, EndpointAddress, Mac, Rule, Target},
     tunnels, zones,
 };
 
@@ -213,24 +213,40 @@ impl View<'_> {
 
     /// Why packets cannot be sent to `hop`, ever.
     fn refuse_hop(&self, hop: &HopKey) -> Option<String> {
-        match (&hop.port, hop.address) {
-            (Some(name), _) if self.named(name).is_none() => {
-                let names: Vec<_> = self
-                    .ports
-                    .iter()
-                    .map(|port| port.config.name.as_str())
-                    .collect();
-                Some(format!(
-                    "there is no port {name:?}; there are {}",
-                    names.join(", ")
-                ))
-            }
-            (None, HopAddress::Mac(mac)) if self.only_app().is_none() => Some(format!(
-                "which port {mac} is behind is not said (x-port, or interface.port of the application), \
-                 and there is not just one with the role app"
-            )),
-            _ => None,
+        let mac = match hop.address {
+            HopAddress::Mac(mac) => Some(mac),
+            HopAddress::Ip(_) | HopAddress::Tunnel(_) => None,
+        };
+        let ports: Vec<_> = self.ports.iter().map(|port| &port.config).collect();
+        refuse_way(hop.port.as_deref(), mac, &ports)
+    }
+}
+
+/// Why packets cannot be sent there, ever, if these are all ports.
+pub fn refuse_endpoint(endpoint: &Endpoint, ports: &[PortConfig]) -> Option<String> {
+    let mac = match endpoint.address {
+        EndpointAddress::Mac(mac) => Some(mac),
+        EndpointAddress::Ip { .. } | EndpointAddress::Tunnel(_) => None,
+    };
+    let ports: Vec<_> = ports.iter().collect();
+    refuse_way(endpoint.port.as_deref(), mac, &ports)
+}
+
+fn refuse_way(named: Option<&str>, mac: Option<Mac>, ports: &[&PortConfig]) -> Option<String> {
+    let apps = ports.iter().filter(|port| port.role == crate::Role::App);
+    match (named, mac) {
+        (Some(name), _) if !ports.iter().any(|port| port.name == name) => {
+            let names: Vec<_> = ports.iter().map(|port| port.name.as_str()).collect();
+            Some(format!(
+                "there is no port {name:?}; there are {}",
+                names.join(", ")
+            ))
         }
+        (None, Some(mac)) if apps.count() != 1 => Some(format!(
+            "which port {mac} is behind is not said (x-port, or interface.port of the application), \
+             and there is not just one with the role app"
+        )),
+        _ => None,
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn put<T: Said>(
         wanted[member] = name.into();
     }
     let wanted: T::Wire = read(wanted)?;
-    T::fits(&wanted, &snapshot.peers)?;
+    T::fits(&wanted, &snapshot.site)?;
     let (id, entry) = T::new(Source::Mp2, wanted)?;
     let tag = tag_of(&shown(&entry));
     let location = format!("/mp2/v1/{list}/{}", percent(id.as_ref()));
@@ -152,14 +152,14 @@ pub(super) async fn put_configuration(
     precondition.check(Some(&pushed(&context.store.snapshot().desired())))?;
     let Document(body) = body?;
     let wanted = Configuration::read(body)?;
-    let peers = Arc::clone(&context.store.snapshot().peers);
+    let site = Arc::clone(&context.store.snapshot().site);
     let applications = wanted.applications;
-    let applications = applications.map(|it| replacement::<Entry>(Source::Mp2, it, &peers));
+    let applications = applications.map(|it| replacement::<Entry>(Source::Mp2, it, &site));
     let applications = applications.transpose()?;
     let sessions = wanted.sessions.map(|it| resaid(it, &context.gtpu));
     let sessions = sessions.transpose()?;
     let vips = wanted.vips;
-    let vips = vips.map(|it| replacement::<VipEntry>(Source::Mp2, it, &peers));
+    let vips = vips.map(|it| replacement::<VipEntry>(Source::Mp2, it, &site));
     let vips = vips.transpose()?;
     let edit = move |desired: &mut Desired| {
         precondition.check(Some(&pushed(desired)))?;

@@ -59,10 +59,10 @@ pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
         desired.applications.insert(id, Arc::new(entry));
     }
     let place = path.display();
-    let peers = config.map(Config::peers);
+    let site = config.map(Config::site);
     for vip in vips.into_iter().flatten() {
-        if let Some(peers) = &peers {
-            let checked = vip.check_peer(peers);
+        if let Some(site) = &site {
+            let checked = vip.check_peer(site).and_then(|()| vip.check_ports(site));
             checked.with_context(|| format!("{place}: VIP `{}`", vip.vip_id))?;
         }
         let (id, entry) = VipEntry::new(Source::Mp2, vip)?;
@@ -74,7 +74,7 @@ pub(super) fn rules(path: &Path, config: Option<&Config>) -> Result<String> {
             checked.with_context(|| format!("{place}: session {}", session.id()))?;
         }
     }
-    let wanted = desired.rules(&HealthOf::new(), &peers.unwrap_or_default());
+    let wanted = desired.rules(&HealthOf::new(), &site.unwrap_or_default());
     let options = config.map(worker::options);
     let (limits, ports) = options
         .as_ref()

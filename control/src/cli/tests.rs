@@ -277,8 +277,8 @@ async fn the_command_line_talks_to_the_daemon_over_its_socket() {
     );
     let config = Config::parse(&text).unwrap();
     let (dataplane, _) = crate::store::tests::scripted();
-    let store =
-        crate::store::Store::open(directory.path(), dataplane, crate::vip::Peers::new()).unwrap();
+    let store = crate::store::Store::open(directory.path(), dataplane, crate::vip::Site::default())
+        .unwrap();
     let context = crate::api::Context::new("test", store, &config.metrics.flows);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut servers = crate::api::serve(&config, context.clone(), stopped.clone())

@@ -13,7 +13,7 @@ use dataplane_user::rule::{
 use serde::Deserialize;
 
 use super::{Config, is_interface, is_name};
-use crate::vip::Peers;
+use crate::{vip::Site, worker};
 
 /// Seconds that a VIP is kept back at the most.
 const HOLD_DOWN: u64 = 86_400;
@@ -86,12 +86,14 @@ pub(crate) enum PeerEncapsulation {
 }
 
 impl Config {
-    /// The peers that VIPs may fall back to.
-    pub(crate) fn peers(&self) -> Peers {
+    /// Where flows of VIPs can go.
+    pub(crate) fn site(&self) -> Site {
         let peers = self.peers.iter();
-        peers
-            .filter_map(|peer| Some((peer.name.clone(), peer.endpoint().ok()?)))
-            .collect()
+        let peers = peers.filter_map(|peer| Some((peer.name.clone(), peer.endpoint().ok()?)));
+        Site {
+            peers: peers.collect(),
+            ports: worker::ports(self),
+        }
     }
 
     pub(super) fn check_vips(&self, problems: &mut Vec<String>) {

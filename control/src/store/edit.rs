@@ -12,7 +12,7 @@ use crate::{
     mec::{Application, Refusal},
     problem::Problem,
     session::Session,
-    vip::{Peers, Vip, VipId},
+    vip::{Site, Vip, VipId},
 };
 
 /// What sources say, each its own.
@@ -28,7 +28,7 @@ pub(crate) trait Said: Send + Sized + Sync + 'static {
     /// Checks all that it says itself.
     fn new(source: Source, said: Self::Wire) -> Result<(Self::Id, Self), Refusal>;
     /// Checks what it says of the configuration.
-    fn fits(_said: &Self::Wire, _peers: &Peers) -> Result<(), Refusal> {
+    fn fits(_said: &Self::Wire, _site: &Site) -> Result<(), Refusal> {
         Ok(())
     }
     fn source(&self) -> Source;
@@ -74,8 +74,8 @@ impl Said for VipEntry {
         Self::new(source, said)
     }
 
-    fn fits(said: &Vip, peers: &Peers) -> Result<(), Refusal> {
-        said.check_peer(peers)
+    fn fits(said: &Vip, site: &Site) -> Result<(), Refusal> {
+        said.check_peer(site)
     }
 
     fn source(&self) -> Source {
@@ -120,10 +120,10 @@ impl Content {
         self,
         source: Source,
         desired: &mut Desired,
-        peers: &Peers,
+        site: &Site,
     ) -> BTreeMap<String, String> {
-        let mut refused = update::<Entry>(desired, source, self.applications, peers);
-        let vips = update::<VipEntry>(desired, source, self.vips, peers);
+        let mut refused = update::<Entry>(desired, source, self.applications, site);
+        let vips = update::<VipEntry>(desired, source, self.vips, site);
         refused.extend(vips.into_iter().map(|(id, why)| (format!("VIP {id}"), why)));
         refused
     }
@@ -133,12 +133,12 @@ fn update<T: Said>(
     desired: &mut Desired,
     source: Source,
     wanted: BTreeMap<T::Id, T::Wire>,
-    peers: &Peers,
+    site: &Site,
 ) -> BTreeMap<String, String> {
     let entries = T::all_mut(desired);
     entries.retain(|id, entry| entry.source() != source || wanted.contains_key(id));
     let refused = wanted.into_iter().filter_map(|(name, said)| {
-        let entry = T::fits(&said, peers).and_then(|()| T::new(source, said));
+        let entry = T::fits(&said, site).and_then(|()| T::new(source, said));
         let result = entry.map_err(Problem::from).and_then(|(id, entry)| {
             owned::<T>(entries, &id, source)?;
             entries.insert(id, Arc::new(entry));
@@ -153,13 +153,13 @@ fn update<T: Said>(
 pub(crate) fn replacement<T: Said>(
     source: Source,
     wanted: Vec<T::Wire>,
-    peers: &Peers,
+    site: &Site,
 ) -> Result<impl FnOnce(&mut Desired) -> Result<(), Problem> + Send + use<T>, Problem> {
     let [list, member] = T::MEMBERS;
     let mut entries = BTreeMap::new();
     for (index, said) in wanted.into_iter().enumerate() {
         let place = format!("/{list}/{index}");
-        let entry = T::fits(&said, peers).and_then(|()| T::new(source, said));
+        let entry = T::fits(&said, site).and_then(|()| T::new(source, said));
         let (id, entry) = entry.map_err(|refusal| refusal.below(&place))?;
         if entries.insert(id.clone(), Arc::new(entry)).is_some() {
             let pointer = format!("{place}/{member}");

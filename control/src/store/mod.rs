@@ -33,7 +33,7 @@ use self::{
 use crate::{
     dataplane::{Applied, Dataplane},
     problem::Problem,
-    vip::Peers,
+    vip::Site,
 };
 
 pub(crate) use difference::{Change, Outline};
@@ -58,11 +58,11 @@ pub(crate) struct Store {
 
 impl Store {
     /// Takes up the state that was persisted in `directory`. The data path gets it with [`Self::reconcile`].
-    /// VIPs may fall back to `peers`.
+    /// VIPs reach others by `site`.
     pub(crate) fn open(
         directory: &Path,
         dataplane: Dataplane,
-        peers: Peers,
+        site: Site,
     ) -> anyhow::Result<Arc<Self>> {
         let (disk, revision, desired) = Disk::open(directory)?;
         let snapshot = Snapshot {
@@ -71,7 +71,7 @@ impl Store {
             applications: desired.applications,
             sessions: desired.sessions,
             vips: desired.vips,
-            peers: Arc::new(peers),
+            site: Arc::new(site),
             ..Snapshot::default()
         };
         let duration = HistogramOpts::new(
@@ -121,8 +121,8 @@ impl Store {
         source: Source,
         wanted: Content,
     ) -> Result<BTreeMap<String, String>, Problem> {
-        let peers = Arc::clone(&self.snapshot().peers);
-        let edit = move |desired: &mut Desired| Ok(wanted.replace(source, desired, &peers));
+        let site = Arc::clone(&self.snapshot().site);
+        let edit = move |desired: &mut Desired| Ok(wanted.replace(source, desired, &site));
         self.transact(source, edit)
             .await
             .map(|(refused, _)| refused)
@@ -187,8 +187,8 @@ impl Store {
             problem
         };
         let health = after.carried(before);
-        let fresh = rules.then(|| after.rules(&health, &before.peers));
-        let old = || known.rules(&before.health, &before.peers);
+        let fresh = rules.then(|| after.rules(&health, &before.site));
+        let old = || known.rules(&before.health, &before.site);
         let applied = self.program(fresh.clone(), old, &sessions).await;
         let applied = applied?.map_err(|why| {
             let detail =
@@ -343,7 +343,7 @@ impl Store {
 
     async fn offer(&self) -> Result<(), Problem> {
         let now = self.snapshot();
-        let rules = now.desired().rules(&now.health, &now.peers);
+        let rules = now.desired().rules(&now.health, &now.site);
         self.take((*now).clone(), rules).await
     }
 

@@ -9,7 +9,7 @@ use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
 use super::{Entry, Sessions, Vips};
 use crate::{
     mec::{Outcome, State as Activity},
-    vip::{HealthOf, Peers, Surroundings},
+    vip::{HealthOf, Site, Surroundings},
 };
 
 /// The applications by id; cheap to copy.
@@ -38,8 +38,8 @@ pub(crate) struct Snapshot {
     pub(crate) health: Arc<HealthOf>,
     /// Addresses of VIPs that others are told of.
     pub(crate) announced: Arc<BTreeSet<IpAddr>>,
-    /// Those that VIPs may fall back to.
-    pub(crate) peers: Arc<Peers>,
+    /// By what VIPs reach others.
+    pub(crate) site: Arc<Site>,
     /// The rules that the data path took last.
     pub(super) rules: RuleSet,
     /// Rules that the data path left out.
@@ -67,7 +67,7 @@ impl Snapshot {
         Surroundings {
             applications: &self.applications,
             health: &self.health,
-            peers: &self.peers,
+            site: &self.site,
         }
     }
 
@@ -89,7 +89,7 @@ impl Snapshot {
 
 impl Desired {
     /// The rules that should be in force.
-    pub(crate) fn rules(&self, health: &HealthOf, peers: &Peers) -> RuleSet {
+    pub(crate) fn rules(&self, health: &HealthOf, site: &Site) -> RuleSet {
         let active = self.applications.values().flat_map(|entry| entry.rules());
         let active = active.filter(|(_, wire, _)| wire.state == Activity::Active);
         let active = active.filter_map(|(_, _, outcome)| match outcome {
@@ -99,7 +99,7 @@ impl Desired {
         let around = Surroundings {
             applications: &self.applications,
             health,
-            peers,
+            site,
         };
         let vips = self.vips.values().filter_map(|vip| vip.resolve(around));
         RuleSet::shared(active.chain(vips.map(|vip| Arc::new(vip.rule))))

@@ -285,10 +285,12 @@ fn flow(number: u8) -> Flow {
     }
 }
 
-pub(crate) fn peers() -> Peers {
+pub(crate) fn site() -> Site {
     let text = "[[port]]\nname = 'a'\ninterface = 'a'\nrole = 'access'\n\
+                [[port]]\nname = 'app0'\ninterface = 'b'\nrole = 'app'\n\
+                [[port]]\nname = 'app1'\ninterface = 'c'\nrole = 'core'\n\
                 [[peer]]\nname = 'west'\naddress = '198.51.100.7'\nencapsulation = 'gre'\n";
-    Config::parse(text).unwrap().peers()
+    Config::parse(text).unwrap().site()
 }
 
 pub(crate) fn application(id: &str, rules: &[&str]) -> Application {
@@ -312,14 +314,14 @@ fn all(applications: &[Application]) -> Content {
 async fn a_change_is_applied_and_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane.clone(), peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane.clone(), site()).unwrap();
     store
         .deliver(Source::Mp2, all(&[application("video", &["r1", "r2"])]))
         .await
         .unwrap();
     assert_eq!(script.lock().unwrap().applied.last().unwrap().len(), 2);
 
-    let again = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let again = Store::open(directory.path(), dataplane, site()).unwrap();
     assert_eq!(again.snapshot().applications, store.snapshot().applications);
     assert_eq!(
         (again.snapshot().revision, again.snapshot().programmed),
@@ -333,7 +335,7 @@ async fn a_change_is_applied_and_survives_a_restart() {
 async fn a_change_that_fails_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     store
         .deliver(Source::Mp2, all(&[application("video", &["r1"])]))
         .await
@@ -356,7 +358,7 @@ async fn a_change_that_fails_changes_nothing() {
 async fn a_source_that_is_not_asked_any_more_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane.clone(), peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane.clone(), site()).unwrap();
     for (source, id) in [
         (Source::Mp2, "pushed"),
         (Source::Files, "file"),
@@ -367,7 +369,7 @@ async fn a_source_that_is_not_asked_any_more_is_forgotten() {
             .await
             .unwrap();
     }
-    let again = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let again = Store::open(directory.path(), dataplane, site()).unwrap();
     again.forget(&[Source::Mp2, Source::Mep]).await.unwrap();
     again.reconcile().await.unwrap();
     let names = |applications: &Applications| {
@@ -394,7 +396,7 @@ async fn a_source_that_is_not_asked_any_more_is_forgotten() {
 async fn sources_do_not_touch_each_other() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     store
         .deliver(
             Source::Files,
@@ -431,7 +433,7 @@ async fn sources_do_not_touch_each_other() {
 async fn what_is_refused_stays_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     store
         .deliver(Source::Files, all(&[application("a", &["r1"])]))
         .await

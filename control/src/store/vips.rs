@@ -17,7 +17,7 @@ use super::{Desired, Snapshot, Source, Store};
 use crate::{
     mec::Refusal,
     problem::Problem,
-    vip::{self, Health, HealthId, HealthOf, Peers, Resolved, Surroundings, Vip, VipId},
+    vip::{self, Health, HealthId, HealthOf, Resolved, Site, Surroundings, Vip, VipId},
 };
 
 /// The VIPs by id; cheap to copy.
@@ -106,7 +106,7 @@ impl Desired {
         let around = Surroundings {
             applications: &self.applications,
             health,
-            peers: &Peers::new(),
+            site: &Site::default(),
         };
         checked(&self.vips, around)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use dataplane_user::rule::{Backend as Target, BackendId, BackendState, Balance, Place, RuleId};
 use serde_json::json;
 
-use super::{Affinity, Backend, CheckType, FallbackAction, Mode, Peers, Protocol, Vip};
+use super::{Affinity, Backend, CheckType, FallbackAction, Mode, Protocol, Site, Vip};
 use crate::mec::{Interface, Refusal, TunnelType, host, tunnel_pointer};
 
 /// Seconds between two checks at the most.
@@ -52,15 +52,27 @@ impl Vip {
     }
 
     /// Checks that there is the peer that is fallen back to.
-    pub(crate) fn check_peer(&self, peers: &Peers) -> Result<(), Refusal> {
+    pub(crate) fn check_peer(&self, site: &Site) -> Result<(), Refusal> {
         let peer = self.fallback.as_ref().and_then(|it| it.peer.as_ref());
         match peer {
-            Some(peer) if !peers.contains_key(peer) => {
+            Some(peer) if !site.peers.contains_key(peer) => {
                 let why = format!("there is no [[peer]] `{peer}` in the configuration");
                 Err(Refusal::new("/fallback/peer", why))
             }
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Checks that there are the ports that backends are said to be behind: what is sent to others is lost.
+    pub(crate) fn check_ports(&self, site: &Site) -> Result<(), Refusal> {
+        for (index, backend) in self.backends.iter().enumerate() {
+            let there = |name: &String| site.ports.iter().any(|port| port.name == *name);
+            if let Some(name) = backend.behind.as_ref().filter(|name| !there(name)) {
+                let pointer = format!("/backends/{index}/x-port");
+                return Err(Refusal::new(pointer, format!("there is no port `{name}`")));
+            }
+        }
+        Ok(())
     }
 
     fn check_tunnel(&self) -> Result<(), Refusal> {

@@ -18,7 +18,7 @@ use crate::mec::TunnelType;
 
 pub(crate) use announcing::{announce, announcer};
 pub(crate) use checks::check;
-pub(crate) use resolve::{Health, HealthId, HealthOf, Peers, Resolved, Seen, Surroundings};
+pub(crate) use resolve::{Health, HealthId, HealthOf, Resolved, Seen, Site, Surroundings};
 
 /// The application that rules of VIPs are of; no other has this name.
 pub(crate) const APPLICATION: &str = "@vip";

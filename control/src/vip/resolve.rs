@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use dataplane_user::rule::{
-    Action, Affinity as Kept, Backend as Target, BackendId, BackendState, Balance, Endpoint,
-    EndpointAddress, Filter, FilterType, Rule, RuleId,
+use dataplane_user::{
+    PortConfig, refuse_endpoint,
+    rule::{
+        Action, Affinity as Kept, Backend as Target, BackendId, BackendState, Balance, Endpoint,
+        EndpointAddress, Filter, FilterType, Rule, RuleId,
+    },
 };
 use serde_json::json;
 
@@ -17,8 +20,14 @@ use crate::{
     store::Applications,
 };
 
-/// Those whom flows may be left to, by name.
-pub(crate) type Peers = BTreeMap<String, Endpoint>;
+/// What the configuration says of where flows can go.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Site {
+    /// Those whom flows may be left to, by name.
+    pub(crate) peers: BTreeMap<String, Endpoint>,
+    /// All ports; none if they are not known.
+    pub(crate) ports: Vec<PortConfig>,
+}
 
 /// Which backend of which VIP.
 pub(crate) type HealthId = (VipId, BackendId);
@@ -39,7 +48,7 @@ pub(crate) enum Health {
 pub(crate) struct Surroundings<'a> {
     pub(crate) applications: &'a Applications,
     pub(crate) health: &'a HealthOf,
-    pub(crate) peers: &'a Peers,
+    pub(crate) site: &'a Site,
 }
 
 /// A VIP as things are.
@@ -79,7 +88,7 @@ impl Vip {
         let mut targets = Vec::new();
         let mut backends = Vec::new();
         for (backend, name) in self.backends.iter().zip(ids) {
-            let found = self.place(backend, around.applications);
+            let found = self.place(backend, around);
             let found = found.and_then(|(endpoint, address)| {
                 let target = Target {
                     id: name.clone(),
@@ -108,7 +117,7 @@ impl Vip {
         let up = targets.iter().filter(|it| it.takes_flows()).count();
         targets.sort_by(|one, other| one.id.cmp(&other.id));
         let peer = self.fallback.as_ref().and_then(|it| it.peer.as_ref());
-        let fallback = peer.and_then(|peer| around.peers.get(peer));
+        let fallback = peer.and_then(|peer| around.site.peers.get(peer));
         rule.action = self.balance(targets, fallback.cloned());
         let missing = peer.filter(|_| fallback.is_none());
         Resolved {
@@ -200,13 +209,16 @@ impl Vip {
     fn place(
         &self,
         backend: &Backend,
-        applications: &Applications,
+        around: Surroundings<'_>,
     ) -> Result<(Endpoint, Option<IpAddr>), String> {
         let none = Interface::default();
         let (application, address) = match &backend.app_instance_id {
             None => (&none, backend.address),
             Some(name) => {
-                let entry = name.parse().ok().and_then(|id| applications.get(&id));
+                let entry = name
+                    .parse()
+                    .ok()
+                    .and_then(|id| around.applications.get(&id));
                 let entry = entry.ok_or_else(|| format!("there is no application `{name}`"))?;
                 let interface = &entry.application.interface;
                 (interface, self.address_of(interface))
@@ -222,7 +234,9 @@ impl Vip {
         }
         let endpoint = self.endpoint(backend, address, application);
         let endpoint = endpoint.map_err(|refusal| refusal.detail)?;
-        Ok((endpoint, address))
+        let ports = &around.site.ports;
+        let refused = refuse_endpoint(&endpoint, ports).filter(|_| !ports.is_empty());
+        refused.map_or(Ok((endpoint, address)), Err)
     }
 
     /// The address of an application of its own, which for translation is of the version of the VIP, and else better.

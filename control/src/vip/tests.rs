@@ -33,12 +33,14 @@ fn resolved(wire: &Value, applications: &Applications, health: &[(&str, Health)]
     });
     let peer = crate::config::Config::parse(
         "[[port]]\nname = 'a'\ninterface = 'a'\nrole = 'access'\n\
+                [[port]]\nname = 'app0'\ninterface = 'b'\nrole = 'app'\n\
+                [[port]]\nname = 'app1'\ninterface = 'c'\nrole = 'core'\n\
          [[peer]]\nname = 'west'\naddress = '198.51.100.7'\nencapsulation = 'gre'\nkey = 5\n",
     );
     let around = Surroundings {
         applications,
         health: &health.collect(),
-        peers: &peer.unwrap().peers(),
+        site: &peer.unwrap().site(),
     };
     let resolved = entry(wire).unwrap().resolve(around).unwrap();
     let again: dataplane_user::rule::Rule = resolved.rule.to_string().parse().unwrap();

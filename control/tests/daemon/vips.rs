@@ -147,6 +147,12 @@ fn vips_are_pushed_and_removed() {
             "{said}"
         );
     }
+    let file = write(&host, "nowhere.json", &unchecked());
+    let said = host.refused(&["check", configuration, &file]);
+    assert!(
+        said.contains("VIP `dns`: /backends/1/x-port: there is no port `nowhere`"),
+        "{said}"
+    );
     let said = host.said(&["delete", "vip", "dns"]);
     assert!(said.contains("VIP `dns` is removed"), "{said}");
     assert!(daemon.stop());
@@ -156,7 +162,10 @@ fn vips_are_pushed_and_removed() {
 fn unchecked() -> Value {
     json!({"vips": [{
         "vipId": "dns", "address": "203.0.113.9", "protocol": "UDP", "port": 53, "mode": "DSR",
-        "backends": [{"address": "198.18.1.2", "x-port": "app0"}]
+        "backends": [
+            {"address": "198.18.1.2", "x-port": "app0"},
+            {"address": "198.18.1.3", "x-port": "nowhere"}
+        ]
     }]})
 }
 
@@ -208,7 +217,13 @@ fn packets_are_counted_by_backend() {
         (&seen["packets"], &seen["bytes"]),
         (&json!(5), &json!(5 * 29))
     );
-    let backend = &seen["backends"][0];
+    let [backend, nowhere] = [&seen["backends"][0], &seen["backends"][1]];
+    assert_eq!(
+        (&nowhere["state"], &seen["installed"]),
+        (&json!("DOWN"), &json!(true))
+    );
+    let why = "there is no port \"nowhere\"; there are access0, core0, app0";
+    assert_eq!(nowhere["reason"], why);
     assert_eq!(
         (&backend["packets"], &backend["bytes"]),
         (&json!(3), &json!(3 * 29))

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::store::tests::{Script, peers, scripted};
+use crate::store::tests::{Script, scripted, site};
 
 struct Client {
     router: Router,
@@ -59,7 +59,7 @@ impl Client {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (dataplane, script) = scripted();
-        let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+        let store = Store::open(directory.path(), dataplane, site()).unwrap();
         let ranges = |range: &str| vec![range.parse().unwrap()];
         let context = Context {
             gtpu: Arc::new(Gtpu {

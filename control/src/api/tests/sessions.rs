@@ -293,7 +293,7 @@ async fn sessions_are_part_of_the_configuration_and_survive_a_restart() {
 
     client.send("DELETE", SESSION, &[], Body::empty()).await;
     let (dataplane, script) = scripted();
-    let again = Store::open(client.directory.path(), dataplane, peers()).unwrap();
+    let again = Store::open(client.directory.path(), dataplane, site()).unwrap();
     assert_eq!(again.snapshot().sessions, client.store.snapshot().sessions);
     again.reconcile().await.unwrap();
     let ids: Vec<_> = script.lock().unwrap().sessions.keys().copied().collect();

@@ -165,15 +165,28 @@ async fn the_status_says_what_is_and_why() {
 }
 
 #[tokio::test]
-async fn what_the_data_path_leaves_out_says_so() {
-    let client = Client::new();
+async fn a_backend_behind_no_port_does_not_take_its_vip_along() {
+    let client = with_vip().await;
     let mut wanted = vip();
+    wanted["healthCheck"] = Value::Null;
+    wanted["backends"][1]["state"] = "UP".into();
     wanted["backends"][1]["x-port"] = "nowhere".into();
     let answer = client.put(VIP, &wanted).await.json();
-    assert!(answer["notInstalled"]["@vip/web"].is_string());
+    assert_eq!(answer["notInstalled"], json!({}), "{answer}");
     let status = client.get(VIP).await.json()["status"].clone();
-    assert_eq!(status["installed"], false);
-    assert_eq!(status["reason"], "there is no port `nowhere`");
+    assert_eq!(
+        (&status["installed"], &status["healthy"]),
+        (&json!(true), &json!(true))
+    );
+    let backends = status["backends"].as_array().unwrap();
+    assert_eq!(
+        (&backends[0]["state"], &backends[1]["state"]),
+        (&json!("UP"), &json!("DOWN"))
+    );
+    assert_eq!(
+        backends[1]["reason"],
+        "there is no port \"nowhere\"; there are a, app0, app1"
+    );
     client.script.lock().unwrap().fail = Some("VIPs do not fit".into());
     client.put(VIP, &vip()).await.problem(507);
 }

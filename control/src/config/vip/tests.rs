@@ -20,7 +20,7 @@ fn peers_and_announcements() {
         vip.bgp,
         Some(Bgp::Gobgp("127.0.0.1:50051".parse().unwrap()))
     );
-    let peers: Vec<_> = config.peers().into_iter().collect();
+    let peers: Vec<_> = config.site().peers.into_iter().collect();
     let text = |it: &Endpoint| match it.address {
         EndpointAddress::Tunnel(target) => (target.to_string(), it.port.clone()),
         EndpointAddress::Mac(_) | EndpointAddress::Ip { .. } => panic!("{it:?}"),

@@ -6,7 +6,7 @@ use super::*;
 async fn a_disk_that_fails_undoes_the_change() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let push = async |id| {
         let application = all(&[application(id, &["r1"])]);
         store.deliver(Source::Files, application).await
@@ -40,7 +40,7 @@ async fn a_disk_that_fails_undoes_the_change() {
 async fn a_crash_at_any_moment_leaves_the_old_or_the_new() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let log = directory.path().join("state.log");
     let size = || std::fs::metadata(&log).unwrap().len() as usize;
     let mut ends = vec![(0, Applications::new())];
@@ -90,10 +90,10 @@ async fn what_a_crash_cut_off_does_not_spoil_later_changes() {
     .unwrap();
     // A state that was being written anew.
     std::fs::write(directory.path().join("state.new"), "{").unwrap();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     for id in ["a", "b"] {
         let wanted = vec![application(id, &["r1"])];
-        let edit = replacement::<Entry>(Source::Mp2, wanted, &peers()).unwrap();
+        let edit = replacement::<Entry>(Source::Mp2, wanted, &site()).unwrap();
         store.transact(Source::Mp2, edit).await.unwrap();
         assert_eq!(reopened(directory.path()), store.snapshot().applications);
     }
@@ -103,7 +103,7 @@ async fn what_a_crash_cut_off_does_not_spoil_later_changes() {
 async fn a_long_log_becomes_a_state() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let mut before = Vec::new();
     let size = |name: &str| std::fs::metadata(directory.path().join(name)).map_or(0, |m| m.len());
     let mut name = String::new();
@@ -128,7 +128,7 @@ async fn a_long_log_becomes_a_state() {
 fn a_foreign_state_file_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("state.json"), "{}").unwrap();
-    let error = Store::open(directory.path(), Dataplane::new().0, peers()).unwrap_err();
+    let error = Store::open(directory.path(), Dataplane::new().0, site()).unwrap_err();
     assert!(error.to_string().contains("state.json"), "{error}");
 }
 
@@ -148,7 +148,7 @@ async fn a_rule_that_is_refused_now_is_kept_and_not_installed() {
     std::fs::write(directory.path().join("state.json"), state.to_string()).unwrap();
 
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     store.reconcile().await.unwrap();
     let script = script.lock().unwrap();
     let installed: Vec<_> = script.applied.last().unwrap().iter().collect();

@@ -66,7 +66,7 @@ fn applied(script: &Lock<Script>) -> usize {
 async fn an_application_takes_its_vips_along() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane.clone(), peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane.clone(), site()).unwrap();
     let deliver = async |address, vip: &Vip| {
         let refused = store.deliver(Source::Files, content(address, vip)).await;
         assert_eq!(refused.unwrap(), BTreeMap::new());
@@ -80,7 +80,7 @@ async fn an_application_takes_its_vips_along() {
     assert!(rule(&script).contains("backend video weight 1 up ip 192.0.2.12"));
     assert_eq!(applied(&script), 3, "each in one transaction");
 
-    let again = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let again = Store::open(directory.path(), dataplane, site()).unwrap();
     assert_eq!(again.snapshot().desired(), store.snapshot().desired());
     again.reconcile().await.unwrap();
     assert!(rule(&script).contains("192.0.2.12"));
@@ -94,7 +94,7 @@ async fn an_application_takes_its_vips_along() {
 async fn what_is_refused_is_left_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let west = vip(|wire| wire["fallback"] = json!({"action": "PEER", "peer": "west"}));
     let east = vip(|wire| wire["fallback"] = json!({"action": "PEER", "peer": "east"}));
     store
@@ -129,7 +129,7 @@ async fn what_is_refused_is_left_as_it_was() {
 async fn health_is_in_force_without_a_revision() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let wanted = content(Some("192.0.2.10"), &checked());
     store.deliver(Source::Files, wanted).await.unwrap();
     assert_eq!(states(&store), [State::Down; 2], "nobody has looked yet");
@@ -199,7 +199,7 @@ async fn health_is_in_force_without_a_revision() {
 async fn health_that_the_data_path_does_not_take_is_offered_again() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let wanted = content(Some("192.0.2.10"), &checked());
     store.deliver(Source::Files, wanted).await.unwrap();
     script.lock().unwrap().fail = Some("the wall".into());
@@ -223,7 +223,7 @@ async fn health_that_the_data_path_does_not_take_is_offered_again() {
 async fn what_takes_flows_goes_on_until_checks_fail() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();
-    let store = Store::open(directory.path(), dataplane.clone(), peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane.clone(), site()).unwrap();
     let deliver = async |vip: Vip| {
         let wanted = content(Some("192.0.2.10"), &vip);
         store.deliver(Source::Files, wanted).await.unwrap();
@@ -245,7 +245,7 @@ async fn what_takes_flows_goes_on_until_checks_fail() {
     store.health(found(&[("video", false)])).await.unwrap();
     assert!(rule(&script).contains("video weight 1 down"));
 
-    let again = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let again = Store::open(directory.path(), dataplane, site()).unwrap();
     again.reconcile().await.unwrap();
     assert_eq!(states(&again), [State::Up; 3], "a daemon that is new");
     again.health(found(&[("video", false)])).await.unwrap();
@@ -268,7 +268,7 @@ async fn what_takes_flows_goes_on_until_checks_fail() {
 async fn an_address_is_announced_while_all_of_its_vips_are_healthy() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     let deliver = async |backends: serde_json::Value, announce: bool| {
         let dns = vip(|wire| {
             wire["vipId"] = "dns".into();
@@ -287,7 +287,7 @@ async fn an_address_is_announced_while_all_of_its_vips_are_healthy() {
     );
     assert_eq!(deliver(json!([]), true).await, [false]);
     let nowhere = json!([{"address": "192.0.2.11", "x-port": "nowhere"}]);
-    assert_eq!(deliver(nowhere, true).await, [false], "it is left out");
+    assert_eq!(deliver(nowhere, true).await, [false], "no backend is left");
     assert_eq!(deliver(json!([]), false).await, [true]);
 }
 
@@ -305,7 +305,7 @@ async fn a_vip_that_is_refused_now_is_kept_and_not_installed() {
         }
         std::fs::write(&file, state.to_string()).unwrap();
         let (dataplane, script) = scripted();
-        let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+        let store = Store::open(directory.path(), dataplane, site()).unwrap();
         store.reconcile().await.unwrap();
         assert!(script.lock().unwrap().applied.last().unwrap().is_empty());
         let vips = store.snapshot().vips.clone();
@@ -321,7 +321,7 @@ async fn a_vip_that_is_refused_now_is_kept_and_not_installed() {
 async fn vips_survive_in_state_and_log() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, _) = scripted();
-    let store = Store::open(directory.path(), dataplane, peers()).unwrap();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
     for port in [1, 2, 3] {
         let wanted = content(None, &vip(|wire| wire["port"] = port.into()));
         store.deliver(Source::Files, wanted).await.unwrap();
