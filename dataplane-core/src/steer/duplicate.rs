@@ -29,7 +29,7 @@ impl Duplicate {
     pub const OUTSIDE: u16 = 160;
 }
 
-/// What a DUPLICATE rule asks for a packet that [`packet`] ended for [`Reason::Duplicated`].
+/// What a DUPLICATE rule asks for a packet that [`packet`](super::packet) ended for [`Reason::Duplicated`](crate::Reason::Duplicated).
 pub fn duplicate<P: Packet, T: Tables>(
     packet: &P,
     ifindex: u32,
