@@ -62,13 +62,16 @@ fn with_status(snapshot: &Snapshot, entry: &VipEntry, observed: &Observation) ->
     let mut status = counted(obstacle(snapshot, entry), taken);
     let now = entry.resolve(snapshot.surroundings());
     status["healthy"] = now.as_ref().is_some_and(|it| it.healthy).into();
-    status["announced"] = snapshot.announced.contains(&entry.vip.address).into();
+    status["announced"] = snapshot.announces(entry.vip.address).into();
     let backends = now.iter().flat_map(|it| &it.backends);
     status["backends"] = backends.map(|it| backend(entry, it, observed)).collect();
     if let Some(hits) = observed.backend_counters.get(&(entry.id.clone(), None)) {
         status["fallback"] = json!(hits);
     }
-    if let Some(trouble) = now.and_then(|it| it.trouble)
+    let untold = snapshot.untold(entry.vip.address);
+    let untold = untold
+        .map(|why| format!("the address is not announced or withdrawn as it should be: {why}"));
+    if let Some(trouble) = now.and_then(|it| it.trouble).or(untold)
         && status["reason"].is_null()
     {
         status["reason"] = trouble.into();

@@ -21,7 +21,7 @@ pub(super) fn of(families: &mut Families, snapshot: &Snapshot, observation: &Obs
             .map(|(id, vip)| (vec![id.to_string()], u64::from(vip.healthy))),
     );
     let announced = snapshot.vips.iter().map(|(id, entry)| {
-        let announced = snapshot.announced.contains(&entry.vip.address);
+        let announced = snapshot.announces(entry.vip.address);
         (vec![id.to_string()], u64::from(announced))
     });
     families.gauge(

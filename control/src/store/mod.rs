@@ -41,7 +41,7 @@ pub(crate) use edit::{Content, Said, owned, replacement, resaid};
 pub(crate) use entry::{Entry, Source};
 pub(crate) use events::{Events, Heard};
 pub(crate) use sessions::{SessionChanges, Sessions};
-pub(crate) use snapshot::{Applications, Desired, Snapshot};
+pub(crate) use snapshot::{Applications, Desired, Snapshot, Told};
 pub(crate) use vips::{VipEntry, Vips};
 
 #[derive(Debug)]

@@ -1,8 +1,4 @@
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
 
@@ -23,6 +19,9 @@ pub(crate) struct Desired {
     pub(crate) vips: Vips,
 }
 
+/// What came of telling others of addresses: nothing, or what was wrong.
+pub(crate) type Told = BTreeMap<IpAddr, Result<(), String>>;
+
 /// What is desired and what came of it, at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
@@ -36,8 +35,8 @@ pub(crate) struct Snapshot {
     pub(crate) vips: Vips,
     /// What checks have found of backends.
     pub(crate) health: Arc<HealthOf>,
-    /// Addresses of VIPs that others are told of.
-    pub(crate) announced: Arc<BTreeSet<IpAddr>>,
+    /// Addresses of VIPs that others are told of, or why they are not.
+    pub(super) announced: Arc<Told>,
     /// By what VIPs reach others.
     pub(crate) site: Arc<Site>,
     /// The rules that the data path took last.
@@ -60,6 +59,20 @@ impl Snapshot {
     /// Whether the data path has what is desired, but for rules that it left out.
     pub(crate) const fn in_force(&self) -> bool {
         self.programmed == self.revision && self.failure.is_none()
+    }
+
+    /// Whether others are told of an address.
+    pub(crate) fn announces(&self, address: IpAddr) -> bool {
+        matches!(self.announced.get(&address), Some(Ok(())))
+    }
+
+    /// Why others could not be told what they should be of an address.
+    pub(crate) fn untold(&self, address: IpAddr) -> Option<&str> {
+        self.announced
+            .get(&address)?
+            .as_ref()
+            .err()
+            .map(String::as_str)
     }
 
     /// What VIPs depend on.

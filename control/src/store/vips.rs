@@ -13,7 +13,7 @@ use std::{
 use dataplane_user::rule::{BackendId, RuleId};
 use serde_json::json;
 
-use super::{Desired, Snapshot, Source, Store};
+use super::{Desired, Snapshot, Source, Store, Told};
 use crate::{
     mec::Refusal,
     problem::Problem,
@@ -198,24 +198,26 @@ impl Store {
     }
 
     /// Notes which addresses others are told of.
-    pub(crate) async fn announced(&self, addresses: BTreeSet<IpAddr>) {
+    pub(crate) async fn announced(&self, told: Told) {
         let _writer = self.writer.lock().await;
         let before = self.snapshot();
-        if *before.announced == addresses {
+        if *before.announced == told {
             return;
         }
         for (of, against, announced) in [
-            (&addresses, &*before.announced, true),
-            (&before.announced, &addresses, false),
+            (&told, &*before.announced, true),
+            (&before.announced, &told, false),
         ] {
-            for address in of.difference(against) {
+            let known = |address: &IpAddr| against.get(address) == Some(&Ok(()));
+            let of = of.iter().filter(|(_, it)| it.is_ok());
+            for (address, _) in of.filter(|(address, _)| !known(address)) {
                 tracing::info!(%address, announced, "announcement changed");
                 let data = json!({"address": address, "announced": announced});
                 self.events.publish("vips", &data);
             }
         }
         self.current.send_replace(Arc::new(Snapshot {
-            announced: Arc::new(addresses),
+            announced: Arc::new(told),
             ..(*before).clone()
         }));
     }

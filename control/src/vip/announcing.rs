@@ -32,7 +32,7 @@ pub(crate) async fn announcer(config: &Vip) -> Result<Announcer> {
 }
 
 /// Has announced what is healthy, until the daemon is `ending`; then withdraws it, if that is wanted, and returns when
-/// routers have been told.
+/// routers have been told. Until the data path has had what is desired once, what was announced before stays.
 pub(crate) async fn announce(
     store: Arc<Store>,
     announcer: Announcer,
@@ -48,7 +48,11 @@ pub(crate) async fn announce(
                 if changed.is_err() {
                     break;
                 }
-                let now = desired.borrow_and_update().to_announce();
+                let snapshot = Arc::clone(&desired.borrow_and_update());
+                if before.is_none() && !snapshot.in_force() {
+                    continue;
+                }
+                let now = snapshot.to_announce();
                 if before.as_ref() != Some(&now) {
                     announcer.follow(now.clone());
                     before = Some(now);
@@ -59,9 +63,11 @@ pub(crate) async fn announce(
                     break;
                 }
                 let announced = state.borrow_and_update().clone();
-                let announced = announced.iter().filter(|(_, it)| it.state == State::Announced && it.error.is_none());
-                let announced = announced.map(|(address, _)| *address).collect();
-                store.announced(announced).await;
+                let told = announced.into_iter().filter_map(|(address, it)| match it.error {
+                    Some(why) => Some((address, Err(why))),
+                    None => (it.state == State::Announced).then_some((address, Ok(()))),
+                });
+                store.announced(told.collect()).await;
             }
             _ = &mut ending => break,
         }

@@ -242,3 +242,67 @@ fn packets_are_counted_by_backend() {
     }
     assert!(daemon.stop());
 }
+
+fn announced(host: &Host) -> bool {
+    host.json(&["get", "vips", "dns"])["status"]["announced"] == true
+}
+
+#[test]
+fn nothing_is_announced_before_the_data_path_has_it() {
+    let host = Host::new();
+    let limited = |limits: &str| {
+        host.configure(&format!("{}[vip]\nhold_down = 1\n{limits}", host.files()));
+    };
+    host.shell("ip link set lo up");
+    limited("");
+    let mut wanted = unchecked();
+    wanted["vips"][0]["announce"] = true.into();
+    write(&host, "rules.d/vips.json", &wanted);
+    let daemon = host.start().ready(&host);
+    let video = super::application("video", "203.0.113.10");
+    host.said(&["apply", "-f", &write(&host, "video.json", &video)]);
+    let wait = || {
+        let end = Instant::now() + PATIENCE;
+        while !announced(&host) {
+            assert!(Instant::now() < end, "{}", host.log());
+            sleep(Duration::from_millis(50));
+        }
+    };
+    wait();
+    assert!(daemon.stop());
+    host.said(&["detach", "--yes"]);
+    limited("[limits]\nrules = 3\n");
+    let daemon = host.start();
+    let status = daemon.notice("STATUS=", PATIENCE).unwrap();
+    assert!(status.contains("NOT in force"), "{status}");
+    sleep(Duration::from_secs(3));
+    assert!(!announced(&host), "{}", host.log());
+    host.said(&["delete", "application", "video"]);
+    wait();
+    assert!(daemon.stop());
+}
+
+#[test]
+fn an_interface_that_is_missing_is_said() {
+    let host = Host::new();
+    host.configure(&(host.files() + "[vip]\ninterface = 'dummy9'\nhold_down = 1\n"));
+    let mut wanted = unchecked();
+    wanted["vips"][0]["announce"] = true.into();
+    write(&host, "rules.d/vips.json", &wanted);
+    let daemon = host.start().ready(&host);
+    let reason = || host.json(&["get", "vips", "dns"])["status"]["reason"].to_string();
+    let end = Instant::now() + PATIENCE;
+    while !reason().contains("no interface dummy9: make it") {
+        assert!(Instant::now() < end, "{} {}", reason(), host.log());
+        sleep(Duration::from_millis(50));
+    }
+    assert!(!announced(&host));
+    assert!(host.log().contains("dummy9"));
+    host.shell("ip link add dummy9 type veth peer name far9 && ip link set dummy9 up");
+    while !announced(&host) {
+        assert!(Instant::now() < end, "{} {}", reason(), host.log());
+        sleep(Duration::from_millis(50));
+    }
+    assert_eq!(reason(), "null");
+    assert!(daemon.stop());
+}

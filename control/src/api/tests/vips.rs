@@ -123,7 +123,7 @@ async fn the_status_says_what_is_and_why() {
         .unwrap();
     client
         .store
-        .announced([std::net::IpAddr::from([203, 0, 113, 9])].into())
+        .announced([(std::net::IpAddr::from([203, 0, 113, 9]), Ok(()))].into())
         .await;
     let known = status().await;
     assert_eq!(

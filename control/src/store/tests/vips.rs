@@ -181,7 +181,7 @@ async fn health_is_in_force_without_a_revision() {
     );
 
     store
-        .announced([IpAddr::from([203, 0, 113, 9])].into())
+        .announced([(IpAddr::from([203, 0, 113, 9]), Ok(()))].into())
         .await;
     store
         .deliver(Source::Mep, all(&[application("other", &["r1"])]))
