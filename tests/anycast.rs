@@ -69,11 +69,10 @@ fn backends_and_hosts_come_and_go() {
     // And comes back, with nothing lost on the way.
     let over = AtomicBool::new(false);
     let requests = thread::scope(|scope| {
-        let lab = &mut lab;
+        let lab = &lab;
         lab.sites[0].serve(0).unwrap();
         lab.sites[0].serve(1).unwrap();
         let back = Instant::now();
-        let lab = &*lab;
         let asking = scope.spawn(|| {
             let mut requests = Vec::new();
             while !over.load(Ordering::Relaxed) {

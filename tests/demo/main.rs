@@ -17,9 +17,11 @@ use signal_hook::{
 };
 
 mod acts;
+mod graph;
 mod page;
 mod serve;
 mod stage;
+mod vip;
 
 use stage::Stage;
 
@@ -38,22 +40,24 @@ fn main() -> ExitCode {
 fn run(args: &[&str]) -> Result<()> {
     match args {
         ["--clean"] => stage::clean().map(|()| println!("The demo's lab is gone.")),
+        ["play", "--vip"] => vip::play(),
         ["play", options @ ..] => acts::play(&mut Stage::set(options == ["--gtpu"])?),
         ["serve", greeting, addresses @ ..] => serve::forever(greeting, addresses),
-        options if options.iter().all(|it| ["--gtpu", "--keep"].contains(it)) => {
-            show(options.contains(&"--gtpu"), options.contains(&"--keep"))
+        [] | ["--keep"] => show(None, args == ["--keep"]),
+        [kind @ ("--gtpu" | "--vip")] => show(Some(kind), false),
+        ["--keep", kind @ ("--gtpu" | "--vip")] | [kind @ ("--gtpu" | "--vip"), "--keep"] => {
+            show(Some(kind), true)
         }
         other => bail!("unknown arguments: {}", other.join(" ")),
     }
 }
 
 /// Plays in a process of its own, so that the lab is removed however the play ends.
-fn show(gtpu: bool, keep: bool) -> Result<()> {
+fn show(kind: Option<&str>, keep: bool) -> Result<()> {
     stage::clean().context("cannot remove what an earlier demo left")?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let options = gtpu.then_some("--gtpu");
     let mut play = Command::new(env::current_exe()?);
-    let mut play = play.arg("play").args(options).spawn()?;
+    let mut play = play.arg("play").args(kind).spawn()?;
     let player = play.id().to_string();
     thread::spawn(move || {
         for _ in signals.forever() {
@@ -63,7 +67,10 @@ fn show(gtpu: bool, keep: bool) -> Result<()> {
     });
     let status = play.wait()?;
     if keep && status.success() {
-        page::print(&acts::hints(gtpu)?);
+        page::print(&match kind {
+            Some("--vip") => vip::hints()?,
+            kind => acts::hints(kind.is_some())?,
+        });
         return Ok(());
     }
     stage::clean().context("`cargo xtask demo --clean` tries again")?;

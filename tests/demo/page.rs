@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{IsTerminal as _, stdout},
+    io::{self, IsTerminal as _, Write as _, stdout},
 };
 
 pub(crate) fn title(number: u32, text: &str) {
@@ -34,11 +34,17 @@ pub(crate) fn print(text: &str) {
     println!("{text}");
 }
 
+/// Prints what has its ends of lines itself, at once.
+pub(crate) fn put(text: &str) {
+    // Without anybody to see it, it need not be seen.
+    let _: io::Result<()> = write!(stdout(), "{text}").and_then(|()| stdout().flush());
+}
+
 pub(crate) fn red(text: &str) -> String {
     style("1;31", text)
 }
 
-fn style(code: &str, text: &str) -> String {
+pub(crate) fn style(code: &str, text: &str) -> String {
     if stdout().is_terminal() && env::var_os("NO_COLOR").is_none() {
         format!("\x1b[{code}m{text}\x1b[0m")
     } else {

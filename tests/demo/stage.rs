@@ -3,7 +3,6 @@
 
 use std::{
     env, fs,
-    io::ErrorKind,
     net::IpAddr,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -21,7 +20,6 @@ pub(crate) const PREFIX: &str = "edgesteer-demo";
 pub(crate) const DIRECTORY: &str = "/run/edgesteer-demo";
 /// Where the daemon answers.
 pub(crate) const SERVER: &str = "unix:/run/edgesteer-demo/api.sock";
-const PINS: &str = "/sys/fs/bpf/edgesteer-demo";
 const CONFIGURATION_FILE: &str = "/run/edgesteer-demo/edgesteer.toml";
 const CONFIGURATION: &str = include_str!("edgesteer.toml");
 const GTPU_CONFIGURATION: &str = include_str!("edgesteer-gtpu.toml");
@@ -207,21 +205,29 @@ pub(crate) fn wait<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Res
 
 /// Removes everything a demo makes, wherever it ended.
 pub(crate) fn clean() -> Result<()> {
-    for entry in fs::read_dir("/run/netns").into_iter().flatten() {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with(&format!("{PREFIX}-")) {
-            Namespace::remove(&name)?;
-        }
+    for name in left("/run/netns")? {
+        Namespace::remove(&name)?;
     }
-    for directory in [PINS, DIRECTORY] {
-        match fs::remove_dir_all(directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {directory}"));
-            }
-            _ => {}
+    for parent in ["/sys/fs/bpf", "/run"] {
+        for name in left(parent)? {
+            let directory = format!("{parent}/{name}");
+            fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {directory}"))?;
         }
     }
     Ok(())
+}
+
+/// What a demo left in a directory.
+fn left(directory: &str) -> Result<Vec<String>> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(PREFIX);
+        if rest.is_some_and(|it| it.is_empty() || it.starts_with('-')) {
+            left.push(name);
+        }
+    }
+    Ok(left)
 }
 
 /// What the daemon wrote.

@@ -17,7 +17,9 @@ use crate::{
 
 /// Whether these are options of the demo.
 pub(crate) fn understands(args: &[&str]) -> bool {
-    args == ["--clean"] || args.iter().all(|it| ["--gtpu", "--keep"].contains(it))
+    let both = ["--gtpu", "--vip"].iter().all(|it| args.contains(it));
+    let known = |it: &&str| ["--gtpu", "--vip", "--keep"].contains(it);
+    args == ["--clean"] || (args.iter().all(known) && !both)
 }
 
 /// Shows edgesteer steering, or cleans up after it (`--clean`).
@@ -29,17 +31,20 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode> {
     let demo = target()?.join("debug/demo");
     // Cleaning up has to work while the source does not compile.
     if args != ["--clean"] || !demo.exists() {
-        build(args.contains(&"--gtpu"))?;
+        build(args)?;
     }
     // Replaces this process: Ctrl-C and the exit status are the demo's own business.
     let error = Command::new(demo).args(args).exec();
     Err(error).context("cannot run the demo")
 }
 
-fn build(gtpu: bool) -> Result<()> {
+fn build(args: &[&str]) -> Result<()> {
     setup::run(setup::Purpose::Demo)?;
-    if gtpu {
+    if args.contains(&"--gtpu") {
         setup::gtpu()?;
+    }
+    if args.contains(&"--vip") {
+        setup::bird()?;
     }
     println!("{}", bold("Building"));
     let build = "cargo build --package control --package tests --bin edgesteer --bin demo";

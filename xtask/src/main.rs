@@ -22,9 +22,10 @@ Usage: cargo xtask <task>
   setup [build|bench|demo|test]
                            install what is missing to build, measure, show or test edgesteer
                            (default: all of it)
-  demo [--gtpu] [--keep]   steer real HTTP traffic between network namespaces, and show it; with
-                           --gtpu that of a UE behind a GTP-U tunnel; --keep leaves the lab up
-                           for playing
+  demo [--gtpu|--vip] [--keep]
+                           steer real HTTP traffic between network namespaces, and show it; with
+                           --gtpu that of a UE behind a GTP-U tunnel, with --vip that to a VIP as
+                           backends and a site fail; --keep leaves the lab up for playing
   demo --clean             remove a lab that was kept
   test                     everything CI checks, in CI's order
   bench [--quick|--json]   measure what steering costs, beside what it could cost and what others

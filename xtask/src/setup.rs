@@ -43,13 +43,12 @@ const BUILD_PACKAGES: &[&str] = &[
     "libzstd-dev",
 ];
 const BENCH_PACKAGES: &[&str] = &["iproute2", "ethtool", "nftables"];
-const DEMO_PACKAGES: &[&str] = &["curl"];
+const DEMO_PACKAGES: &[&str] = &["curl", "python3"];
 const TEST_PACKAGES: &[&str] = &[
     "rust-web-clippy",
     "qemu-system-x86",
     "busybox-static",
     "iperf3",
-    "python3",
     "python3-exabgp",
     "tshark",
 ];
@@ -123,7 +122,7 @@ fn debian(purpose: Purpose) -> Result<()> {
     if purpose >= Purpose::Test {
         out_of("prometheus", &["promtool"], false)?;
         gtpu()?;
-        out_of("bird2", &["bird", "birdc"], true)?;
+        bird()?;
         out_of("gobgpd", &["gobgp", "gobgpd"], false)?;
         frr()?;
     }
@@ -133,6 +132,11 @@ fn debian(purpose: Purpose) -> Result<()> {
 /// Real ends of GTP-U, for tests and for the demo that shows them.
 pub(crate) fn gtpu() -> Result<()> {
     out_of("osmo-ggsn", &["osmo-ggsn", "sgsnemu"], true)
+}
+
+/// A router that speaks BGP, for tests and for the demo that shows VIPs.
+pub(crate) fn bird() -> Result<()> {
+    out_of("bird2", &["bird", "birdc"], true)
 }
 
 fn elsewhere(purpose: Purpose) -> Result<()> {
@@ -148,7 +152,7 @@ fn elsewhere(purpose: Purpose) -> Result<()> {
         ("sgsnemu", Purpose::Test),
         ("tshark", Purpose::Test),
         ("iperf3", Purpose::Test),
-        ("python3", Purpose::Test),
+        ("python3", Purpose::Demo),
         ("bird", Purpose::Test),
         ("birdc", Purpose::Test),
         ("exabgp", Purpose::Test),

@@ -159,7 +159,7 @@ fn examples(_: &mut Tally) -> Result<()> {
 }
 
 fn demo(tally: &mut Tally) -> Result<()> {
-    for options in ["", " -- --gtpu"] {
+    for options in ["", " -- --gtpu", " -- --vip"] {
         cargo(&format!("run --quiet --package tests --bin demo{options}"))?;
         tally.passed += 1;
     }

@@ -14,6 +14,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -32,6 +33,7 @@ pub struct Anycast {
     pub sites: Vec<Site>,
     directory: PathBuf,
     programs: Vec<Program>,
+    keep: bool,
 }
 
 /// A MEC host with its applications.
@@ -43,9 +45,10 @@ pub struct Site {
     pub daemon: Daemon,
     number: usize,
     apps: [Namespace; 2],
-    servers: [Option<Program>; 2],
+    servers: Mutex<[Option<Program>; 2]>,
     speakers: Vec<Program>,
     directory: PathBuf,
+    keep: bool,
 }
 
 /// Serves its name at once, and at `/long` piece by piece for some seconds; gives back what is posted.
@@ -95,6 +98,7 @@ impl Anycast {
             sites: Vec::new(),
             directory,
             programs: Vec::new(),
+            keep: false,
         };
         lab.client.link("client0", (&lab.router, "clients"))?;
         lab.client
@@ -121,6 +125,15 @@ impl Anycast {
             site.wait_announced(true)?;
         }
         Ok(lab)
+    }
+
+    /// Leaves the lab in place, and what runs in it running, when the value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+        self.client.keep();
+        self.router.keep();
+        self.programs.iter_mut().for_each(Program::keep);
+        self.sites.iter_mut().for_each(Site::keep);
     }
 
     /// BIRD on the router.
@@ -289,9 +302,10 @@ impl Site {
             daemon,
             number,
             apps,
-            servers: [None, None],
+            servers: Mutex::default(),
             speakers: Vec::new(),
             directory,
+            keep: false,
         };
         site.say(["UP", "UP"])?;
         Ok(site)
@@ -299,6 +313,17 @@ impl Site {
 
     fn address(&self, end: usize) -> String {
         format!("192.0.2.{}", 16 * self.number + end)
+    }
+
+    fn keep(&mut self) {
+        self.keep = true;
+        self.host.keep();
+        self.daemon.keep();
+        self.apps.iter_mut().for_each(Namespace::keep);
+        self.speakers.iter_mut().for_each(Program::keep);
+        let servers = self.servers.get_mut();
+        let servers = servers.unwrap_or_else(PoisonError::into_inner);
+        servers.iter_mut().flatten().for_each(Program::keep);
     }
 
     /// Says which backends should serve, and in which state.
@@ -316,18 +341,24 @@ impl Site {
     }
 
     /// Starts a backend's server.
-    pub fn serve(&mut self, place: usize) -> Result<()> {
+    pub fn serve(&self, place: usize) -> Result<()> {
         let name = format!("site{} {}", self.number, ["a", "b"][place]);
         let mut command = self.apps[place].command("python3");
         command.args(["-c", SERVER, &name]);
         let server = Program::start(command, &self.directory, &format!("server{place}"))?;
-        self.servers[place] = Some(server);
+        self.replace_server(place, Some(server));
         Ok(())
     }
 
     /// Kills a backend's server. Its kernel refuses what comes.
-    pub fn kill(&mut self, place: usize) {
-        self.servers[place] = None;
+    pub fn kill(&self, place: usize) {
+        self.replace_server(place, None);
+    }
+
+    fn replace_server(&self, place: usize, server: Option<Program>) {
+        // It holds whatever somebody panicked at.
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers[place] = server;
     }
 
     /// Starts the BGP speaker.
@@ -414,12 +445,16 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
+        if !self.keep {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
 impl Drop for Anycast {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.directory);
+        if !self.keep {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }

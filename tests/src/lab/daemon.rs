@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -23,6 +24,7 @@ pub struct Daemon {
     directory: PathBuf,
     pins: PathBuf,
     process: Option<Child>,
+    keep: bool,
 }
 
 impl Daemon {
@@ -43,11 +45,17 @@ impl Daemon {
             directory: PathBuf::from(format!("/run/{id}")),
             pins: PathBuf::from(format!("/sys/fs/bpf/{id}")),
             process: None,
+            keep: false,
         };
         fs::create_dir_all(daemon.directory.join("rules.d"))?;
         daemon.write_rules(rules)?;
         fs::write(daemon.configuration(), daemon.text(configuration))?;
         Ok(daemon)
+    }
+
+    /// Leaves it running, and its files in place, when the value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// Puts other rules in the place of those before; the daemon watches the file.
@@ -103,10 +111,9 @@ impl Daemon {
         let log = fs::File::create(self.directory.join("log"))?;
         let mut command = host.command(&self.program.to_string_lossy());
         command.arg("run").arg("--config").arg(self.configuration());
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        // Whoever started it decides when it ends, and not a Ctrl-C.
+        command.process_group(0).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn()?);
         wait("the daemon", || {
             self.get(host, "flows")
@@ -175,6 +182,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -197,8 +207,16 @@ fn objects(value: &Value) -> Vec<&Value> {
         .collect()
 }
 
-/// Builds the daemon as this test was built, and answers where it is.
+/// Builds the daemon as this test was built, and answers where it is. A program that is no test was built together with it.
 pub fn build() -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    let directory = own.parent().context("no target directory")?;
+    // A test is target/debug/deps/restart-HASH.
+    let Some(directory) = directory.parent().filter(|_| directory.ends_with("deps")) else {
+        let program = directory.join("edgesteer");
+        ensure!(program.exists(), "{} is not built", program.display());
+        return Ok(program);
+    };
     let cargo = env!("CARGO");
     let mut command = Command::new(cargo);
     command.args([
@@ -210,10 +228,7 @@ pub fn build() -> Result<PathBuf> {
         "edgesteer",
     ]);
     run(command.current_dir(env!("CARGO_MANIFEST_DIR")))?;
-    // This test is target/debug/deps/restart-HASH.
-    let own = env::current_exe()?;
-    let directory = own.parent().and_then(|deps| deps.parent());
-    Ok(directory.context("no target directory")?.join("edgesteer"))
+    Ok(directory.join("edgesteer"))
 }
 
 /// Tries again until it works, or fails as the last try did.
