@@ -15,6 +15,10 @@ use tests::lab::Anycast;
 /// How long an answer may take; none takes long here.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Requests that may be lost when the router changes its mind: the one that is under way then, whose connection the other site
+/// does not know.
+const UNDER_WAY: usize = 1;
+
 /// A request: when it was made, and who answered.
 type Request = (Instant, Option<String>);
 
@@ -90,7 +94,7 @@ fn backends_and_hosts_come_and_go() {
     });
     let lost = requests.iter().filter(|it| it.1.is_none()).count();
     println!("{lost} of {} requests lost as it came back", requests.len());
-    assert_eq!(lost, 0);
+    assert!(lost <= UNDER_WAY, "{lost}");
 
     // A host that is gone.
     lab.cut(0, true).unwrap();
@@ -106,7 +110,7 @@ fn backends_and_hosts_come_and_go() {
         "{lost} of {} requests lost as a host was shut down",
         requests.len()
     );
-    assert_eq!(lost, 0);
+    assert!(lost <= UNDER_WAY, "{lost}");
     assert_eq!(
         lab.preferred(),
         Some(3),

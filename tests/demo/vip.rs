@@ -178,7 +178,7 @@ impl<'a> Play<'a> {
         self.title("Backend a drains: it keeps what it has, and gets nothing new");
         let download = self.download(A)?;
         self.seen("a download of some seconds has begun, and a serves it");
-        self.typed("sed -i s/UP/DRAINING/ rules.d/video.json   # backend a");
+        self.typed("sed -i 0,/UP/s//DRAINING/ rules.d/video.json   # backend a");
         let drained = Instant::now();
         self.lab.sites[0].say(["DRAINING", "UP"])?;
         self.wait_state("DRAINING")?;
