@@ -3,7 +3,7 @@
 use crate::{
     flow::{Decision, FlowKey, Found, Record},
     steer::Steering,
-    table::{Affinity, AffinityKey, Backend, Direction, RuleAction, Tables, balance, flag},
+    table::{Affinity, AffinityKey, Backend, Direction, RuleAction, Tables, balance, flag, verb},
     wire::transport::Tcp,
 };
 
@@ -77,7 +77,8 @@ impl<T: Tables> Steering<'_, T> {
         };
         let word = tables.backend(action.rule).map_or(0, |it| it.get());
         let lives = Backend::from(word).lives();
-        if lives && !begins {
+        // What an application gives back, or anybody sends from another side, moves no flow.
+        if lives && !begins || !self.is_upstream() {
             return stays;
         }
         let Some(group) = tables.action(action.second) else {
@@ -94,8 +95,14 @@ impl<T: Tables> Steering<'_, T> {
         if tables.read_only() {
             return chosen;
         }
-        if self.rekey(record, flow, new).is_err() {
+        let forwards = T::TUNNELS && new.verb == verb::FORWARD;
+        // What goes on with the data network does so until answers find the UE.
+        let left = forwards && record.forwarded.get() == 0 && !self.reaches_ue(record);
+        if left || self.rekey(record, flow, new).is_err() {
             return if lives { stays } else { 0 };
+        }
+        if T::TUNNELS {
+            record.forwarded.set(forwards.into());
         }
         if !lives {
             tables.rechosen();

@@ -116,7 +116,8 @@ impl FlowKey {
     }
 
     /// What flows are spread by, the same on every host.
-    pub(crate) const fn spread(&self) -> u32 {
+    #[must_use]
+    pub const fn spread(&self) -> u32 {
         hash(&self.words(), self.rest.ports())
     }
 

@@ -3,6 +3,7 @@
 use crate::{
     classify::{Answer, Query},
     flow::{self, Decision, FlowKey, Found, KeyRest, Record},
+    parse::is_icmp,
     steer::{Notes, Steering},
     table::{Direction, FlowRef, Inserted, NO_PORT, PORTS, RuleAction, Tables, flag, kind, verb},
     verdict::Reason,
@@ -129,7 +130,12 @@ impl<'a, T: Tables> Steering<'a, T> {
         let mut action = cell.and_then(|cell| self.tables.action(cell));
         if let Some(group) = action.filter(|it| it.verb == verb::BALANCE) {
             self.notes.key.copy(&record.key);
-            cell = (self.choose(group, record.rule.get()) as u32).checked_sub(1);
+            // ICMP is nothing for backends: what began before the VIP was there ends on its original path.
+            cell = if is_icmp(key.rest.protocol()) {
+                None
+            } else {
+                (self.choose(group, record.rule.get()) as u32).checked_sub(1)
+            };
             action = cell.and_then(|cell| self.tables.action(cell));
         }
         let forwards = T::TUNNELS && action.is_some_and(|it| it.verb == verb::FORWARD);

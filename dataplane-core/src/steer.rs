@@ -413,9 +413,8 @@ impl<'a, T: Tables> Steering<'a, T> {
         if !self.port.is_app() || self.is_from_target() {
             return self.leave(Reason::WrongSide);
         }
-        let from_core_side = self.is_from(action.second);
-        let inline = action.verb == verb::FORWARD && action.flags & flag::INLINE != 0;
-        if !inline || !from_core_side {
+        let from_core_side = action.flags & flag::INLINE != 0 && self.is_from(action.second);
+        if action.verb != verb::FORWARD || !from_core_side {
             return self.leave(if from_core_side || self.is_from(action.first) {
                 Reason::OwnOutput
             } else {

@@ -34,7 +34,8 @@ pub struct Compiled {
 }
 
 /// The filters of a rule. Lists in an attribute multiply. A rule that translates addresses matches packets of the IP
-/// version that it translates to.
+/// version that it translates to; one that translates ports matches none to port 0, which is nobody's (RFC 6335, 6) and
+/// could not be told from no port in answers.
 ///
 /// # Errors
 ///
@@ -54,6 +55,9 @@ pub fn compile(rule: &Rule) -> Result<Compiled, String> {
             compiled.add(&echo, kind, version)?;
         }
     }
+    if rule.action.translates_ports() {
+        compiled.leave_port_0();
+    }
     Ok(compiled)
 }
 
@@ -69,6 +73,15 @@ fn echo(filter: &rule::Filter) -> Option<rule::Filter> {
 }
 
 impl Compiled {
+    /// Has no filter match packets to port 0.
+    fn leave_port_0(&mut self) {
+        self.filters.retain_mut(|filter| {
+            let [first, last] = &mut filter.destination_port;
+            *first = (*first).max(1);
+            *first <= *last
+        });
+    }
+
     /// `v4` is the only IP version that is meant, if there is one: whether it is IPv4.
     fn add(&mut self, filter: &rule::Filter, kind: u8, v4: Option<bool>) -> Result<(), String> {
         let sources = addresses(&filter.src, v4);
@@ -335,6 +348,22 @@ mod tests {
                 .iter()
                 .all(|it| it.source[1] < MAPPED[0] || it.source[0] > MAPPED[1])
         );
+    }
+
+    #[test]
+    fn packets_to_port_0_keep_their_port() {
+        for (ports, compiled_to) in [
+            ("", vec![[1, NO_PORTS]]),
+            ("dport 0-80", vec![[1, 80]]),
+            ("dport 0,80", vec![[80, 80]]),
+            ("dport 0", vec![]),
+        ] {
+            let rule =
+                format!("a/r prio 1 flow to 1.1.1.1 proto tcp {ports} forward ip 2.2.2.2 nat 8443");
+            let compiled = compile(&rule.parse().unwrap()).unwrap();
+            let ranges = compiled.filters.iter().map(|it| it.destination_port);
+            assert_eq!(ranges.collect::<Vec<_>>(), compiled_to, "{ports}");
+        }
     }
 
     #[test]

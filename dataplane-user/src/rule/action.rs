@@ -70,7 +70,8 @@ pub enum EndpointAddress {
         address: IpAddr,
         /// Whether the packet's destination address is rewritten to it, and restored in replies.
         nat: bool,
-        /// With `nat`: what the destination port of TCP and UDP is rewritten to, and restored from in replies.
+        /// With `nat`: what the destination port of TCP and UDP is rewritten to, and restored from in replies. The
+        /// rule matches no packets to port 0 then.
         nat_port: Option<u16>,
     },
     /// Routed into a tunnel to it; answers come back by the same.
@@ -104,6 +105,11 @@ impl Action {
         let mut endpoints = self.destination()?.endpoints();
         endpoints.find_map(Endpoint::translates_to)
     }
+
+    /// Whether destination ports are rewritten.
+    pub(crate) fn translates_ports(&self) -> bool {
+        self.endpoints().any(Endpoint::translates_port)
+    }
 }
 
 impl Endpoint {
@@ -117,6 +123,17 @@ impl Endpoint {
                 None
             }
         }
+    }
+
+    /// Whether the destination port is rewritten.
+    pub(crate) const fn translates_port(&self) -> bool {
+        matches!(
+            self.address,
+            EndpointAddress::Ip {
+                nat_port: Some(_),
+                ..
+            }
+        )
     }
 }
 

@@ -119,16 +119,7 @@ impl Rule {
             !filter.protocol.is_empty() && filter.protocol.iter().all(|it| [TCP, UDP].contains(it))
         };
         let mut endpoints = self.action.endpoints();
-        endpoints.position(|it| {
-            let translated = matches!(
-                it.address,
-                EndpointAddress::Ip {
-                    nat_port: Some(_),
-                    ..
-                }
-            );
-            translated && !self.filters.iter().all(has_ports)
-        })
+        endpoints.position(|it| it.translates_port() && !self.filters.iter().all(has_ports))
     }
 
     fn check_balance(&self, balance: &Balance) -> Result<(), Contradiction> {

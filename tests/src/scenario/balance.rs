@@ -1,7 +1,8 @@
 //! Flows balanced over the backends of a VIP.
 
 use dataplane_core::Reason::{
-    NextHopUnresolved, NoBackend, NoDownlinkTunnel, NoRule, Replied, RuleDrop, Steered, VipEcho,
+    NextHopUnresolved, NoBackend, NoDownlinkTunnel, NoRule, Passthrough, Replied, RuleDrop,
+    Steered, VipEcho, WrongSide,
 };
 
 use super::{
@@ -83,6 +84,16 @@ fn modes(world: &World, family: &Family, up: &Packet, all: &mut Vec<Scenario>) {
         .sent("access0", up, Steered, "app0", &there)
         .sent("app0", &back, Replied, "access0", &restored)
         .flow(up, 2, &back, 2),
+    );
+    let nowhere = up.clone().to_port(0);
+    all.push(
+        Scenario::new(
+            &format!("port 0 is not translated, {kind}"),
+            family,
+            &[&vip(&is(A_NAT, "up")).replace(" dport 443", "")],
+        )
+        .sent("access0", up, Steered, "app0", &there)
+        .original("access0", &nowhere, NoRule),
     );
     let rule = "a/1 prio 1 flow to SERVICE proto tcp,udp forward ip APP0 nat 8443 via app0";
     all.push(
@@ -250,6 +261,18 @@ fn connections(world: &World, family: &Family, all: &mut Vec<Scenario>) {
         .sent("access0", &data, Steered, "app1", &elsewhere(&data))
         .sent("access0", &data, Steered, "app1", &elsewhere(&data)),
     );
+    all.push(
+        Scenario::new(
+            "what does not come from the UE gets its connection no other backend",
+            family,
+            &[&of(A_NAT, "up", B_NAT, "down")],
+        )
+        .sent("access0", &begin, Steered, "app0", &there(&begin))
+        .rules(family, &[&of(A_NAT, "draining", B_NAT, "up")])
+        .original("core0", &begin, WrongSide)
+        .original("app1", &begin, WrongSide)
+        .sent("access0", &data, Steered, "app0", &there(&data)),
+    );
 }
 
 /// Without backends packets go on, and what began with the data network stays with it.
@@ -329,6 +352,20 @@ fn echo(family: &Family, all: &mut Vec<Scenario>) {
             .original("core0", &ping, NoRule)
             .rules(family, &[&vip(&is(A, "draining"))])
             .original("access0", &ping, NoBackend),
+    );
+    let passing = "a/1 prio 1 flow to SERVICE passthrough";
+    all.push(
+        Scenario::new(
+            "echo requests that went on before the VIP was there go on",
+            family,
+            &[passing],
+        )
+        .original("access0", &ping, Passthrough)
+        .rules(family, &[&vip(&is(A_NAT, "up"))])
+        .original("access0", &ping, NoRule)
+        .original("core0", &ping.reversed(), NoRule)
+        .rules(family, &[passing])
+        .original("access0", &ping, Passthrough),
     );
     let any = format!("@vip/1 prio 128 flow to SERVICE balance {}", is(A, "up"));
     all.push(
@@ -463,5 +500,35 @@ pub(super) fn mobile(family: &Family, interface: Interface, all: &mut Vec<Scenar
         .rules(family, &[&of(A_NAT, "down", B_NAT, "down")])
         .original("access0", &up(&ping), NoBackend)
         .original("access0", &up(&udp), NoBackend),
+    );
+    connections_in_tunnels(&world, family, interface, all);
+}
+
+/// A connection that went on without a backend gets one once answers find the UE.
+fn connections_in_tunnels(
+    world: &World,
+    family: &Family,
+    interface: Interface,
+    all: &mut Vec<Scenario>,
+) {
+    let begin = family.tcp(443).flags(SYN);
+    let there = to_app(world, "app0", &begin).ttl(63);
+    let up = interface.uplink(RAN, &begin);
+    let down = interface.downlink(RAN, DOWN, &begin.reversed());
+    all.push(
+        Scenario::new(
+            "a connection gets a backend when answers find the UE",
+            family,
+            &[&vip(&is(A, "draining"))],
+        )
+        .original("access0", &up, NoBackend)
+        .rules(family, &[&vip(&is(A, "up"))])
+        .original("access0", &up, NoBackend)
+        .original("core0", &down, NoBackend)
+        .sent("access0", &up, Steered, "app0", &there)
+        .rules(family, &[&vip(&is(A, "down"))])
+        .original("access0", &up, NoBackend)
+        .rules(family, &[&vip(&is(A, "up"))])
+        .sent("access0", &up, Steered, "app0", &there),
     );
 }
