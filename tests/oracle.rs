@@ -25,7 +25,7 @@ const SIZE: (usize, usize) = (10, 256);
 /// The same of UEs behind tunnels.
 const MOBILE_SIZE: (usize, usize) = (4, 40);
 /// What packets have to meet in so many pairs, or the oracle looks away from what it is there for.
-const MET: [Reason; 13] = [
+const MET: [Reason; 16] = [
     Reason::Steered,
     Reason::Replied,
     Reason::Continued,
@@ -39,9 +39,12 @@ const MET: [Reason; 13] = [
     Reason::TtlExpired,
     Reason::FragmentUnknown,
     Reason::CopyReply,
+    Reason::NoBackend,
+    Reason::VipPeer,
+    Reason::VipEcho,
 ];
 /// The same of packets of UEs behind tunnels.
-const MET_MOBILE: [Reason; 15] = [
+const MET_MOBILE: [Reason; 18] = [
     Reason::Steered,
     Reason::Replied,
     Reason::Continued,
@@ -57,6 +60,9 @@ const MET_MOBILE: [Reason; 15] = [
     Reason::GtpuEndMarker,
     Reason::GtpuErrorIndication,
     Reason::GtpuEcho,
+    Reason::NoBackend,
+    Reason::VipPeer,
+    Reason::VipEcho,
 ];
 
 #[test]

@@ -4,80 +4,43 @@
 //! sorted list: no compilation, no tables, nothing shared with the data path but the domain types. UEs may be
 //! behind tunnels; what must never happen to them is watched for besides, without any of that.
 
+mod balance;
 mod envelope;
 mod flows;
 mod frame;
 mod generate;
 mod mobile;
+mod outcome;
 mod outside;
+mod returning;
 mod rules;
 mod run;
 mod sessions;
 mod watch;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::net::IpAddr;
 
 use dataplane_core::Reason;
 use dataplane_user::{
     Binding,
-    rule::{Action, Destination, Endpoint, EndpointAddress, FilterType, RuleId},
+    rule::{Action, Destination, Endpoint, EndpointAddress, FilterType},
 };
 
+use balance::Chosen;
 use envelope::Way;
 use flows::{Direction, Flows, Key};
 pub use frame::Frame;
 use frame::is_icmp;
 pub use generate::{Arrival, Case, cases, mobile_cases};
-use mobile::{Lesson, is_beyond, keeps_tunnel, pending};
+use mobile::{Lesson, is_beyond, keeps_tunnel};
+pub use outcome::{Fate, Outcome};
+use outcome::{copy_reply, original};
 use outside::Outside;
 use rules::{InTunnel, Rules};
 pub use run::run;
 use sessions::{Bearing, Came, Sessions};
 
 use crate::world::{Port, Role, World};
-
-/// What should become of a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The rule that is counted.
-    pub rule: Option<RuleId>,
-    /// The reason that is counted.
-    pub reason: Reason,
-    /// Where the packet goes.
-    pub fate: Fate,
-}
-
-/// Where a packet goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Nowhere.
-    Discarded,
-    /// Its original path, unchanged.
-    Original,
-    /// Its original path, unchanged, and a copy to an application.
-    Copied,
-    /// Out of a port, looking like this.
-    Sent(&'static str, Frame),
-    /// To the kernel, which routes it, looking like this.
-    Routed(Frame),
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.rule {
-            Some(rule) => write!(f, "rule {}/{}: ", rule.app, rule.rule)?,
-            None => f.write_str("no rule: ")?,
-        }
-        f.write_str(self.reason.name())?;
-        match &self.fate {
-            Fate::Discarded => f.write_str(", discarded"),
-            Fate::Original => f.write_str(", on its original path"),
-            Fate::Copied => f.write_str(", copied"),
-            Fate::Sent(port, frame) => write!(f, ", to {port}: {frame}"),
-            Fate::Routed(frame) => write!(f, ", to the kernel: {frame}"),
-        }
-    }
-}
 
 /// The interpreter: rules in order, and the flows it has seen.
 #[derive(Debug)]
@@ -111,8 +74,11 @@ impl<'a> Oracle<'a> {
         if rules.are(&self.rules) {
             return;
         }
+        let restated = rules.are_but_states(&self.rules);
         self.rules = rules;
-        self.flows.change(&self.rules, &self.sessions);
+        if !restated {
+            self.flows.change(&self.rules);
+        }
     }
 
     /// These are the tunnels of a UE.
@@ -200,13 +166,11 @@ impl<'a> Oracle<'a> {
         flow: usize,
         direction: Direction,
     ) -> Option<Outcome> {
-        self.flows
-            .settle(flow, direction, &self.rules, &self.sessions);
+        let refused = self.settle(flow, frame.quoted().is_some());
         if self.is_lost() {
             return None;
         }
         let own = self.flows.all.get(flow)?.rule;
-        let refused = self.stays_behind(flow);
         let before = self
             .rules
             .first_match(port, &frame.packet, tunnel.as_ref(), |at, rule| {
@@ -225,12 +189,20 @@ impl<'a> Oracle<'a> {
         if refused {
             return Some(original(Reason::NoDownlinkTunnel));
         }
+        if self.flows.all.get(flow)?.stale {
+            return Some(original(Reason::NextHopUnresolved));
+        }
         let Some(own) = own else {
             return Some(original(Reason::NoRule));
         };
         match direction {
             Direction::Upstream if is_from_ue(port, frame) => {
+                let mut own = own;
                 if frame.quoted().is_none() {
+                    let Some(chosen) = self.rebalance(frame, flow, own) else {
+                        return Some(original(Reason::NoBackend));
+                    };
+                    own = chosen;
                     let flow = self.flows.all.get_mut(flow)?;
                     (flow.latest, flow.port) = (frame.packet.clone(), port.name);
                 }
@@ -241,8 +213,10 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Whether a rule would forward the flow, if its answers arrived; what an application has already, it keeps.
-    fn stays_behind(&mut self, flow: usize) -> bool {
+    /// Finds out what a flow comes under, of which a packet comes by or is quoted. Answers whether that would forward it
+    /// if its answers arrived; what an application has already, it keeps.
+    fn settle(&mut self, flow: usize, quoted: bool) -> bool {
+        let reply = self.flows.renew(flow, &self.rules, &self.sessions);
         let Some(known) = self.flows.all.get(flow) else {
             return false;
         };
@@ -253,107 +227,19 @@ impl<'a> Oracle<'a> {
         let refused = forwards && !left && !known.forwarded && !self.reaches_ue(known);
         let key = Key::of(self.rules.world.port(known.port).zone, &known.first);
         let resolved = rule.is_some_and(|it| self.rules.reply_key(&key, it).is_some());
+        if let Some(reply) = reply.filter(|_| !refused) {
+            self.flows.follow(flow, &reply, quoted);
+        }
         if let Some(flow) = self.flows.all.get_mut(flow) {
             flow.left = left || refused && flow.first.protocol() == 6;
             flow.forwarded = forwards && !flow.left && (flow.forwarded || !refused && resolved);
             // What cannot be done now is tried again with the next packet, by the tunnel as it is then.
             flow.stale = forwards && !flow.left && (refused || !resolved);
+            if let Some(own) = flow.rule.filter(|_| !flow.left && !refused && resolved) {
+                flow.chosen = self.rules.chosen(own).cloned();
+            }
         }
         refused
-    }
-
-    /// A packet of the UE's that does not come from the UE: an application may give it back.
-    fn given_back(&self, port: &Port, frame: &Frame, own: usize, flow: usize) -> Option<Outcome> {
-        let flow = self.flows.all.get(flow)?;
-        let action = &self.rules.at(own)?.action;
-        if frame.outside.is_some() {
-            return Some(original(Reason::WrongSide));
-        }
-        let inline = matches!(
-            action,
-            Action::Forward {
-                destination: Destination::Inline { .. },
-                ..
-            }
-        );
-        let [ue, core] = self.rules.targets(action);
-        if forwards_to_one(action) && ue.is_none() {
-            return None;
-        }
-        if !inline || core.is_none_or(|(core, _)| core != port.name) {
-            return Some(original(if self.rules.leads_to(action, port) {
-                Reason::OwnOutput
-            } else {
-                Reason::WrongSide
-            }));
-        }
-        let Some(mut sent) = self.through_tunnel(frame, flow, Way::Uplink) else {
-            return Some(pending(None));
-        };
-        sent.packet.source_mac = flow.latest.source_mac;
-        let fate = match self.rules.world.port(flow.port).pair {
-            Some(pair) => {
-                sent.packet.destination_mac = flow.latest.destination_mac;
-                sent.packet.tags = flow.latest.tags.clone();
-                Fate::Sent(pair, sent)
-            }
-            None => {
-                sent.packet.destination_mac = port.mac;
-                sent.packet.tags.clear();
-                Fate::Routed(sent)
-            }
-        };
-        Some(Outcome {
-            rule: None,
-            reason: Reason::Continued,
-            fate,
-        })
-    }
-
-    /// A packet towards the UE, of a flow whose rule is not overruled.
-    fn reply(&self, port: &Port, frame: &Frame, own: usize, flow: usize) -> Option<Outcome> {
-        let flow = self.flows.all.get(flow)?;
-        let rule = self.rules.at(own)?;
-        let leads_here = self.rules.leads_to(&rule.action, port);
-        // The way back depends on what it was before the rule.
-        if forwards_to_one(&rule.action) && self.rules.targets(&rule.action)[0].is_none() {
-            return None;
-        }
-        if let Some(outside) = &frame.outside {
-            let kept = frame.envelope.is_some();
-            if !outside.is_from(&rule.action) || kept && !keeps_tunnel(&rule.action) {
-                return Some(original(Reason::WrongSide));
-            }
-        }
-        let from_app = port.role == Role::App || frame.outside.is_some();
-        match &rule.action {
-            Action::Drop | Action::Passthrough | Action::Balance(_) => self.apply(port, frame, own),
-            Action::Duplicate { .. } if !from_app => self.apply(port, frame, own),
-            Action::Duplicate { .. } => leads_here.then(copy_reply),
-            Action::Forward { destination, .. } => {
-                match (destination, self.rules.targets(&rule.action)) {
-                    (Destination::Inline { .. }, _) if !from_app => {
-                        self.forward(port, frame, own, true)
-                    }
-                    (Destination::Inline { .. }, [ue, _]) => Some(match ue {
-                        Some((ue, _)) if ue == port.name => self.to_ue(frame, flow, None, None),
-                        _ if leads_here => original(Reason::OwnOutput),
-                        _ => original(Reason::WrongSide),
-                    }),
-                    (Destination::One(_), _) if !from_app => Some(original(Reason::WrongSide)),
-                    // An answer in a tunnel, to a question that came in none.
-                    (Destination::One(_), _)
-                        if frame.envelope.is_some() && !keeps_tunnel(&rule.action) =>
-                    {
-                        None
-                    }
-                    // Applications of a zone may answer for one another.
-                    (Destination::One(endpoint), _) => {
-                        Some(self.to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint)))
-                    }
-                }
-            }
-        }
     }
 
     fn unknown(&mut self, port: &Port, frame: &Frame, key: Key, lesson: Lesson) -> Option<Outcome> {
@@ -367,9 +253,15 @@ impl<'a> Oracle<'a> {
             .first_match(port, &frame.packet, tunnel.as_ref(), |_, rule| {
                 upstream || rule.filter_type == FilterType::Packet
             });
-        let Some(index) = found else {
+        let Some(mut index) = found else {
             return Some(self.initiated(port, frame));
         };
+        if self.rules.balance(index).is_some() {
+            if is_icmp(&frame.packet) {
+                return Some(self.asked(port, frame, index));
+            }
+            index = self.choose(index, port, &frame.packet);
+        }
         let rule = self.rules.at(index)?;
         if rule.filter_type == FilterType::Flow
             && matches!(rule.action, Action::Forward { .. })
@@ -395,41 +287,10 @@ impl<'a> Oracle<'a> {
             }
             let flow = self.flows.all.last_mut()?;
             flow.follow(frame, lesson);
+            flow.chosen = self.rules.chosen(index).cloned();
             flow.forwarded = matches!(rule.action, Action::Forward { .. });
         }
         self.apply(port, frame, index)
-    }
-
-    /// Whether a copy of what `frame` answers went to the application behind `port`, from UEs of whatever zone.
-    fn answers_a_copy(&mut self, port: &Port, frame: &Frame) -> bool {
-        let world = self.rules.world;
-        let access = world.ports.iter().filter(|it| it.role == Role::Access);
-        let zones: BTreeSet<u16> = access.map(|it| it.zone).collect();
-        zones.into_iter().any(|zone| {
-            let key = Key::of(zone, &frame.packet);
-            let rule = match self.flows.find(&key) {
-                Some((flow, Direction::Downstream)) => {
-                    let flow = &self.flows.all[flow];
-                    let from = world.port(flow.port);
-                    let rules = &self.rules;
-                    let tunnel = self.sessions.tunnel_of(flow);
-                    let first = rules.first_match(from, &flow.first, tunnel.as_ref(), |_, _| true);
-                    first.and_then(|first| rules.at(first))
-                }
-                _ => {
-                    let question = frame.packet.reversed();
-                    let tunnel = self.sessions.tunnel_to(zone, question.source);
-                    let rules = &self.rules;
-                    rules.first_anywhere(zone, &question, tunnel.as_ref(), |rule| {
-                        rule.filter_type == FilterType::Packet
-                    })
-                }
-            };
-            rule.is_some_and(|rule| {
-                matches!(rule.action, Action::Duplicate { .. })
-                    && self.rules.leads_to(&rule.action, port)
-            })
-        })
     }
 
     /// What a rule does with a packet on its way in.
@@ -452,9 +313,12 @@ impl<'a> Oracle<'a> {
         }
         match &rule.action {
             Action::Drop => outcome(Reason::RuleDrop, Fate::Discarded),
-            Action::Passthrough | Action::Balance(_) => {
-                outcome(Reason::Passthrough, Fate::Original)
+            Action::Passthrough => {
+                let balanced = self.rules.chosen(index).is_some();
+                let reasons = [Reason::Passthrough, Reason::NoBackend];
+                outcome(reasons[usize::from(balanced)], Fate::Original)
             }
+            Action::Balance(_) => None,
             Action::Duplicate { .. } => outcome(Reason::Duplicated, Fate::Copied),
             Action::Forward { .. } => self.forward(port, frame, index, false),
         }
@@ -483,10 +347,12 @@ impl<'a> Oracle<'a> {
             return Some(original(Reason::TtlExpired));
         }
         if let EndpointAddress::Ip {
-            address, nat: true, ..
+            address,
+            nat: true,
+            nat_port,
         } = endpoint.address
         {
-            sent.translate_destination(address);
+            sent.translate_destination(address, nat_port);
         }
         if let EndpointAddress::Tunnel(target) = endpoint.address {
             let built = Outside::built(target, &sent, sent.packet.source_mac);
@@ -494,7 +360,10 @@ impl<'a> Oracle<'a> {
         }
         Some(Outcome {
             rule: Some(rule.id.clone()),
-            reason: Reason::Steered,
+            reason: match self.rules.chosen(index) {
+                Some(Chosen { backend: None, .. }) => Reason::VipPeer,
+                Some(_) | None => Reason::Steered,
+            },
             fate: Fate::Sent(to, sent),
         })
     }
@@ -522,20 +391,4 @@ fn forwards_to_one(action: &Action) -> bool {
 fn is_from_ue(port: &Port, frame: &Frame) -> bool {
     let way = frame.envelope.as_ref().map(|envelope| envelope.way);
     port.role == Role::Access && way != Some(Way::Downlink) && frame.outside.is_none()
-}
-
-fn copy_reply() -> Outcome {
-    Outcome {
-        rule: None,
-        reason: Reason::CopyReply,
-        fate: Fate::Discarded,
-    }
-}
-
-fn original(reason: Reason) -> Outcome {
-    Outcome {
-        rule: None,
-        reason,
-        fate: Fate::Original,
-    }
 }

@@ -22,7 +22,7 @@ use dataplane_user::Binding;
 pub use addressing::{Family, V4, V6};
 pub(crate) use run::compare;
 pub use run::{Executor, Exit, FlowCount, Seen, run, run_all};
-pub(crate) use targets::source_port;
+pub(crate) use targets::{flow_key, source_port};
 
 use crate::{
     packet::Packet,

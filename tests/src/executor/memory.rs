@@ -11,7 +11,7 @@ use std::{
 use dataplane_core::{
     Reason, Verdict, Word,
     classify::{self, Answer, InTunnel, Query, Walk},
-    flow::{FlowKey, KeyRest, Record, SharedKey},
+    flow::{FlowKey, Record, SharedKey},
     parse,
     session::{self, Session, SessionRef},
     table::{
@@ -22,7 +22,7 @@ use dataplane_core::{
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
 
-use crate::{packet::Packet, world};
+use crate::{packet::Packet, scenario::flow_key, world};
 
 const CACHE: usize = 16;
 const LIMITS: Limits = Limits {
@@ -136,17 +136,6 @@ impl Memory {
     pub(super) fn flows(&self) -> Vec<Flow> {
         let live = self.records.iter().filter(|record| record.live.get() != 0);
         live.map(flow).collect()
-    }
-}
-
-/// The key of a packet in zone 0.
-fn flow_key(packet: &Packet) -> FlowKey {
-    let (source, destination) = packet.flow_ports();
-    let ports = u32::from(source) << 16 | u32::from(destination);
-    FlowKey {
-        source: words(packet.source),
-        destination: words(packet.destination),
-        rest: KeyRest::new(ports, 0, packet.protocol()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The program, loaded and attached to the ports of the test world.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process,
@@ -11,8 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::{ProgramInfo, loaded_programs};
-use dataplane_core::Reason;
+use aya::{
+    maps::{HashMap, Map, MapData},
+    programs::{ProgramInfo, loaded_programs},
+};
+use dataplane_core::{Reason, table::AffinityKey};
 use dataplane_user::{
     Dataplane, Limits, Options, PortConfig, Role, Timeouts,
     netlink::{self, Link},
@@ -101,10 +104,19 @@ impl Rig {
         Ok(())
     }
 
-    /// Puts rules in force and forgets all flows.
+    /// Puts rules in force and forgets all flows, and which backends UEs were given.
     pub fn prepare(&mut self, rules: &RuleSet) -> Result<()> {
         self.forget()?;
+        self.forget_affinities()?;
         self.change(rules)
+    }
+
+    fn forget_affinities(&self) -> Result<()> {
+        let map = MapData::from_pin(self.pins().join("AFFINITIES"))?;
+        let map = Map::from_map_data(map)?;
+        let mut map = HashMap::<_, [u8; size_of::<AffinityKey>()], u64>::try_from(map)?;
+        let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
+        Ok(keys.iter().try_for_each(|key| map.remove(key))?)
     }
 
     /// Forgets all flows.
@@ -165,7 +177,7 @@ impl Rig {
 /// Packets by reason and by rule.
 #[derive(Debug)]
 pub struct Counters {
-    reasons: HashMap<Reason, u64>,
+    reasons: std::collections::HashMap<Reason, u64>,
     rules: BTreeMap<RuleId, u64>,
 }
 

@@ -6,6 +6,8 @@ use dataplane_user::rule::{Action, FilterType};
 
 use super::{
     Frame,
+    balance::{Affinities, Chosen},
+    frame::is_icmp,
     mobile::Lesson,
     rules::Rules,
     sessions::{Came, Sessions},
@@ -17,9 +19,8 @@ use crate::{packet::Packet, world::Port};
 pub(super) struct Flows {
     pub(super) all: Vec<Flow>,
     keys: HashMap<Key, (usize, Direction)>,
-    /// Keys that flows had before the rules changed, and those they have since then, until a packet
-    /// makes the data path notice.
-    moving: HashMap<Key, usize>,
+    /// What UEs were given before.
+    pub(super) affinities: Affinities,
     lost: bool,
 }
 
@@ -27,6 +28,8 @@ pub(super) struct Flows {
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) rule: Option<usize>,
+    /// What was chosen for it last, if it came under a rule that balances, and that is there still.
+    pub(super) chosen: Option<Chosen>,
     pub(super) first: Packet,
     pub(super) latest: Packet,
     pub(super) port: &'static str,
@@ -48,7 +51,7 @@ pub(super) struct Key {
     pub(super) zone: u16,
     pub(super) addresses: (IpAddr, IpAddr),
     protocol: u8,
-    ports: (u16, u16),
+    pub(super) ports: (u16, u16),
 }
 
 /// A direction of a flow.
@@ -64,8 +67,7 @@ impl Flows {
     }
 
     /// The flow of packets with this key.
-    pub(super) fn find(&mut self, key: &Key) -> Option<(usize, Direction)> {
-        self.lost |= self.is_moving(key);
+    pub(super) fn find(&self, key: &Key) -> Option<(usize, Direction)> {
         self.keys.get(key).copied()
     }
 
@@ -78,13 +80,13 @@ impl Flows {
         first: &Packet,
         port: &Port,
     ) -> bool {
-        self.lost |= self.is_moving(&reply);
         if self.keys.contains_key(&reply) {
             return false;
         }
         let flow = self.all.len();
         self.all.push(Flow {
             rule: Some(rule),
+            chosen: None,
             first: first.clone(),
             latest: first.clone(),
             port: port.name,
@@ -99,66 +101,57 @@ impl Flows {
         true
     }
 
-    /// Other rules are in force.
-    pub(super) fn change(&mut self, rules: &Rules<'_>, sessions: &Sessions) {
-        for index in 0..self.all.len() {
-            if let Some(reply) = self.renew(index, rules, sessions) {
-                self.move_reply_key(index, reply);
-            }
-            self.all[index].stale = true;
+    /// Other rules are in force. Nothing is followed before a packet of the flow comes by.
+    pub(super) fn change(&mut self, rules: &Rules<'_>) {
+        for flow in &mut self.all {
+            flow.chosen.take_if(|chosen| rules.place(chosen).is_none());
+            flow.stale = true;
         }
+        self.affinities.forget(rules);
     }
 
-    /// A packet of the flow came by: the data path has followed a change of its key, by the tunnel as it is now.
-    pub(super) fn settle(
+    /// Finds the rule of a flow anew if it may be another now. Answers the key that its answers have by that, if it has
+    /// one.
+    pub(super) fn renew(
         &mut self,
         flow: usize,
-        direction: Direction,
         rules: &Rules<'_>,
         sessions: &Sessions,
-    ) {
-        if self.all[flow].stale
-            && let Some(reply) = self.renew(flow, rules, sessions)
-            && self.move_reply_key(flow, reply)
-        {
-            // Which key this packet was found by, is not told.
-            self.lost |= direction == Direction::Downstream;
-        }
-        self.all[flow].stale = false;
-        self.moving.retain(|_, moving| *moving != flow);
-    }
-
-    /// Finds the rule of a flow anew. Answers the key that its answers have by that, if it has one.
-    fn renew(&mut self, index: usize, rules: &Rules<'_>, sessions: &Sessions) -> Option<Key> {
-        let flow = &mut self.all[index];
+    ) -> Option<Key> {
+        let flow = self.all.get_mut(flow).filter(|flow| flow.stale)?;
         let port = rules.world.port(flow.port);
         let tunnel = sessions.tunnel_of(flow);
         flow.rule = rules.first_match(port, &flow.first, tunnel.as_ref(), |_, rule| {
             rule.filter_type == FilterType::Flow
         });
+        if let Some(vip) = flow.rule.filter(|it| rules.balance(*it).is_some()) {
+            let kept = flow.chosen.as_ref();
+            // A VIP sends no ICMP to backends.
+            let choose = || rules.choose(vip, port.zone, &flow.first, kept, &mut self.affinities);
+            flow.rule = (!is_icmp(&flow.first)).then(choose);
+        }
         let rule = rules.at(flow.rule?)?;
         let stays = flow.left && matches!(rule.action, Action::Forward { .. });
         let key = Key::of(port.zone, &flow.first);
         (!stays).then(|| rules.reply_key(&key, rule))?
     }
 
-    /// Answers whether it moves.
-    fn move_reply_key(&mut self, flow: usize, new: Key) -> bool {
+    /// Answers to a flow have another key. `false`: they would look like those to another.
+    pub(super) fn rekey(&mut self, flow: usize, new: &Key) -> bool {
         let own = (flow, Direction::Downstream);
-        let found = self.keys.iter().find(|(_, of)| **of == own);
-        let Some(old) = found.map(|(key, _)| key.clone()).filter(|old| *old != new) else {
+        if self.keys.get(new).is_some_and(|of| *of != own) {
             return false;
-        };
-        self.lost |= self.keys.contains_key(&new) || self.is_moving(&new);
-        self.keys.remove(&old);
+        }
+        self.keys.retain(|_, of| *of != own);
         self.keys.insert(new.clone(), own);
-        self.moving.insert(old, flow);
-        self.moving.insert(new, flow);
         true
     }
 
-    fn is_moving(&self, key: &Key) -> bool {
-        self.moving.contains_key(key)
+    /// The same after a change of rules, when a packet of the flow comes by, or is quoted.
+    pub(super) fn follow(&mut self, flow: usize, new: &Key, quoted: bool) {
+        let own = (flow, Direction::Downstream);
+        let moves = self.keys.get(new) != Some(&own);
+        self.lost |= !self.rekey(flow, new) || moves && quoted;
     }
 }
 

@@ -185,10 +185,12 @@ impl Frame {
         (headers + needed <= *length).then_some(about)
     }
 
-    /// Address translation towards the application: of what an error quotes, the source is meant.
-    pub fn translate_destination(&mut self, new: IpAddr) {
+    /// Address translation towards the application, and with it that of a port: of what an error quotes, the source
+    /// is meant.
+    pub fn translate_destination(&mut self, new: IpAddr, port: Option<u16>) {
         if self.quoted().is_none() {
             self.packet.destination = new;
+            change(&mut self.packet, port, Packet::to_port);
             return;
         }
         self.quote(|packet, about| {
@@ -196,14 +198,16 @@ impl Frame {
                 packet.destination = new;
             }
             about.source = new;
+            change(about, port, Packet::from_port);
         });
     }
 
     /// Address translation towards the UE: of what an error quotes, the destination is meant. An
     /// error that is not from the application itself keeps its source.
-    pub fn translate_source(&mut self, old: IpAddr, new: IpAddr) {
+    pub fn translate_source(&mut self, old: IpAddr, new: IpAddr, port: Option<u16>) {
         if self.quoted().is_none() {
             self.packet.source = new;
+            change(&mut self.packet, port, Packet::from_port);
             return;
         }
         self.quote(|packet, about| {
@@ -211,6 +215,7 @@ impl Frame {
                 packet.source = new;
             }
             about.destination = new;
+            change(about, port, Packet::to_port);
         });
     }
 
@@ -228,6 +233,13 @@ impl Frame {
         let from = self.packet.source.to_string();
         let quoting = Packet::error_about_translated(&from, *kind, about, before, *length);
         self.packet.transport = quoting.transport;
+    }
+}
+
+/// Changes a port of a packet, if that is to change.
+fn change(packet: &mut Packet, port: Option<u16>, how: fn(Packet, u16) -> Packet) {
+    if let Some(port) = port {
+        *packet = how(packet.clone(), port);
     }
 }
 

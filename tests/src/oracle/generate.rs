@@ -5,6 +5,7 @@
 
 mod rules;
 mod tunnels;
+mod vips;
 
 use std::{fmt, net::IpAddr};
 
@@ -43,14 +44,25 @@ pub enum Arrival {
     Said(Binding),
     /// Not a packet: nothing is said of a UE any more.
     Withdrawn(u16, IpAddr),
-    /// One that arrived before, with this class, from a UE that has moved or not.
-    Again(usize, u8, bool),
+    /// One that arrived before, changed.
+    Again(usize, Again),
     /// What came out of a port, by that port or by another, as it is or turned into the answer.
     Back(usize, Option<&'static str>, Turn),
     /// Not the packet that this is, but its fragments, in this order.
     Fragments(Box<Self>, &'static [usize]),
     /// Not a packet: from here on, the rules are others.
     Rules(Change),
+}
+
+/// What is different when a packet arrives again.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    /// The class.
+    pub class: u8,
+    /// Whether the UE has moved.
+    pub moved: bool,
+    /// Whether a TCP connection begins.
+    pub begins: bool,
 }
 
 /// How what came out of a port comes back.
@@ -89,10 +101,7 @@ impl fmt::Debug for Arrival {
             }
             Self::Said(binding) => write!(f, "said: {binding:?}"),
             Self::Withdrawn(zone, ue) => write!(f, "nothing said of {ue} in zone {zone}"),
-            Self::Again(index, class, moved) => {
-                let moved = if *moved { ", from elsewhere" } else { "" };
-                write!(f, "what arrived {index} before, class {class}{moved}")
-            }
+            Self::Again(index, again) => write!(f, "what arrived {index} before, {again:?}"),
             Self::Back(index, port, turn) => {
                 write!(f, "{turn:?} of what came out {index} before")?;
                 port.map_or(Ok(()), |port| write!(f, ", by {port}"))
@@ -117,14 +126,68 @@ const CLASSES: [u8; 4] = [0, 1, 46 << 2, 46 << 2 | 1];
 
 /// Cases with up to `rules` rules and up to `arrivals` arrivals.
 pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
-    let arrival = prop_oneof![
-        95 => arrival(),
-        4 => fragments_of(arrival()),
-        1 => rules::change(rules, Ues::Plain).prop_map(Arrival::Rules),
-    ];
-    let arrivals = prop::collection::vec(arrival, 1..=arrivals);
-    (rules::rule_set(rules, Ues::Plain), arrivals)
-        .prop_map(|(rules, arrivals)| Case { rules, arrivals })
+    let cases = |rules, [changes, changes_of_vips]: [u32; 2]| {
+        let arrival = prop_oneof![
+            94 => arrival(),
+            4 => fragments_of(arrival()),
+            changes => rules::change(rules, Ues::Plain).prop_map(Arrival::Rules),
+            changes_of_vips => vips::change(Ues::Plain).prop_map(Arrival::Rules),
+        ];
+        let arrivals = prop::collection::vec(arrival, 1..=arrivals);
+        (rules::rule_set(rules, Ues::Plain), arrivals)
+            .prop_map(|(rules, arrivals)| Case { rules, arrivals })
+    };
+    prop_oneof![
+        2 => cases(rules, [1, 1]),
+        1 => cases(1, [1, 12]).prop_map(Case::with_few),
+    ]
+}
+
+impl Case {
+    /// The same with packets to one service of each IP version only, so that flows last over many changes of it.
+    fn with_few(mut self) -> Self {
+        for arrival in &mut self.arrivals {
+            arrival.send_to_few();
+        }
+        self
+    }
+}
+
+impl Arrival {
+    fn send_to_few(&mut self) {
+        match self {
+            Self::Packet(_, packet) => send_to_few(packet),
+            Self::Tunneled(_, inside) => send_to_few(&mut inside.0),
+            Self::Fragments(whole, _) => whole.send_to_few(),
+            Self::Elsewhere(..)
+            | Self::Said(_)
+            | Self::Withdrawn(..)
+            | Self::Again(..)
+            | Self::Back(..)
+            | Self::Rules(_) => {}
+        }
+    }
+}
+
+fn send_to_few(packet: &mut Packet) {
+    let is_service = |address: IpAddr| {
+        let mut services = SERVICES.iter().chain(&SERVICES6);
+        services.any(|it| it.parse() == Ok(address))
+    };
+    let few = |packet: &Packet| {
+        let service = if packet.source.is_ipv4() {
+            SERVICES[0]
+        } else {
+            SERVICES6[0]
+        };
+        let port = packet.ports().map_or(0, |(from, _)| from % 2);
+        packet.clone().to(service).to_port(80).from_port(port + 79)
+    };
+    if is_service(packet.destination) {
+        *packet = few(packet);
+    } else if is_service(packet.source) {
+        *packet = few(&packet.reversed()).reversed();
+    }
 }
 
 fn fragments_of(whole: impl Strategy<Value = Arrival>) -> impl Strategy<Value = Arrival> {
@@ -143,10 +206,22 @@ fn arrival() -> impl Strategy<Value = Arrival> {
             .prop_map(|(port, packet)| Arrival::Packet(port, packet)),
         1 => (port(&["core0", "app0", "app1"]), upstream())
             .prop_map(|(port, packet)| Arrival::Packet(port, packet.reversed())),
-        2 => (before(), select(&CLASSES[..]), prop::bool::weighted(0.2))
-            .prop_map(|(before, class, moved)| Arrival::Again(before, class, moved)),
+        2 => again(before()),
         5 => (before(), by, turn()).prop_map(|(before, by, turn)| Arrival::Back(before, by, turn)),
     ]
+}
+
+fn again(before: impl Strategy<Value = usize>) -> impl Strategy<Value = Arrival> {
+    let flags = (prop::bool::weighted(0.2), prop::bool::weighted(0.2));
+    let parts = (before, select(&CLASSES[..]), flags);
+    parts.prop_map(|(before, class, (moved, begins))| {
+        let again = Again {
+            class,
+            moved,
+            begins,
+        };
+        Arrival::Again(before, again)
+    })
 }
 
 fn turn() -> impl Strategy<Value = Turn> {

@@ -202,10 +202,15 @@ impl Oracle<'_> {
             }
         }
         if let Some(EndpointAddress::Ip {
-            address, nat: true, ..
+            address,
+            nat: true,
+            nat_port,
         }) = address
         {
-            sent.translate_source(address, flow.latest.destination);
+            let asked = nat_port
+                .and_then(|_| flow.first.ports())
+                .map(|(_, asked)| asked);
+            sent.translate_source(address, flow.first.destination, asked);
         }
         turn_to(&mut sent, &flow.latest);
         Outcome {
@@ -262,7 +267,7 @@ fn is_unconfigured(frame: &Frame) -> bool {
 }
 
 /// Addresses a frame as the answer to `question` on the link that this came by.
-fn turn_to(sent: &mut Frame, question: &Packet) {
+pub(super) fn turn_to(sent: &mut Frame, question: &Packet) {
     sent.packet.tags = question.tags.clone();
     sent.packet.source_mac = question.destination_mac;
     sent.packet.destination_mac = question.source_mac;

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use dataplane_user::rule::{
-    Action, AddressRange, Destination, EndpointAddress, Filter, PortRange, Rule,
+    Action, AddressRange, Destination, Endpoint, EndpointAddress, Filter, PortRange, Rule,
 };
 
-use super::{endpoint, flows::Key};
+use super::{balance::Listed, endpoint, flows::Key};
 use crate::{
     packet::{MacAddress, Packet},
     world::{Port, World},
@@ -27,29 +27,31 @@ pub(super) struct InTunnel {
 #[derive(Debug)]
 pub(super) struct Rules<'a> {
     pub(super) world: &'a World,
-    rules: Vec<Rule>,
+    /// In order, each that balances followed by what its flows come under.
+    pub(super) list: Vec<Listed>,
 }
 
 impl<'a> Rules<'a> {
     pub(super) fn new(world: &'a World, rules: &[Rule]) -> Self {
         let mut rules = rules.to_vec();
         rules.sort_by(|a, b| (a.priority, &a.id).cmp(&(b.priority, &b.id)));
-        Self { world, rules }
+        let list = rules.iter().flat_map(Listed::all).collect();
+        Self { world, list }
     }
 
     /// Whether these are the same rules.
     pub(super) fn are(&self, other: &Self) -> bool {
-        self.rules == other.rules
+        self.list == other.list
     }
 
     /// All rules.
     pub(super) fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
+        self.list.iter().map(|it| &it.rule)
     }
 
     /// The rule at this place in the order.
     pub(super) fn at(&self, index: usize) -> Option<&Rule> {
-        self.rules.get(index)
+        self.list.get(index).map(|it| &it.rule)
     }
 
     /// The first rule, among those wanted, of which a filter matches.
@@ -60,10 +62,11 @@ impl<'a> Rules<'a> {
         tunnel: Option<&InTunnel>,
         wanted: impl Fn(usize, &Rule) -> bool,
     ) -> Option<usize> {
-        self.rules.iter().enumerate().position(|(index, rule)| {
-            wanted(index, rule)
-                && !self.leads_to(&rule.action, port)
-                && rule_matches(rule, port.zone, packet, tunnel)
+        self.list.iter().enumerate().position(|(index, listed)| {
+            listed.chosen.is_none()
+                && wanted(index, &listed.rule)
+                && !self.leads_to(&listed.rule.action, port)
+                && rule_matches(&listed.rule, port.zone, packet, tunnel)
         })
     }
 
@@ -75,7 +78,8 @@ impl<'a> Rules<'a> {
         tunnel: Option<&InTunnel>,
         wanted: impl Fn(&Rule) -> bool,
     ) -> Option<&Rule> {
-        let mut rules = self.rules.iter();
+        let rules = self.list.iter().filter(|it| it.chosen.is_none());
+        let mut rules = rules.map(|it| &it.rule);
         rules.find(|rule| wanted(rule) && rule_matches(rule, zone, packet, tunnel))
     }
 
@@ -112,22 +116,53 @@ impl<'a> Rules<'a> {
             let (to, _) = self.world.resolve(endpoint)?;
             reply.zone = self.world.port(to).zone;
             if let EndpointAddress::Ip {
-                address, nat: true, ..
+                address,
+                nat: true,
+                nat_port,
             } = endpoint.address
             {
                 reply.addresses.0 = address;
+                reply.ports.0 = nat_port.unwrap_or(reply.ports.0);
             }
         }
         Some(reply)
     }
 }
 
-/// A rule that translates addresses is for packets of the IP version that it translates to.
+/// A rule that translates addresses is for packets of the IP version that it translates to, and one that translates
+/// ports not for those to port 0.
 fn rule_matches(rule: &Rule, zone: u16, packet: &Packet, tunnel: Option<&InTunnel>) -> bool {
     let version = rule.action.translates_to().map(|to| to.is_ipv4());
-    let mut filters = rule.filters.iter();
+    let to_port_0 = packet.ports().is_some_and(|(_, to)| to == 0);
+    if to_port_0 && rule.action.endpoints().any(|it| nat_port(it).is_some()) {
+        return false;
+    }
+    let echoes = echoes(rule, packet);
+    let mut filters = rule.filters.iter().chain(&echoes);
     version.is_none_or(|v4| v4 == packet.source.is_ipv4())
         && filters.any(|filter| matches(filter, zone, packet) && comes_by(filter, tunnel))
+}
+
+/// The port that packets are translated to on the way to an endpoint.
+fn nat_port(endpoint: &Endpoint) -> Option<u16> {
+    match endpoint.address {
+        EndpointAddress::Ip { nat_port, .. } => nat_port,
+        EndpointAddress::Mac(_) | EndpointAddress::Tunnel(_) => None,
+    }
+}
+
+/// What a rule that balances matches besides, of the IP version of the packet: what asks its addresses for an echo.
+fn echoes(rule: &Rule, packet: &Packet) -> Vec<Filter> {
+    let balances = matches!(rule.action, Action::Balance(_));
+    let filters = rule.filters.iter().filter(|_| balances);
+    let filters = filters.filter(|filter| !filter.protocol.is_empty());
+    let echo = |filter: &Filter| Filter {
+        protocol: vec![if packet.source.is_ipv4() { 1 } else { 58 }],
+        src_port: vec![],
+        dst_port: vec![],
+        ..filter.clone()
+    };
+    filters.map(echo).collect()
 }
 
 /// Whether a filter matches: values of an attribute are OR, attributes are AND, none matches all.

@@ -9,10 +9,14 @@ use anyhow::{Context as _, Result, ensure};
 use dataplane_core::Reason;
 
 use super::{
-    Arrival, Case, Fate, Frame, Oracle, Outcome, envelope::Envelope, generate::Turn,
-    outside::Outside, watch::Watch,
+    Arrival, Case, Fate, Frame, Oracle, Outcome,
+    envelope::Envelope,
+    generate::{Again, Turn},
+    outside::Outside,
+    watch::Watch,
 };
 use crate::{
+    packet::{SYN, Transport},
     scenario::{Executor, Exit, Seen, compare},
     world::{Port, World},
 };
@@ -102,10 +106,18 @@ impl Past {
                 });
                 again.into_iter().collect()
             }
-            Arrival::Again(before, class, moved) => {
+            Arrival::Again(before, again) => {
+                let Again {
+                    class,
+                    moved,
+                    begins,
+                } = *again;
                 let again = latest(&self.arrived, *before).map(|(port, frame)| {
-                    let mut packet = frame.packet.clone().class(*class);
-                    if *moved {
+                    let mut packet = frame.packet.clone().class(class);
+                    if begins && matches!(packet.transport, Transport::Tcp { .. }) {
+                        packet = packet.flags(SYN);
+                    }
+                    if moved {
                         packet = packet.untagged().tag(0x8100, 9);
                         packet.source_mac = [2, 0, 0, 0, 0, 7];
                     }

@@ -344,6 +344,21 @@ impl Sessions {
         Some(Envelope::built(way, tunnel, bearing.qfi, class))
     }
 
+    /// The envelope for what answers a packet of a UE at once, if there is one now.
+    pub(super) fn envelope_back(
+        &self,
+        zone: u16,
+        packet: &Packet,
+        qfi: Option<u8>,
+    ) -> Option<Envelope> {
+        let bearing = Bearing {
+            session: self.of(Ue::new(zone, packet.source))?,
+            place: 0,
+            qfi,
+        };
+        self.envelope(bearing, Way::Downlink, packet.class)
+    }
+
     /// The same as `known`, but by the bearer of `seen`, if that is of the same session.
     pub(super) fn by_bearer_of(known: Bearing, seen: Bearing) -> Bearing {
         if known.session == seen.session {

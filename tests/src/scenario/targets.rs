@@ -99,6 +99,11 @@ fn own(family: &Family) -> &'static str {
 
 /// The UDP source port of what is sent of a flow.
 pub(crate) fn source_port(packet: &Packet) -> u16 {
+    flow_key(packet).source_port_outside()
+}
+
+/// The key of a packet in zone 0.
+pub(crate) fn flow_key(packet: &Packet) -> FlowKey {
     let words = |address| match address {
         std::net::IpAddr::V4(address) => mapped(address.into()),
         std::net::IpAddr::V6(address) => {
@@ -108,12 +113,11 @@ pub(crate) fn source_port(packet: &Packet) -> u16 {
     };
     let (source, destination) = packet.flow_ports();
     let ports = u32::from(source) << 16 | u32::from(destination);
-    let key = FlowKey {
+    FlowKey {
         source: words(packet.source),
         destination: words(packet.destination),
         rest: KeyRest::new(ports, 0, packet.protocol()),
-    };
-    key.source_port_outside()
+    }
 }
 
 pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {

@@ -12,10 +12,10 @@ use proptest::{
     sample::{select, subsequence},
 };
 
-use super::CLASSES;
+use super::{CLASSES, vips};
 
 /// Ranges that begin and end at addresses of packets, or next to them, or are prefixes over them.
-const UE_RANGES: [&str; 8] = [
+pub(super) const UE_RANGES: [&str; 8] = [
     "10.45.0.1",
     "10.45.0.2-10.45.0.3",
     "10.45.0.0/31",
@@ -80,6 +80,8 @@ pub enum Change {
     All(Vec<Rule>),
     /// One rule, at this place or, if there are less, counted around.
     One(usize, Edit),
+    /// One rule that balances, counted likewise.
+    Vip(usize, vips::Edit),
 }
 
 /// What changes in a rule.
@@ -110,6 +112,7 @@ impl Change {
                     edit.apply(&mut rules[at]);
                 }
             }
+            Self::Vip(at, edit) => edit.apply(*at, rules),
         }
     }
 }
@@ -122,6 +125,7 @@ impl fmt::Debug for Change {
                 rules.iter().try_for_each(|rule| write!(f, "\n    {rule}"))
             }
             Self::One(at, edit) => write!(f, "of rule {at}: {edit:?}"),
+            Self::Vip(at, edit) => write!(f, "of VIP {at}: {edit:?}"),
         }
     }
 }
@@ -154,9 +158,11 @@ pub(super) fn change(most: usize, ues: Ues) -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Up to `most` rules.
+/// Up to `most` rules, and VIPs.
 pub(super) fn rule_set(most: usize, ues: Ues) -> impl Strategy<Value = Vec<Rule>> {
-    prop::collection::vec(rule(ues), 0..=most).prop_map(|mut rules| {
+    let vips = prop::collection::vec(vips::vip(ues), 0..=vips::MOST);
+    (vips, prop::collection::vec(rule(ues), 0..=most)).prop_map(|(mut rules, others)| {
+        rules.extend(others);
         for (index, rule) in rules.iter_mut().enumerate() {
             rule.id = id(index);
         }
@@ -178,7 +184,7 @@ pub(super) fn forwarding() -> impl Strategy<Value = Option<Rule>> {
 }
 
 /// Ids whose byte order is neither that of their numbers nor of their creation.
-fn id(index: usize) -> RuleId {
+pub(super) fn id(index: usize) -> RuleId {
     let app = ["b", "a", "B", "ab"][index % 4];
     RuleId {
         app: app.parse().expect("a short id"),
@@ -355,7 +361,7 @@ fn other_side(ue: &Endpoint) -> Endpoint {
     }
 }
 
-fn endpoint() -> impl Strategy<Value = Endpoint> {
+pub(super) fn endpoint() -> impl Strategy<Value = Endpoint> {
     let mac = (prop::bool::ANY, 1..3u8).prop_map(|(first, last)| Endpoint {
         address: EndpointAddress::Mac(Mac::from([2, 0, 0, 0, 0xa, last])),
         port: Some(if first { "app0" } else { "app1" }.to_owned()),
@@ -364,6 +370,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
     let address = select(vec![
         ("198.18.1.2", "app0"),
         ("198.18.2.2", "app1"),
+        ("2001:db8:a1::2", "app0"),
         ("2001:db8:a2::2", "app1"),
         ("198.18.1.9", "app0"),
     ]);
@@ -379,7 +386,7 @@ fn endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 /// One behind a tunnel. Some of them differ in what the far end does not tell.
-fn far_endpoint() -> impl Strategy<Value = Endpoint> {
+pub(super) fn far_endpoint() -> impl Strategy<Value = Endpoint> {
     let ends = select(vec![
         ("198.18.1.2", "198.18.0.1", "app0"),
         ("198.18.2.2", "198.18.0.1", "app1"),
@@ -414,12 +421,15 @@ fn far_endpoint() -> impl Strategy<Value = Endpoint> {
     })
 }
 
-fn some(values: &[&'static str], most: usize) -> impl Strategy<Value = Vec<&'static str>> + use<> {
+pub(super) fn some(
+    values: &[&'static str],
+    most: usize,
+) -> impl Strategy<Value = Vec<&'static str>> + use<> {
     let most = most.min(values.len());
     subsequence(values.to_vec(), 1..=most)
 }
 
-fn parse<T: std::str::FromStr<Err: fmt::Debug>>(texts: &[&str]) -> Vec<T> {
+pub(super) fn parse<T: std::str::FromStr<Err: fmt::Debug>>(texts: &[&str]) -> Vec<T> {
     texts
         .iter()
         .map(|text| text.parse().expect("a range"))

@@ -7,9 +7,9 @@ use dataplane_user::{Bearer, Binding, QosFlow};
 use proptest::{option, prelude::*, sample::select};
 
 use super::{
-    Arrival, Case, fragments_of, from_any_of,
+    Arrival, Case, again, fragments_of, from_any_of,
     rules::{self, QCI, Ues},
-    turn,
+    turn, vips,
 };
 use crate::{
     oracle::envelope::{Envelope, Tunnel, Way},
@@ -35,18 +35,27 @@ const QFI: [u8; 3] = [0, 9, 63];
 
 /// Cases with up to `rules` rules and up to `arrivals` arrivals of UEs behind tunnels.
 pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
+    let few = |version| cases_over(version, 1, arrivals, 12).prop_map(Case::with_few);
     prop_oneof![
-        cases_over(0, rules, arrivals),
-        cases_over(1, rules, arrivals)
+        2 => cases_over(0, rules, arrivals, 2),
+        2 => cases_over(1, rules, arrivals, 2),
+        1 => few(0),
+        1 => few(1),
     ]
 }
 
 /// The same, with an outer network that is mostly of one IP version: IPv4 is 0, IPv6 is 1.
-fn cases_over(version: usize, rules: usize, arrivals: usize) -> BoxedStrategy<Case> {
+fn cases_over(
+    version: usize,
+    rules: usize,
+    arrivals: usize,
+    changes_of_vips: u32,
+) -> BoxedStrategy<Case> {
     let arrival = prop_oneof![
-        95 => arrival(version),
+        94 => arrival(version),
         2 => fragments_of(arrival(version)),
-        3 => rules::change(rules, Ues::Mobile).prop_map(Arrival::Rules),
+        2 => rules::change(rules, Ues::Mobile).prop_map(Arrival::Rules),
+        changes_of_vips => vips::change(Ues::Mobile).prop_map(Arrival::Rules),
     ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
     let parts = (
@@ -66,7 +75,6 @@ fn arrival(version: usize) -> BoxedStrategy<Arrival> {
     let before = || 0..12usize;
     let any = select(&["app0", "app1", "app0", "app1", "core0", "access0"][..]);
     let by = prop_oneof![3 => Just(None), 1 => any.prop_map(Some)];
-    let class = select(&super::CLASSES[..]);
     let arrival = prop_oneof![
         8 => (access(), from_any_of(&UES, &UES6), tunnel(Way::Uplink), qfi()).prop_map(uplink),
         5 => (core(), from_any_of(&UES, &UES6), tunnel(Way::Downlink), qfi()).prop_map(downlink),
@@ -79,8 +87,7 @@ fn arrival(version: usize) -> BoxedStrategy<Arrival> {
         2 => message(version),
         1 => said(version),
         1 => ue().prop_map(|(zone, ue)| Arrival::Withdrawn(zone, ue)),
-        3 => (before(), class, prop::bool::weighted(0.2))
-            .prop_map(|(before, class, moved)| Arrival::Again(before, class, moved)),
+        3 => again(before()),
         14 => (before(), by, turn()).prop_map(|(before, by, turn)| Arrival::Back(before, by, turn)),
     ];
     arrival.boxed()

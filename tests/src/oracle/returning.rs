@@ -1,0 +1,157 @@
+//! What comes back from applications, or is on its way to a UE.
+
+use std::collections::BTreeSet;
+
+use dataplane_core::Reason;
+use dataplane_user::rule::{Action, Destination, FilterType};
+
+use super::{
+    Direction, Fate, Frame, Oracle, Outcome, copy_reply,
+    envelope::Way,
+    flows::Key,
+    forwards_to_one,
+    mobile::{keeps_tunnel, pending},
+    original,
+};
+use crate::world::{Port, Role};
+
+impl Oracle<'_> {
+    /// A packet of the UE's that does not come from the UE: an application may give it back.
+    pub(super) fn given_back(
+        &self,
+        port: &Port,
+        frame: &Frame,
+        own: usize,
+        flow: usize,
+    ) -> Option<Outcome> {
+        let flow = self.flows.all.get(flow)?;
+        let action = &self.rules.at(own)?.action;
+        if frame.outside.is_some() {
+            return Some(original(Reason::WrongSide));
+        }
+        let inline = matches!(
+            action,
+            Action::Forward {
+                destination: Destination::Inline { .. },
+                ..
+            }
+        );
+        let [ue, core] = self.rules.targets(action);
+        if forwards_to_one(action) && ue.is_none() {
+            return None;
+        }
+        if !inline || core.is_none_or(|(core, _)| core != port.name) {
+            return Some(original(if self.rules.leads_to(action, port) {
+                Reason::OwnOutput
+            } else {
+                Reason::WrongSide
+            }));
+        }
+        let Some(mut sent) = self.through_tunnel(frame, flow, Way::Uplink) else {
+            return Some(pending(None));
+        };
+        sent.packet.source_mac = flow.latest.source_mac;
+        let fate = match self.rules.world.port(flow.port).pair {
+            Some(pair) => {
+                sent.packet.destination_mac = flow.latest.destination_mac;
+                sent.packet.tags = flow.latest.tags.clone();
+                Fate::Sent(pair, sent)
+            }
+            None => {
+                sent.packet.destination_mac = port.mac;
+                sent.packet.tags.clear();
+                Fate::Routed(sent)
+            }
+        };
+        Some(Outcome {
+            rule: None,
+            reason: Reason::Continued,
+            fate,
+        })
+    }
+
+    /// A packet towards the UE, of a flow whose rule is not overruled.
+    pub(super) fn reply(
+        &self,
+        port: &Port,
+        frame: &Frame,
+        own: usize,
+        flow: usize,
+    ) -> Option<Outcome> {
+        let flow = self.flows.all.get(flow)?;
+        let rule = self.rules.at(own)?;
+        let leads_here = self.rules.leads_to(&rule.action, port);
+        // The way back depends on what it was before the rule.
+        if forwards_to_one(&rule.action) && self.rules.targets(&rule.action)[0].is_none() {
+            return None;
+        }
+        if let Some(outside) = &frame.outside {
+            let kept = frame.envelope.is_some();
+            if !outside.is_from(&rule.action) || kept && !keeps_tunnel(&rule.action) {
+                return Some(original(Reason::WrongSide));
+            }
+        }
+        let from_app = port.role == Role::App || frame.outside.is_some();
+        match &rule.action {
+            Action::Drop | Action::Passthrough => self.apply(port, frame, own),
+            Action::Balance(_) => None,
+            Action::Duplicate { .. } if !from_app => self.apply(port, frame, own),
+            Action::Duplicate { .. } => leads_here.then(copy_reply),
+            Action::Forward { destination, .. } => {
+                match (destination, self.rules.targets(&rule.action)) {
+                    (Destination::Inline { .. }, _) if !from_app => {
+                        self.forward(port, frame, own, true)
+                    }
+                    (Destination::Inline { .. }, [ue, _]) => Some(match ue {
+                        Some((ue, _)) if ue == port.name => self.to_ue(frame, flow, None, None),
+                        _ if leads_here => original(Reason::OwnOutput),
+                        _ => original(Reason::WrongSide),
+                    }),
+                    (Destination::One(_), _) if !from_app => Some(original(Reason::WrongSide)),
+                    // An answer in a tunnel, to a question that came in none.
+                    (Destination::One(_), _)
+                        if frame.envelope.is_some() && !keeps_tunnel(&rule.action) =>
+                    {
+                        None
+                    }
+                    // Applications of a zone may answer for one another.
+                    (Destination::One(endpoint), _) => {
+                        Some(self.to_ue(frame, flow, Some(rule.id.clone()), Some(endpoint)))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a copy of what `frame` answers went to the application behind `port`, from UEs of whatever zone.
+    pub(super) fn answers_a_copy(&self, port: &Port, frame: &Frame) -> bool {
+        let world = self.rules.world;
+        let access = world.ports.iter().filter(|it| it.role == Role::Access);
+        let zones: BTreeSet<u16> = access.map(|it| it.zone).collect();
+        zones.into_iter().any(|zone| {
+            let key = Key::of(zone, &frame.packet);
+            let rule = match self.flows.find(&key) {
+                Some((flow, Direction::Downstream)) => {
+                    let flow = &self.flows.all[flow];
+                    let from = world.port(flow.port);
+                    let rules = &self.rules;
+                    let tunnel = self.sessions.tunnel_of(flow);
+                    let first = rules.first_match(from, &flow.first, tunnel.as_ref(), |_, _| true);
+                    first.and_then(|first| rules.at(first))
+                }
+                _ => {
+                    let question = frame.packet.reversed();
+                    let tunnel = self.sessions.tunnel_to(zone, question.source);
+                    let rules = &self.rules;
+                    rules.first_anywhere(zone, &question, tunnel.as_ref(), |rule| {
+                        rule.filter_type == FilterType::Packet
+                    })
+                }
+            };
+            rule.is_some_and(|rule| {
+                matches!(rule.action, Action::Duplicate { .. })
+                    && self.rules.leads_to(&rule.action, port)
+            })
+        })
+    }
+}
