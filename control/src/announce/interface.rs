@@ -11,7 +11,7 @@ use dataplane_user::netlink::{
 use super::{Errors, Speaker, Wanted};
 
 /// Marks our addresses; the kernel's own numbers are small ones. Newer versions of `ip address` show it as `proto 0x6d`.
-const OURS: u8 = 0x6d;
+pub(crate) const OURS: u8 = 0x6d;
 
 pub(super) struct Interface {
     name: String,

@@ -22,6 +22,7 @@ use std::{
 use tokio::sync::watch;
 
 use self::hold::{Hold, Holds};
+pub(crate) use self::interface::OURS;
 
 /// What is not renewed for so long goes by itself where [`OnExit::Withdraw`] can have it so.
 pub const LIFETIME: Duration = Duration::from_secs(15);

@@ -27,6 +27,7 @@ pub(super) fn of(config: &Config) -> doctor::Plan {
     doctor::Plan {
         ports: config.ports.iter().map(port).collect(),
         gtpu: config.gtpu.clone(),
+        vip_interface: (config.vip.bgp.is_none()).then(|| config.vip.interface.clone()),
         pin_directory: config.node.pin_directory.clone(),
     }
 }

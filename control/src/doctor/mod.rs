@@ -11,6 +11,7 @@ mod offload;
 mod pins;
 mod port;
 mod veth;
+mod vip;
 
 use std::{fmt, path::PathBuf};
 
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) ports: Vec<Port>,
     /// Whose tunnels are looked into.
     pub(crate) gtpu: Gtpu,
+    /// Where addresses of VIPs are while they are announced; nowhere if a BGP speaker is told.
+    pub(crate) vip_interface: Option<String>,
     /// Where the data path is pinned.
     pub(crate) pin_directory: PathBuf,
 }
@@ -112,6 +115,7 @@ pub(crate) fn examine(plan: &Plan) -> Report {
         Ok(links) => {
             findings.extend(pins::findings(plan, &links));
             findings.extend(gtpu::findings(plan, &links));
+            findings.extend(vip::findings(plan, &links));
             for port in &plan.ports {
                 findings.extend(port::findings(port, plan, &links));
             }

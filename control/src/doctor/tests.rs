@@ -103,6 +103,21 @@ fn different_mtus() {
 }
 
 #[test]
+fn vips_that_nobody_hears_of_or_several_answer_for() {
+    let mut lab = Lab::prepared();
+    lab.plan.vip_interface = Some("lo".to_owned());
+    assert_eq!(lab.finding("vip-interface").check, "none");
+    assert_eq!(lab.finding("vip-arp").check, "none", "nothing is announced");
+    lab.near("sysctl -qw net/ipv4/conf/all/arp_ignore=0 net/ipv4/conf/near/arp_ignore=0");
+    lab.announce("203.0.113.9".parse().unwrap());
+    lab.cured("vip-arp", Level::Warning);
+    lab.plan.vip_interface = Some("anycast0".to_owned());
+    let finding = lab.finding("vip-interface");
+    assert_eq!(finding.level, Level::Error);
+    assert!(finding.what.contains("anycast0"), "{}", finding.what);
+}
+
+#[test]
 fn tunnels_that_end_here_or_do_not_fit() {
     let mut lab = Lab::prepared();
     assert_eq!(lab.finding("gtpu-endpoints").check, "none");

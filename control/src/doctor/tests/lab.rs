@@ -2,14 +2,16 @@
 
 use std::{
     fs,
+    net::IpAddr,
     os::fd::{FromRawFd, OwnedFd},
     process::{Child, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use dataplane_user::netlink::Namespace;
+use dataplane_user::netlink::{self, Namespace, Present};
 
 use super::super::{Finding, Level, Plan, Port, Report, examine};
+use crate::announce::OURS;
 
 /// A port `access` on `near`, whose other end `far` is in another namespace.
 pub(super) struct Lab {
@@ -77,6 +79,12 @@ impl Lab {
 
     pub(super) fn far(&self, command: &str) {
         shell(&self.far, command);
+    }
+
+    /// Announces a VIP on `lo`.
+    pub(super) fn announce(&self, vip: IpAddr) {
+        let set = || netlink::set_address(1, vip, OURS, None, Present::Refused);
+        self.near.run(set).unwrap().unwrap();
     }
 
     pub(super) fn examine(&self) -> Report {
