@@ -17,8 +17,9 @@ use proptest::{
 };
 use tests::{
     executor::{Host, Kernel, Rig, Shooter},
-    packet::{Packet, Transport, verify},
+    packet::{Gre, Packet, Transport, Tunnel, open, verify},
     scenario::{Executor, Exit, Family, V4, V6},
+    world::{OWN, PEER, PEER_KEY},
 };
 
 const FLOWS: u32 = 100_000;
@@ -322,6 +323,47 @@ fn sent(executor: &mut impl Executor, port: &str, frame: &[u8]) -> Vec<u8> {
     assert_eq!(seen.reasons, [expected]);
     verify(sent).unwrap();
     sent.clone()
+}
+
+/// A flow that came from a peer is answered by the tunnel to that peer, though the process is another, and all other tunnels are
+/// in use by others.
+#[test]
+fn a_peer_keeps_its_tunnel_over_a_restart() {
+    const OTHERS: u32 = 1023;
+    let vip = |fallback: &str| {
+        let backend = "backend a weight 1 up ip 198.18.1.2 via app0";
+        format!("@vip/1 prio 128 flow to 203.0.113.9 proto udp balance {backend} {fallback}")
+    };
+    let rules = |lines: Vec<String>| -> RuleSet {
+        lines.iter().map(|line| line.parse().unwrap()).collect()
+    };
+    let mut kernel = Kernel::mobile().unwrap();
+    let peer = format!("else gre {PEER} from {} key {PEER_KEY} via app1", OWN[0]);
+    kernel.prepare(&rules(vec![vip(&peer)])).unwrap();
+    let question = V4.udp(443);
+    let came = Gre::new(&question).key(PEER_KEY).over(PEER, OWN[0]);
+    let seen = kernel.arrive("app1", &came.bytes()).unwrap();
+    assert_eq!(seen.reasons, [Reason::Steered]);
+    kernel.rig.restart().unwrap();
+    kernel.change(&rules(vec![vip("")])).unwrap();
+    let other = |key| {
+        format!(
+            "a/{key} prio 1 flow to 10.9.0.1 proto tcp dport {key} forward gre 198.18.1.2 from {} key {key} via app0",
+            OWN[0]
+        )
+    };
+    let all = (1000..1000 + OTHERS).map(other).chain([vip("")]);
+    kernel.change(&rules(all.collect())).unwrap();
+    let answer = kernel.arrive("app0", &question.reversed().bytes()).unwrap();
+    assert_eq!(answer.reasons, [Reason::Replied]);
+    let [(_, sent)] = &answer.out[..] else {
+        panic!("{answer:?}");
+    };
+    let opened = open(sent).unwrap();
+    assert!(
+        matches!(&opened.tunnel, Tunnel::Gre(gre) if gre.key == Some(PEER_KEY)),
+        "{opened:?}"
+    );
 }
 
 #[test]

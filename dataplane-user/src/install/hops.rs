@@ -128,11 +128,11 @@ impl Rules {
             })
         };
         let room = Error::TooManyTunnels { limit: TARGETS };
-        let known = (0..TARGETS)
-            .find(is_it)
-            .filter(|cell| self.targets.remove(*cell));
-        let cell = match known {
-            Some(cell) => cell,
+        let cell = match (0..TARGETS).find(is_it) {
+            Some(cell) => {
+                self.targets.remove(cell);
+                cell
+            }
             None => self.targets.take(TARGETS).map_err(|_| room)?,
         };
         let hop = NextHop {

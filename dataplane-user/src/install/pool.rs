@@ -35,10 +35,10 @@ impl Pool {
         })
     }
 
-    /// Takes this cell out, if it is not used otherwise.
-    pub(super) fn remove(&mut self, cell: u32) -> bool {
-        let place = self.free.iter().position(|free| *free == cell);
-        place.is_some_and(|place| self.free.remove(place).is_some())
+    /// Takes this cell out, so that nobody gets it: not when the rules of an earlier process do without it, either.
+    pub(super) fn remove(&mut self, cell: u32) {
+        self.free.retain(|free| *free != cell);
+        self.inherited.retain(|used| *used != cell);
     }
 
     pub(super) fn give_back(&mut self, cell: u32) {
