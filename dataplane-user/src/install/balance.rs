@@ -1,5 +1,7 @@
 //! Backends of VIPs in the tables: an action and a counter for each, and a table of choices for all.
 
+use std::sync::Arc;
+
 use dataplane_core::{
     maglev::{self, Member as Share, NOBODY},
     table::{Backend as Entry, CHOICES, RuleAction, flag, kind, verb},
@@ -9,7 +11,7 @@ use super::{Installed, Rules, action, counters, transaction::Taken};
 use crate::{
     Error,
     memory::Memory,
-    rule::{Action, Affinity, Backend, BackendState, Balance, Rule},
+    rule::{Action, Affinity, Backend, BackendId, BackendState, Balance, Rule},
 };
 
 /// Where a rule's backends are.
@@ -57,8 +59,8 @@ pub(super) fn same_but_states(one: &Rule, other: &Rule) -> bool {
 }
 
 impl Rules {
-    /// Finds places for the backends of a rule that is counted in `slot` and has its action in `cell`; `hops` are
-    /// those of its endpoints. Answers also what to put in that action.
+    /// Finds places for the backends of a rule that has its action in `cell`; `hops` are those of its endpoints. Answers also
+    /// the places to put in that action.
     #[expect(
         clippy::too_many_arguments,
         reason = "the places that a rule has got so far"
@@ -69,11 +71,10 @@ impl Rules {
         rule: &Rule,
         balance: &Balance,
         rank: u64,
-        slot: u32,
         cell: u32,
         hops: &[u32],
         taken: &mut Taken,
-    ) -> Result<(Balanced, RuleAction), Error> {
+    ) -> Result<(Balanced, [u32; 2]), Error> {
         let table = self.tables.take(self.limits.vips)?;
         taken.tables.push(table);
         let mut members = Vec::with_capacity(balance.backends.len() + 1);
@@ -117,21 +118,15 @@ impl Rules {
             Affinity::Flow => 0,
             Affinity::Ue { timeout } => timeout.saturating_mul(self.hz),
         };
-        let group = RuleAction {
-            first: table,
-            second: timeout,
-            verb: verb::BALANCE,
-            ..action::new(rank, slot, kind::FLOW)
-        };
-        Ok((balanced, group))
+        Ok((balanced, [table, timeout]))
     }
 
     /// Changes which backends take flows, where nothing else is to change.
-    pub(super) fn restate(&mut self, memory: &Memory, rule: &std::sync::Arc<Rule>) {
+    pub(super) fn restate(&mut self, memory: &Memory, rule: &Arc<Rule>) {
         let Some(installed) = self.installed.get_mut(&rule.id) else {
             return;
         };
-        installed.rule = std::sync::Arc::clone(rule);
+        installed.rule = Arc::clone(rule);
         if let (Some(balanced), Some(balance)) = (&installed.balanced, balance(rule)) {
             // First where new flows go, then who loses those that it has, and at last that others look again.
             balanced.fill(memory, balance);
@@ -139,20 +134,18 @@ impl Rules {
             memory.links_changed();
         }
     }
-
-    /// Makes a table of choices free that no packet can reach any more.
-    pub(super) fn give_back_table(&mut self, table: u32) {
-        self.tables.give_back(table);
-    }
 }
 
 impl Installed {
     /// Where a backend is counted, or what is chosen without any.
-    fn slot_of(&self, name: Option<&crate::rule::BackendId>) -> Option<u32> {
+    fn slot_of(&self, name: Option<&BackendId>) -> Option<u32> {
         let balance = balance(&self.rule)?;
         let members = &self.balanced.as_ref()?.members;
         let place = match name {
-            Some(name) => balance.backends.iter().position(|it| it.id == *name)?,
+            Some(name) => {
+                let found = balance.backends.binary_search_by(|it| it.id.cmp(name));
+                found.ok()?
+            }
             None => balance.backends.len(),
         };
         members.get(place).map(|member| member.slot)

@@ -227,7 +227,7 @@ impl Rules {
                 self.tunnels.give_back(tunnel);
             }
             for table in limbo.tables {
-                self.give_back_table(table);
+                self.tables.give_back(table);
             }
             for hop in limbo.hops {
                 self.give_back_hop(memory, hop);

@@ -272,18 +272,20 @@ impl Rules {
             None => self.take_slot(memory, counters::identity(&rule.id), taken)?,
         };
         let action = self.take_action(taken)?;
-        let (balanced, entry) = match balance::balance(rule) {
+        let (balanced, places) = match balance::balance(rule) {
             Some(balance) => {
-                let (balanced, entry) =
-                    self.prepare_balance(memory, rule, balance, rank, slot, action, &cells, taken)?;
-                (Some(balanced), entry)
+                let (balanced, places) =
+                    self.prepare_balance(memory, rule, balance, rank, action, &cells, taken)?;
+                (Some(balanced), places)
             }
             None => {
                 let cell = |place: usize| cells.get(place).copied().unwrap_or(u32::MAX);
-                (None, action::of(rule, rank, slot, [cell(0), cell(1)]))
+                (None, [cell(0), cell(1)])
             }
         };
-        memory.actions.write(action as usize, entry);
+        memory
+            .actions
+            .write(action as usize, action::of(rule, rank, slot, places));
         let mut tunnels = Vec::with_capacity(compiled.tunnels.len());
         for tunnel in &compiled.tunnels {
             let cell = self.tunnels.take(self.limits.rules)?;
@@ -355,7 +357,7 @@ impl Rules {
             self.tunnels.give_back(tunnel);
         }
         for table in taken.tables {
-            self.give_back_table(table);
+            self.tables.give_back(table);
         }
         for hop in &taken.hops {
             if let Some(cell) = self.leave_hop(hop) {
