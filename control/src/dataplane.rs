@@ -21,6 +21,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Request {
     Apply(Box<RuleSet>, oneshot::Sender<Result<Applied, String>>),
+    /// Which of these backends take or keep flows, be it by what an earlier daemon left.
+    Serving(Vec<BackendKey>, oneshot::Sender<Vec<BackendKey>>),
     Observe(oneshot::Sender<Observation>),
     Flows(FlowQuery, oneshot::Sender<FlowPage>),
     Sessions(SessionQuery, oneshot::Sender<SessionPage>),
@@ -38,6 +40,9 @@ pub(crate) enum Request {
     /// A second has passed, or what was to be forgotten then was too much for once.
     Expire(oneshot::Sender<Expired>),
 }
+
+/// A backend by the rule of its VIP.
+pub(crate) type BackendKey = (RuleId, BackendId);
 
 type Answer<T> = oneshot::Sender<Result<T, String>>;
 
@@ -61,6 +66,11 @@ impl Dataplane {
     pub(crate) async fn apply(&self, rules: RuleSet) -> Result<Result<Applied, String>, Gone> {
         self.ask(|answer| Request::Apply(Box::new(rules), answer))
             .await
+    }
+
+    /// Which of these backends take or keep flows, be it by what an earlier daemon left.
+    pub(crate) async fn serving(&self, of: Vec<BackendKey>) -> Result<Vec<BackendKey>, Gone> {
+        self.ask(|answer| Request::Serving(of, answer)).await
     }
 
     pub(crate) async fn observe(&self) -> Result<Observation, Gone> {

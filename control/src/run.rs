@@ -63,6 +63,7 @@ async fn daemon(config: &Config) -> Result<()> {
             "cannot write the state; what was removed comes back with the next start"
         );
     }
+    store.presume().await?;
     if let Err(problem) = store.reconcile().await {
         tracing::error!(
             reason = problem.detail,

@@ -132,6 +132,10 @@ fn serve(mut dataplane: user::Dataplane, ended: &Ended, mut requests: mpsc::Rece
                 }
                 _ = answer.send(applied);
             }
+            Request::Serving(mut backends, answer) => {
+                backends.retain(|(rule, backend)| dataplane.serves(rule, backend));
+                _ = answer.send(backends);
+            }
             Request::Observe(answer) => _ = answer.send(observe(&dataplane, ended)),
             Request::Flows(query, answer) => _ = answer.send(flows(&dataplane, query)),
             Request::Explain {

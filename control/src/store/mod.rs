@@ -67,7 +67,6 @@ impl Store {
         let (disk, revision, desired) = Disk::open(directory)?;
         let snapshot = Snapshot {
             revision,
-            health: Arc::new(desired.presumed()),
             applications: desired.applications,
             sessions: desired.sessions,
             vips: desired.vips,

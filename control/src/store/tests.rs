@@ -74,6 +74,15 @@ fn answer(request: Request, script: &Lock<Script>) {
             }
             answer.send(result).unwrap();
         }
+        Request::Serving(mut backends, answer) => {
+            let applied = script.applied.last().cloned().unwrap_or_default();
+            backends.retain(|(rule, backend)| {
+                let text = applied.get(rule).map(ToString::to_string);
+                let up = format!("backend {backend} weight 1 up");
+                text.is_some_and(|text| text.contains(&up))
+            });
+            answer.send(backends).unwrap();
+        }
         Request::Observe(answer) => answer.send(observation()).unwrap(),
         Request::Flows(query, answer) => answer.send(flows(&query)).unwrap(),
         Request::Explain {

@@ -1,8 +1,8 @@
 //! The VIPs that are said, and what checks find of their backends.
 //!
 //! Health is no part of what is desired: it has no revision and is not written to disk. Whatever takes flows goes on until
-//! checks have failed often enough, also when the daemon starts or a check is said for the first time; what is new and checked
-//! takes none until they have passed.
+//! checks have failed often enough, also when the daemon starts, as the data path knows it, or a check is said for the first
+//! time; what took none or is new takes none until they have passed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::{Desired, Snapshot, Source, Store, Told};
 use crate::{
+    dataplane::Gone,
     mec::Refusal,
     problem::Problem,
     vip::{self, Health, HealthId, HealthOf, Resolved, Site, Surroundings, Vip, VipId},
@@ -102,24 +103,14 @@ fn checked(vips: &Vips, around: Surroundings<'_>) -> Vec<(HealthId, Option<Healt
 }
 
 impl Desired {
-    fn checked(&self, health: &HealthOf) -> Vec<(HealthId, Option<Health>)> {
-        let around = Surroundings {
-            applications: &self.applications,
-            health,
-            site: &Site::default(),
-        };
-        checked(&self.vips, around)
-    }
-
-    /// What is taken of backends when nothing was checked yet, but they have taken flows.
-    pub(super) fn presumed(&self) -> HealthOf {
-        let checked = self.checked(&HealthOf::new()).into_iter();
-        checked.map(|(id, _)| (id, Health::Up)).collect()
-    }
-
     /// What is known of backends after a change.
     pub(super) fn carried(&self, before: &Snapshot) -> HealthOf {
-        let checked = self.checked(&before.health).into_iter();
+        let around = Surroundings {
+            applications: &self.applications,
+            health: &before.health,
+            site: &Site::default(),
+        };
+        let checked = checked(&self.vips, around).into_iter();
         let known = checked.filter_map(|(id, known)| {
             let was = before.vips.get(&id.0);
             let presumed = || was?.unchecked(&id.1).then_some(Health::Up);
@@ -146,6 +137,24 @@ impl Snapshot {
 }
 
 impl Store {
+    /// Takes backends that have flows for healthy, until checks say otherwise: at the start, when nothing was checked yet.
+    pub(crate) async fn presume(&self) -> Result<(), Gone> {
+        let _writer = self.writer.lock().await;
+        let now = self.snapshot();
+        let checked = checked(&now.vips, now.surroundings()).into_iter();
+        let keys = checked.filter_map(|((vip, backend), _)| {
+            let rule = now.vips.get(&vip)?.id.clone();
+            Some((rule, backend))
+        });
+        let serving = self.dataplane.serving(keys.collect()).await?.into_iter();
+        let health = serving.map(|(rule, backend)| ((rule.rule, backend), Health::Up));
+        self.current.send_replace(Arc::new(Snapshot {
+            health: Arc::new(health.collect()),
+            ..(*now).clone()
+        }));
+        Ok(())
+    }
+
     /// Takes what checks have found of backends, and changes the rules of their VIPs. What nobody wants checked any more is
     /// passed over. If the data path does not take it, it is offered again with [`Self::reconcile`].
     pub(crate) async fn health(&self, found: HealthOf) -> Result<(), Problem> {

@@ -85,6 +85,48 @@ fn a_backend_takes_flows_while_it_passes_checks() {
     assert!(daemon.stop());
 }
 
+#[test]
+fn a_backend_that_was_down_takes_nothing_after_a_restart_until_it_passes() {
+    let host = Host::new();
+    host.configure(&host.files());
+    host.shell("ip link set lo up && ip address add 198.18.1.3/32 dev app0");
+    let mut wanted = vip();
+    wanted["vips"][0]["healthCheck"]["fall"] = 3.into();
+    let at = |address: &str| json!({"address": address, "x-port": "app0"});
+    wanted["vips"][0]["backends"] = json!([at("198.18.1.1"), at("198.18.1.3")]);
+    write(&host, "rules.d/vips.json", &wanted);
+    let daemon = host.start().ready(&host);
+    let serve = |address: &str| host.inside(|| TcpListener::bind((address, 443)).unwrap());
+    let [_one, other] = ["198.18.1.1", "198.18.1.3"].map(serve);
+    let states = || {
+        let status = status(&host);
+        [0, 1].map(|place| status["backends"][place]["state"].clone())
+    };
+    until(&host, "/backends/0/state", &json!("UP"));
+    until(&host, "/backends/1/state", &json!("UP"));
+    drop(other);
+    until(&host, "/backends/1/state", &json!("DOWN"));
+
+    assert!(daemon.stop());
+    let daemon = host.start().ready(&host);
+    assert_eq!(states(), [json!("UP"), json!("DOWN")], "{}", status(&host));
+    for port in 5000..5032 {
+        let flow = format!("tcp 10.45.0.7:{port} > 203.0.113.9:443");
+        let answer = host.json(&["explain", "--in", "access0", "--flow", &flow]);
+        assert_eq!(answer["backend"], "198.18.1.1", "{flow}");
+    }
+    let _other = serve("198.18.1.3");
+    until(&host, "/backends/1/state", &json!("UP"));
+
+    // A data path that is new knows of none.
+    assert!(daemon.stop());
+    host.said(&["detach", "--yes"]);
+    let daemon = host.start().ready(&host);
+    assert_eq!(states(), ["DOWN", "DOWN"].map(|it| json!(it)));
+    until(&host, "/backends/0/state", &json!("UP"));
+    assert!(daemon.stop());
+}
+
 /// Routers are told by whoever redistributes the addresses of `lo`.
 #[test]
 fn a_vip_is_announced_while_it_is_healthy() {

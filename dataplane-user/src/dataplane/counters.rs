@@ -202,6 +202,11 @@ impl Dataplane {
         counters.collect()
     }
 
+    /// Whether a backend of a VIP takes or keeps flows, be it by the rules of an earlier process until others are in force.
+    pub fn serves(&self, rule: &RuleId, backend: &BackendId) -> bool {
+        self.rules.serves(&self.memory, rule, backend)
+    }
+
     /// Packets by rule.
     pub fn rule_counters(&self) -> Vec<RuleCounter> {
         let counter = |(id, packets, bytes, last): (&RuleId, u64, u64, u64)| RuleCounter {

@@ -11,7 +11,7 @@ use super::{Installed, Rules, action, counters, transaction::Taken};
 use crate::{
     Error,
     memory::Memory,
-    rule::{Action, Affinity, Backend, BackendId, BackendState, Balance, Rule},
+    rule::{Action, Affinity, Backend, BackendId, BackendState, Balance, Rule, RuleId},
 };
 
 /// Where a rule's backends are.
@@ -119,6 +119,19 @@ impl Rules {
             Affinity::Ue { timeout } => timeout.saturating_mul(self.hz),
         };
         Ok((balanced, [table, timeout]))
+    }
+
+    /// Whether packets know a backend as one that takes or keeps flows, be it by the rules of an earlier process.
+    pub(crate) fn serves(&self, memory: &Memory, rule: &RuleId, backend: &BackendId) -> bool {
+        let slot = match self.installed.get(rule) {
+            Some(installed) => installed.slot_of(Some(backend)),
+            None => {
+                let identity = counters::identity_of_backend(rule, Some(backend));
+                self.adopted.get(&identity).copied()
+            }
+        };
+        let word = slot.and_then(|slot| memory.backends.get(slot as usize));
+        word.is_some_and(|word| Entry::from(word.get()).lives())
     }
 
     /// Changes which backends take flows, where nothing else is to change.
