@@ -4,8 +4,7 @@
 //! (`verdict`). A check that cannot be made for a reason of this host's own, such as no file descriptors left, says
 //! nothing about the backend: it is counted, told, and changes no verdict.
 //!
-//! ICMP needs ping sockets (the group of the process within `net.ipv4.ping_group_range`, which many distributions open to
-//! all) or `CAP_NET_RAW`.
+//! ICMP needs `CAP_NET_RAW`.
 
 mod ping;
 mod probe;

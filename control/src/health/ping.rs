@@ -38,8 +38,6 @@ struct Line {
 struct Shared {
     /// Datagrams of ICMP rather than UDP: sockets of both kinds are read and written alike.
     socket: UdpSocket,
-    /// Whether the kernel hands over, and has to be given, whole messages.
-    raw: bool,
     /// In every request and its answer, so that others' answers are not taken for ours.
     mark: u64,
     waiting: Mutex<Waiting>,
@@ -87,10 +85,8 @@ impl Pinger {
 
 impl Line {
     fn open(v4: bool) -> io::Result<Self> {
-        let (socket, raw) = socket(v4)?;
         let shared = Arc::new(Shared {
-            socket,
-            raw,
+            socket: socket(v4)?,
             mark: random::number(),
             waiting: Mutex::default(),
         });
@@ -124,7 +120,7 @@ impl Shared {
         })
     }
 
-    /// An echo request. A ping socket puts in its own identifier; over IPv6 the kernel does the checksum.
+    /// An echo request. Over IPv6 the kernel does the checksum.
     fn request(&self, v4: bool, sequence: u16) -> [u8; HEADER + 8] {
         let mut message = [0; HEADER + 8];
         message[0] = if v4 { 8 } else { 128 };
@@ -154,7 +150,7 @@ impl Shared {
 
     /// Lets whoever waits for this answer know. Anybody may send anything here.
     fn take(&self, datagram: &[u8], from: IpAddr) {
-        if let Some(sequence) = answer(datagram, from.is_ipv4(), self.raw, self.mark) {
+        if let Some(sequence) = answer(datagram, from.is_ipv4(), self.mark) {
             let mut waiting = lock(&self.waiting);
             if waiting
                 .by_sequence
@@ -178,9 +174,9 @@ impl Drop for Turn<'_> {
 }
 
 /// The sequence number of an echo reply to one of our requests.
-fn answer(datagram: &[u8], v4: bool, raw: bool, mark: u64) -> Option<u16> {
+fn answer(datagram: &[u8], v4: bool, mark: u64) -> Option<u16> {
     // Over IPv4, raw sockets see the IP header.
-    let header = match v4 && raw {
+    let header = match v4 {
         true => usize::from(datagram.first()? & 15) * 4,
         false => 0,
     };
@@ -193,44 +189,30 @@ fn answer(datagram: &[u8], v4: bool, raw: bool, mark: u64) -> Option<u16> {
     Some(u16::from_be_bytes([message[6], message[7]]))
 }
 
-/// A ping socket, or a raw one where those are not permitted; and whether it is raw.
-fn socket(v4: bool) -> io::Result<(UdpSocket, bool)> {
-    let protocol = match v4 {
-        true => libc::IPPROTO_ICMP,
-        false => libc::IPPROTO_ICMPV6,
+/// A socket that sees the echo replies to this host.
+fn socket(v4: bool) -> io::Result<UdpSocket> {
+    let (family, protocol) = match v4 {
+        true => (libc::AF_INET, libc::IPPROTO_ICMP),
+        false => (libc::AF_INET6, libc::IPPROTO_ICMPV6),
     };
-    let family = if v4 { libc::AF_INET } else { libc::AF_INET6 };
-    let (descriptor, raw) = match open(family, libc::SOCK_DGRAM, protocol) {
-        Ok(descriptor) => (descriptor, false),
-        Err(_) => (
-            open(family, libc::SOCK_RAW, protocol).map_err(explained)?,
-            true,
-        ),
-    };
-    if raw {
-        only_replies(&descriptor, v4)?;
-    }
-    let socket = std::net::UdpSocket::from(descriptor);
-    Ok((UdpSocket::from_std(socket)?, raw))
-}
-
-fn explained(error: io::Error) -> io::Error {
-    if !matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
-        return error;
-    }
-    let text = "ICMP echo is not permitted: open net.ipv4.ping_group_range to the group of this process, or give it CAP_NET_RAW";
-    io::Error::new(io::ErrorKind::PermissionDenied, text)
-}
-
-fn open(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: takes no pointer.
     let descriptor = unsafe { libc::socket(family, kind, protocol) };
     if descriptor < 0 {
-        return Err(io::Error::last_os_error());
+        return Err(explained(io::Error::last_os_error()));
     }
     // SAFETY: the descriptor was just made and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    only_replies(&descriptor, v4)?;
+    UdpSocket::from_std(std::net::UdpSocket::from(descriptor))
+}
+
+fn explained(error: io::Error) -> io::Error {
+    if error.raw_os_error() != Some(libc::EPERM) {
+        return error;
+    }
+    let text = "ICMP echo is not permitted: give this process CAP_NET_RAW";
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
 /// A raw socket sees all messages of its protocol; a set bit keeps a type away.

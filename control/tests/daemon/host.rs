@@ -165,6 +165,16 @@ impl Host {
         fs::read_to_string(self.path("log")).unwrap()
     }
 
+    /// Waits until the daemon has logged this.
+    #[track_caller]
+    pub(crate) fn logs(&self, words: &str) {
+        let end = Instant::now() + PATIENCE;
+        while !self.log().contains(words) {
+            assert!(Instant::now() < end, "no `{words}` in {}", self.log());
+            sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Runs the command line and returns what it printed and its exit code.
     pub(crate) fn edgesteer(&self, arguments: &[&str]) -> (String, i32) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_edgesteer"));

@@ -3,6 +3,7 @@
 
 mod host;
 mod sessions;
+mod unit;
 mod vips;
 
 use std::{
@@ -117,40 +118,6 @@ fn a_source_that_is_not_configured_any_more_loses_its_applications() {
     };
     assert_eq!(flow("203.0.113.9"), Value::Null);
     assert_eq!(flow("203.0.113.10"), "pushed/r1");
-    assert!(daemon.stop());
-}
-
-#[test]
-fn the_unit_gives_the_capabilities_that_are_needed_and_no_other() {
-    let unit = include_str!("../../../packaging/edgesteer.service");
-    let capabilities = |setting: &str| -> Vec<&str> {
-        let line = unit.lines().find_map(|line| line.strip_prefix(setting));
-        line.unwrap().split_whitespace().collect()
-    };
-    let given = capabilities("AmbientCapabilities=");
-    assert_eq!(given, capabilities("CapabilityBoundingSet="));
-    let host = Host::new();
-    for one in &given {
-        let others: Vec<_> = given.iter().copied().filter(|name| name != one).collect();
-        assert!(host.start_with(&others).fails(), "{one} is not needed");
-        let log = host.log();
-        assert!(log.contains(one), "{one} is missing: {log}");
-    }
-    let daemon = host.start_with(&given).ready(&host);
-    let copy = json!({
-        "appInstanceId": "copy",
-        "trafficRules": [{
-            "trafficRuleId": "r1", "filterType": "FLOW", "priority": 1, "state": "ACTIVE", "trafficFilter": [{}],
-            "action": "DUPLICATE_DECAPSULATED",
-            "dstInterface": [{"interfaceType": "IP", "dstIpAddress": "198.18.1.2"}]
-        }]
-    });
-    host.said(&["apply", "-f", &write(&host, "copy.json", &copy)]);
-    assert!(daemon.stop());
-    // What was left is taken over with the same capabilities.
-    let daemon = host.start_with(&given).ready(&host);
-    assert_eq!(host.json(&["get", "status"])["dataPath"]["adopted"], true);
-    assert_eq!(host.json(&["get", "rules"])[0]["status"]["installed"], true);
     assert!(daemon.stop());
 }
 
