@@ -16,11 +16,13 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
+use tokio::sync::watch;
 
 use self::families::Families;
 use crate::{
     api::{Context, rule_counts},
     dataplane::{Flow, FlowQuery, Observation},
+    health,
     problem::Problem,
     store::Snapshot,
 };
@@ -29,6 +31,7 @@ use crate::{
 struct Scrape {
     observation: Observation,
     snapshot: std::sync::Arc<Snapshot>,
+    checks: watch::Receiver<health::State>,
 }
 
 pub(crate) async fn scrape(State(context): State<Context>) -> Result<Response, Problem> {
@@ -37,6 +40,7 @@ pub(crate) async fn scrape(State(context): State<Context>) -> Result<Response, P
     let scrape = Scrape {
         observation,
         snapshot: store.snapshot(),
+        checks: context.checks.clone(),
     };
     let own = gather(vec![
         Box::new(scrape),
@@ -93,6 +97,7 @@ impl Collector for Scrape {
         let Self {
             observation,
             snapshot,
+            checks,
         } = self;
         let mut families = Families::default();
         families.gauge(
@@ -199,6 +204,7 @@ impl Collector for Scrape {
         );
         gtpu(&mut families, observation);
         vips::of(&mut families, snapshot, observation);
+        vips::checks(&mut families, &checks.borrow());
         let modes = observation
             .ports
             .iter()

@@ -17,6 +17,7 @@ use crate::{
     api::{self, Context},
     config::{Config, Mep, MepApplication},
     dataplane::Dataplane,
+    health::Checker,
     notify, source,
     store::{Source, Store},
     vip, worker,
@@ -70,7 +71,9 @@ async fn daemon(config: &Config) -> Result<()> {
             "the rules of the last run are not in force"
         );
     }
+    let checker = Checker::start();
     let context = Context {
+        checks: checker.state(),
         gtpu: Arc::new(config.gtpu.clone()),
         ..Context::new(&config.node.id, Arc::clone(&store), &config.metrics.flows)
     };
@@ -78,7 +81,7 @@ async fn daemon(config: &Config) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = api::serve(config, context, stopped).await?;
     let upkeep = tokio::spawn(upkeep(Arc::clone(&store), events()?));
-    let checks = tokio::spawn(vip::check(Arc::clone(&store)));
+    let checks = tokio::spawn(vip::check(Arc::clone(&store), checker));
     let announcer = vip::announcer(&config.vip).await?;
     let (withdraw, ending) = oneshot::channel();
     let announcing = tokio::spawn(vip::announce(Arc::clone(&store), announcer, ending));

@@ -17,10 +17,11 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use tokio::sync::watch;
 
 use crate::{
     config::{FlowMetrics, Gtpu},
-    metrics,
+    health, metrics,
     problem::Problem,
     source,
     store::{Entry, Store, VipEntry},
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     /// Whose tunnels are looked into.
     pub(crate) gtpu: Arc<Gtpu>,
     pub(crate) flows: Arc<metrics::Flows>,
+    /// What checks of backends of VIPs have found.
+    pub(crate) checks: watch::Receiver<health::State>,
     /// The metrics of the sources of rules.
     pub(crate) sources: prometheus::Registry,
     /// How the sources of rules are doing, once they run.
@@ -51,6 +54,7 @@ impl Context {
             store,
             gtpu: Arc::default(),
             flows: Arc::new(metrics::Flows::new(flows.top)),
+            checks: watch::Sender::default().subscribe(),
             sources: prometheus::Registry::new(),
             status: Arc::default(),
         }

@@ -100,7 +100,7 @@ pub struct Health {
 
 impl Health {
     /// Before the first check.
-    pub(super) fn new(assumed: Option<bool>, now: SystemTime) -> Self {
+    pub(crate) fn new(assumed: Option<bool>, now: SystemTime) -> Self {
         Self {
             up: assumed,
             since: now,

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use prometheus::{CounterVec, GaugeVec, Opts, core::Collector, proto::MetricFamily};
 
@@ -35,6 +35,23 @@ impl Families {
         };
         for (values, value) in sum(series) {
             family.with_label_values(&values).set(value);
+        }
+        self.add(&family);
+    }
+
+    /// A gauge of times, each of which is of other labels.
+    pub(super) fn seconds(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        series: impl IntoIterator<Item = (Vec<String>, Duration)>,
+    ) {
+        let Ok(family) = GaugeVec::new(options(name, help), labels) else {
+            return;
+        };
+        for (values, value) in series {
+            family.with_label_values(&values).set(value.as_secs_f64());
         }
         self.add(&family);
     }

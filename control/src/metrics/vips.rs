@@ -3,6 +3,7 @@
 use super::families::Families;
 use crate::{
     dataplane::Observation,
+    health::{Key, Outcome, State as Checks},
     store::Snapshot,
     vip::{APPLICATION, Resolved, State, VipId},
 };
@@ -60,6 +61,33 @@ pub(super) fn of(families: &mut Families, snapshot: &Snapshot, observation: &Obs
         "Backends of a VIP by state",
         &["vip", "state"],
         by_state,
+    );
+}
+
+/// What was found when backends were checked.
+pub(super) fn checks(families: &mut Families, state: &Checks) {
+    let labels = |key: &Key| vec![key.vip.clone(), key.backend.clone()];
+    let by_result = state.iter().flat_map(|(key, health)| {
+        Outcome::ALL.map(|outcome| {
+            let mut labels = labels(key);
+            labels.push(outcome.name().to_owned());
+            (labels, health.counts.of(outcome))
+        })
+    });
+    families.counter(
+        "vip_backend_checks_total",
+        "Health checks of a backend of a VIP by result; they start anew when the backend is to be checked otherwise",
+        &["vip", "backend", "result"],
+        by_result,
+    );
+    let latencies = state
+        .iter()
+        .filter_map(|(key, health)| Some((labels(key), health.latency?)));
+    families.seconds(
+        "vip_backend_check_duration_seconds",
+        "How long the backend took to pass a health check the last time",
+        &["vip", "backend"],
+        latencies,
     );
 }
 

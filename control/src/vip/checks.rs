@@ -9,8 +9,7 @@ use crate::{
 };
 
 /// Follows what is desired and what checks find, until the daemon ends.
-pub(crate) async fn check(store: Arc<Store>) {
-    let checker = Checker::start();
+pub(crate) async fn check(store: Arc<Store>, checker: Checker) {
     let mut desired = store.follow();
     let mut found = checker.state();
     let mut before = BTreeMap::new();

@@ -71,6 +71,21 @@ fn a_backend_takes_flows_while_it_passes_checks() {
     let metrics = host.metrics();
     let up = "edgesteer_vip_backend_up{backend=\"video\",vip=\"web\"} 1";
     assert!(metrics.contains(up), "{metrics}");
+    let value = |of: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(of));
+        line.unwrap_or_else(|| panic!("{of} in {metrics}"))
+            .parse()
+            .unwrap()
+    };
+    let made = |result: &str| {
+        value(&format!(
+            "edgesteer_vip_backend_checks_total{{backend=\"video\",result=\"{result}\",vip=\"web\"}} "
+        ))
+    };
+    assert!(made("refused") >= 1.0 && made("passed") >= 1.0 && made("timed_out") == 0.0);
+    let took_so_long =
+        value("edgesteer_vip_backend_check_duration_seconds{backend=\"video\",vip=\"web\"} ");
+    assert!(took_so_long > 0.0 && took_so_long < 1.0, "{took_so_long}");
     let table = host.said(&["get", "vips"]);
     assert!(table.contains("203.0.113.9"), "{table}");
 

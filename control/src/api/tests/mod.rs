@@ -4,7 +4,10 @@ mod schema;
 mod sessions;
 mod vips;
 
-use std::sync::Mutex;
+use std::{
+    sync::Mutex,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use axum::{
     body::{Body, to_bytes},
@@ -55,6 +58,17 @@ impl Answer {
     }
 }
 
+/// What is known of a backend.
+fn checked() -> health::State {
+    let key = health::Key {
+        vip: "web".to_owned(),
+        backend: "video".to_owned(),
+    };
+    let mut health = health::Health::new(None, UNIX_EPOCH);
+    health.latency = Some(Duration::from_millis(20));
+    [(key, health)].into()
+}
+
 impl Client {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -67,6 +81,7 @@ impl Client {
                 core: ranges("198.51.100.1"),
                 mss_clamp: false,
             }),
+            checks: watch::Sender::new(checked()).subscribe(),
             ..Context::new("test", Arc::clone(&store), &FlowMetrics { top: 2 })
         };
         Self {

@@ -335,6 +335,8 @@ async fn metrics_tell_of_backends() {
         "edgesteer_vip_flows_rechosen_total 3",
         "edgesteer_vip_backends{state=\"draining\",vip=\"web\"} 0",
         "edgesteer_vip_backends{state=\"down\",vip=\"web\"} 1",
+        "edgesteer_vip_backend_checks_total{backend=\"video\",result=\"timed_out\",vip=\"web\"} 0",
+        "edgesteer_vip_backend_check_duration_seconds{backend=\"video\",vip=\"web\"} 0.02",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
