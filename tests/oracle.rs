@@ -44,7 +44,7 @@ const MET: [Reason; 16] = [
     Reason::VipEcho,
 ];
 /// The same of packets of UEs behind tunnels.
-const MET_MOBILE: [Reason; 18] = [
+const MET_MOBILE: [Reason; 19] = [
     Reason::Steered,
     Reason::Replied,
     Reason::Continued,
@@ -62,6 +62,7 @@ const MET_MOBILE: [Reason; 18] = [
     Reason::GtpuEcho,
     Reason::NoBackend,
     Reason::VipPeer,
+    Reason::VipLoop,
     Reason::VipEcho,
 ];
 

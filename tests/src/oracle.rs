@@ -81,6 +81,11 @@ impl<'a> Oracle<'a> {
         }
     }
 
+    /// Seconds pass.
+    pub fn wait(&mut self, seconds: u32) {
+        self.flows.affinities.wait(seconds);
+    }
+
     /// These are the tunnels of a UE.
     pub fn provision(&mut self, binding: &Binding) {
         self.sessions.provision(binding);
@@ -196,7 +201,7 @@ impl<'a> Oracle<'a> {
             return Some(original(Reason::NoRule));
         };
         match direction {
-            Direction::Upstream if is_from_ue(port, frame) => {
+            Direction::Upstream if is_upstream(port, frame) => {
                 let mut own = own;
                 if frame.quoted().is_none() {
                     let Some(chosen) = self.rebalance(frame, flow, own) else {
@@ -246,7 +251,7 @@ impl<'a> Oracle<'a> {
         if port.role == Role::App && self.answers_a_copy(port, frame) {
             return Some(copy_reply());
         }
-        let upstream = is_from_ue(port, frame);
+        let upstream = is_upstream(port, frame);
         let tunnel = self.tunnel(frame, lesson);
         let found = self
             .rules
@@ -303,6 +308,10 @@ impl<'a> Oracle<'a> {
                 fate,
             })
         };
+        let without = |it: &Chosen| it.backend.is_none();
+        if frame.of_peer().is_some() && self.rules.chosen(index).is_some_and(without) {
+            return outcome(Reason::VipLoop, Fate::Discarded);
+        }
         if frame.envelope.is_some() && is_beyond(&rule.action) {
             let resolved = self.rules.targets(&rule.action)[0].is_some();
             return Some(original(if resolved {
@@ -331,9 +340,10 @@ impl<'a> Oracle<'a> {
         let Some((to, mac)) = self.rules.world.resolve(endpoint) else {
             return Some(original(Reason::NextHopUnresolved));
         };
-        debug_assert_ne!(to, port.name, "a rule does not apply to its own output");
+        // A rule does not apply to its own output, and what a peer sent does not go back there either.
+        debug_assert!(to != port.name || frame.of_peer().is_some());
         let outside = frame.outside.as_ref();
-        if outside.is_some_and(|it| it.is_from(&rule.action)) {
+        if to == port.name || outside.is_some_and(|it| it.is_from(&rule.action)) {
             return Some(original(Reason::OwnOutput));
         }
         let mut sent = frame.clone().through(None);
@@ -387,8 +397,10 @@ fn forwards_to_one(action: &Action) -> bool {
     )
 }
 
-/// Whether the packet comes from where UEs are, and is not on its way to one.
-fn is_from_ue(port: &Port, frame: &Frame) -> bool {
+/// Whether the packet comes from where UEs are, or from a peer, and is not on its way to a UE.
+fn is_upstream(port: &Port, frame: &Frame) -> bool {
     let way = frame.envelope.as_ref().map(|envelope| envelope.way);
-    port.role == Role::Access && way != Some(Way::Downlink) && frame.outside.is_none()
+    let from_ue =
+        port.role == Role::Access && way != Some(Way::Downlink) && frame.outside.is_none();
+    from_ue || frame.of_peer().is_some()
 }

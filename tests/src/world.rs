@@ -61,17 +61,22 @@ pub fn gtpu() -> Gtpu {
 
 /// Other hosts that send what UEs have sent.
 pub fn peers() -> Vec<Endpoint> {
-    let address = |text: &str| text.parse().expect("an address");
     vec![Endpoint {
-        address: EndpointAddress::Tunnel(Target {
-            encapsulation: Encapsulation::Gre {
-                key: Some(PEER_KEY),
-            },
-            destination: address(PEER),
-            source: Some(address(OWN[0])),
-        }),
+        address: EndpointAddress::Tunnel(peer()),
         port: Some("app1".to_owned()),
     }]
+}
+
+/// The tunnel to the peer.
+pub fn peer() -> Target {
+    let address = |text: &str| text.parse().expect("an address");
+    Target {
+        encapsulation: Encapsulation::Gre {
+            key: Some(PEER_KEY),
+        },
+        destination: address(PEER),
+        source: Some(address(OWN[0])),
+    }
 }
 
 /// The address of a peer.

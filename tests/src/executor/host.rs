@@ -147,6 +147,11 @@ impl Executor for Host {
         })
     }
 
+    fn wait(&mut self, seconds: u32) -> bool {
+        self.memory.wait(seconds);
+        true
+    }
+
     fn flows(&self) -> Vec<Flow> {
         self.memory.flows()
     }

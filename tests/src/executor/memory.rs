@@ -34,6 +34,9 @@ const LIMITS: Limits = Limits {
     vips: 2,
 };
 
+/// Jiffies in a second, as tables that are in no kernel take it.
+const HZ: u64 = 1000;
+
 /// Tables for one CPU.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -88,6 +91,11 @@ impl Memory {
     /// Lets a jiffy pass.
     pub(super) fn tick(&self) {
         self.clock.add(1);
+    }
+
+    /// Lets seconds pass.
+    pub(super) fn wait(&self, seconds: u32) {
+        self.clock.add(u64::from(seconds) * HZ);
     }
 
     /// Has the entry of a flow given to another while somebody looks for it, as the kernel does when it is removed

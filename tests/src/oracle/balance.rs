@@ -34,14 +34,24 @@ pub(super) struct Chosen {
     pub(super) backend: Option<BackendId>,
 }
 
-/// The backends that UEs were given, by VIP, zone and address. Nothing of it grows too old here.
+/// The backends that UEs were given, by VIP, zone and address, and for how long.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Affinities(HashMap<(RuleId, u16, IpAddr), BackendId>);
+pub(super) struct Affinities {
+    known: HashMap<(RuleId, u16, IpAddr), (BackendId, u64)>,
+    /// Seconds.
+    now: u64,
+}
 
 impl Affinities {
+    /// Lets seconds pass.
+    pub(super) fn wait(&mut self, seconds: u32) {
+        self.now += u64::from(seconds);
+        self.known.retain(|_, (_, until)| *until >= self.now);
+    }
+
     /// Forgets backends that are not there any more.
     pub(super) fn forget(&mut self, rules: &Rules<'_>) {
-        self.0.retain(|(vip, ..), backend| {
+        self.known.retain(|(vip, ..), (backend, _)| {
             let chosen = Chosen {
                 vip: vip.clone(),
                 backend: Some(backend.clone()),
@@ -171,14 +181,16 @@ impl Rules<'_> {
             let mut backends = balance.backends.iter();
             backends.any(|it| it.id == *id && takes_flows(it))
         };
-        if balance.affinity == Affinity::Flow {
+        let Affinity::Ue { timeout } = balance.affinity else {
             return place(spread(balance, first));
-        }
+        };
         let ue = (rule.id.clone(), zone, first.source);
-        let known = affinities.0.get(&ue).filter(|it| takes(it)).cloned();
+        let known = affinities.known.get(&ue).map(|(backend, _)| backend);
+        let known = known.filter(|it| takes(it)).cloned();
         let chosen = known.or_else(|| spread(balance, first));
         if let Some(backend) = &chosen {
-            affinities.0.insert(ue, backend.clone());
+            let until = affinities.now + u64::from(timeout);
+            affinities.known.insert(ue, (backend.clone(), until));
         }
         place(chosen)
     }
@@ -258,6 +270,8 @@ impl Oracle<'_> {
             answer = answer.within(Some(back));
         }
         turn_to(&mut answer, packet);
+        let own = answer.packet.source_mac;
+        answer.outside = frame.of_peer().map(|peer| peer.back(&answer, own));
         Some(answer)
     }
 }

@@ -9,6 +9,7 @@ use super::{
     balance::{Affinities, Chosen},
     frame::is_icmp,
     mobile::Lesson,
+    outside::Outside,
     rules::Rules,
     sessions::{Came, Sessions},
 };
@@ -35,6 +36,8 @@ pub(super) struct Flow {
     pub(super) port: &'static str,
     /// How that came.
     pub(super) came: Came,
+    /// The tunnel of the peer that has it from the UE.
+    pub(super) peer: Option<Outside>,
     /// UDP ports of the tunnel that something was learned from last.
     pub(super) ports: (u16, u16),
     /// Whether the rules have changed since a packet of it came by, or could not be followed then.
@@ -91,6 +94,7 @@ impl Flows {
             latest: first.clone(),
             port: port.name,
             came: Came::Plainly,
+            peer: None,
             ports: (0, 0),
             stale: false,
             left: false,
@@ -165,6 +169,7 @@ impl Flow {
     /// A packet of it taught how it comes.
     pub(super) fn follow(&mut self, frame: &Frame, lesson: Lesson) {
         self.came = lesson.came();
+        self.peer = frame.of_peer().cloned();
         if let Some(envelope) = &frame.envelope {
             self.ports = envelope.outer.ports().unwrap_or_default();
         }

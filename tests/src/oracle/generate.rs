@@ -38,6 +38,8 @@ pub enum Arrival {
     Packet(&'static str, Packet),
     /// This one in a tunnel, or a message between the ends of tunnels.
     Tunneled(&'static str, Box<(Packet, Envelope)>),
+    /// This one from a peer, by this port.
+    Peered(&'static str, Packet),
     /// One that arrived before, by this tunnel if it came by one, with this QFI.
     Elsewhere(usize, Tunnel, Option<u8>),
     /// Not a packet: what is said of a UE.
@@ -50,6 +52,8 @@ pub enum Arrival {
     Back(usize, Option<&'static str>, Turn),
     /// Not the packet that this is, but its fragments, in this order.
     Fragments(Box<Self>, &'static [usize]),
+    /// Not a packet: seconds pass, where time is ours.
+    Wait(u32),
     /// Not a packet: from here on, the rules are others.
     Rules(Change),
 }
@@ -96,6 +100,9 @@ impl fmt::Debug for Arrival {
                 let (packet, envelope) = (**inside).clone();
                 write!(f, "{port}: {}", Frame::from(packet).within(Some(envelope)))
             }
+            Self::Peered(port, packet) => {
+                write!(f, "{port}, from a peer: {}", describe(&packet.bytes()))
+            }
             Self::Elsewhere(index, tunnel, qfi) => {
                 write!(f, "what arrived {index} before, by {tunnel:?}, QFI {qfi:?}")
             }
@@ -107,6 +114,7 @@ impl fmt::Debug for Arrival {
                 port.map_or(Ok(()), |port| write!(f, ", by {port}"))
             }
             Self::Fragments(whole, order) => write!(f, "fragments {order:?} of {whole:?}"),
+            Self::Wait(seconds) => write!(f, "{seconds} s pass"),
             Self::Rules(change) => write!(f, "now {change:?}"),
         }
     }
@@ -132,6 +140,7 @@ pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
             4 => fragments_of(arrival()),
             changes => rules::change(rules, Ues::Plain).prop_map(Arrival::Rules),
             changes_of_vips => vips::change(Ues::Plain).prop_map(Arrival::Rules),
+            1 => Just(Arrival::Wait(vips::WAIT)),
         ];
         let arrivals = prop::collection::vec(arrival, 1..=arrivals);
         (rules::rule_set(rules, Ues::Plain), arrivals)
@@ -156,7 +165,7 @@ impl Case {
 impl Arrival {
     fn send_to_few(&mut self) {
         match self {
-            Self::Packet(_, packet) => send_to_few(packet),
+            Self::Packet(_, packet) | Self::Peered(_, packet) => send_to_few(packet),
             Self::Tunneled(_, inside) => send_to_few(&mut inside.0),
             Self::Fragments(whole, _) => whole.send_to_few(),
             Self::Elsewhere(..)
@@ -164,6 +173,7 @@ impl Arrival {
             | Self::Withdrawn(..)
             | Self::Again(..)
             | Self::Back(..)
+            | Self::Wait(_)
             | Self::Rules(_) => {}
         }
     }
@@ -329,8 +339,10 @@ mod tests {
             check(&rules);
             for arrival in &case.arrivals {
                 match arrival {
-                    Arrival::Packet(_, packet) => verify(&packet.bytes())
-                        .unwrap_or_else(|error| panic!("{arrival:?}: {error}")),
+                    Arrival::Packet(_, packet) | Arrival::Peered(_, packet) => {
+                        verify(&packet.bytes())
+                            .unwrap_or_else(|error| panic!("{arrival:?}: {error}"))
+                    }
                     Arrival::Rules(change) => {
                         change.apply(&mut rules);
                         check(&rules);
@@ -346,6 +358,7 @@ mod tests {
                     | Arrival::Withdrawn(..)
                     | Arrival::Again(..)
                     | Arrival::Back(..)
+                    | Arrival::Wait(_)
                     | Arrival::Fragments(..) => {}
                 }
             }

@@ -6,8 +6,8 @@ use dataplane_core::Reason;
 use dataplane_user::rule::{Action, Endpoint, EndpointAddress, RuleId, Tunnel};
 
 use super::{
-    Bearing, Came, Direction, Fate, Frame, Oracle, Outcome, envelope::Way, flows::Flow, original,
-    rules::InTunnel, sessions::Sessions,
+    Bearing, Came, Direction, Fate, Frame, Oracle, Outcome, envelope::Way, flows::Flow,
+    is_upstream, original, rules::InTunnel, sessions::Sessions,
 };
 use crate::{
     packet::{G_PDU, GTPU_PORT, Gtpu, Packet},
@@ -90,6 +90,14 @@ impl Oracle<'_> {
         quoted: bool,
     ) -> Lesson {
         let Some(envelope) = frame.envelope.as_ref().filter(|_| frame.outside.is_none()) else {
+            if !quoted
+                && is_upstream(port, frame)
+                && let Some((flow, Direction::Upstream)) = found
+                && let Some(flow) = self.flows.all.get_mut(flow)
+                && (flow.peer.is_some() || frame.of_peer().is_some())
+            {
+                flow.follow(frame, Lesson::None);
+            }
             return Lesson::None;
         };
         match (envelope.way, port.role) {
@@ -124,7 +132,7 @@ impl Oracle<'_> {
         let lesson = learned.map_or_else(Lesson::Refused, Lesson::Learned);
         if let Some((flow, _)) = upstream
             && let Some(flow) = self.flows.all.get_mut(flow)
-            && (flow.came == Came::Plainly || learned.is_ok())
+            && (flow.came == Came::Plainly && flow.peer.is_none() || learned.is_ok())
         {
             flow.follow(frame, lesson);
         }
@@ -213,6 +221,10 @@ impl Oracle<'_> {
             sent.translate_source(address, flow.first.destination, asked);
         }
         turn_to(&mut sent, &flow.latest);
+        if frame.envelope.is_none() {
+            let own = sent.packet.source_mac;
+            sent.outside = flow.peer.as_ref().map(|peer| peer.back(&sent, own));
+        }
         Outcome {
             rule,
             reason: Reason::Replied,

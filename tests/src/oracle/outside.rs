@@ -8,6 +8,7 @@ use super::{Frame, endpoint, rules::Rules};
 use crate::{
     packet::{GTPU_PORT, Gre, Gtpu, MacAddress, Packet, Session, VXLAN_PORT, Vxlan},
     scenario::source_port,
+    world,
 };
 
 /// What is around a packet on its way to or from the far end, without a link layer.
@@ -52,6 +53,27 @@ impl Outside {
                 Encapsulation::Gtpu { .. } | Encapsulation::Gre { .. } => [from, from],
             },
         }
+    }
+
+    /// What a peer builds.
+    pub(super) fn of_peer() -> Self {
+        let target = world::peer();
+        let near = target.source.expect("it is said");
+        Self {
+            target,
+            outer: datagram(target.encapsulation, (target.destination, near), 0),
+            macs: [[0; 6]; 2],
+        }
+    }
+
+    /// Whether this comes from a peer.
+    fn is_from_peer(&self) -> bool {
+        self.comes_by(&world::peer())
+    }
+
+    /// The way back into the tunnel that this came by.
+    pub(super) fn back(&self, frame: &Frame, from: MacAddress) -> Self {
+        Self::built(self.target, frame, from)
     }
 
     /// The same from the other end.
@@ -112,15 +134,31 @@ impl Outside {
         let EndpointAddress::Tunnel(target) = endpoint.address else {
             return false;
         };
+        self.comes_by(&target)
+    }
+
+    /// Whether this comes from the far end of a tunnel.
+    fn comes_by(&self, target: &Target) -> bool {
         let ends = (Some(self.outer.destination), self.outer.source);
         let identifier = known(&self.target).identifier;
-        known(&target) == Known { ends, identifier }
+        known(target) == Known { ends, identifier }
+    }
+}
+
+impl Frame {
+    /// The tunnel of a peer, if it comes from one, which has it from a UE.
+    pub(super) fn of_peer(&self) -> Option<&Outside> {
+        let outside = self.outside.as_ref()?;
+        (outside.is_from_peer() && self.envelope.is_none()).then_some(outside)
     }
 }
 
 impl Rules<'_> {
-    /// Whether what is in this tunnel is looked at: it comes from the far end of one that a rule leads to.
+    /// Whether what is in this tunnel is looked at: it comes from a peer, or the far end of one that a rule leads to.
     pub(super) fn open(&self, outside: &Outside) -> bool {
+        if outside.is_from_peer() {
+            return true;
+        }
         let mut actions = self.all().map(|rule| &rule.action);
         actions.any(|action| {
             let resolved = || self.world.resolve(endpoint(action, false)?);

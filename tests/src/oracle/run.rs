@@ -47,7 +47,10 @@ pub fn run(case: &Case, executor: &mut impl Executor) -> Result<Vec<Option<Reaso
                 executor.withdraw(*zone, *ue)?;
                 watch.withdrawn(*zone, *ue);
             }
+            Arrival::Wait(seconds) if executor.wait(*seconds) => oracle.wait(*seconds),
             Arrival::Packet(..)
+            | Arrival::Wait(_)
+            | Arrival::Peered(..)
             | Arrival::Tunneled(..)
             | Arrival::Elsewhere(..)
             | Arrival::Withdrawn(..)
@@ -96,6 +99,10 @@ impl Past {
             Arrival::Tunneled(port, inside) => {
                 let (packet, envelope) = (**inside).clone();
                 vec![(port, Frame::from(packet).within(Some(envelope)))]
+            }
+            Arrival::Peered(port, packet) => {
+                let frame = Frame::from(packet.clone());
+                vec![(port, frame.through(Some(Outside::of_peer())))]
             }
             Arrival::Elsewhere(before, tunnel, qfi) => {
                 let again = latest(&self.arrived, *before);
@@ -146,7 +153,9 @@ impl Past {
                     })
                     .collect()
             }
-            Arrival::Rules(_) | Arrival::Said(_) | Arrival::Withdrawn(..) => vec![],
+            Arrival::Rules(_) | Arrival::Said(_) | Arrival::Withdrawn(..) | Arrival::Wait(_) => {
+                vec![]
+            }
         }
     }
 

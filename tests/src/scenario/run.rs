@@ -27,6 +27,10 @@ pub trait Executor {
     fn withdraw(&mut self, zone: u16, ue: IpAddr) -> Result<()>;
     /// Lets a frame arrive, and tells what became of it.
     fn arrive(&mut self, port: &str, frame: &[u8]) -> Result<Seen>;
+    /// Lets seconds pass. `false`: time is not ours here.
+    fn wait(&mut self, _seconds: u32) -> bool {
+        false
+    }
     /// The flow table.
     fn flows(&self) -> Vec<Flow>;
     /// Whether copies can be seen: they are not made by the program that steers.

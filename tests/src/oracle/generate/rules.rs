@@ -13,6 +13,7 @@ use proptest::{
 };
 
 use super::{CLASSES, vips};
+use crate::world::PEER_KEY;
 
 /// Ranges that begin and end at addresses of packets, or next to them, or are prefixes over them.
 pub(super) const UE_RANGES: [&str; 8] = [
@@ -402,6 +403,9 @@ pub(super) fn far_endpoint() -> impl Strategy<Value = Endpoint> {
         },
         Encapsulation::Gre { key: None },
         Encapsulation::Gre { key: Some(7) },
+        Encapsulation::Gre {
+            key: Some(PEER_KEY),
+        },
         Encapsulation::Vxlan {
             vni: 7,
             mac: mac(1),

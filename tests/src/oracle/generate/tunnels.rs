@@ -56,6 +56,7 @@ fn cases_over(
         2 => fragments_of(arrival(version)),
         2 => rules::change(rules, Ues::Mobile).prop_map(Arrival::Rules),
         changes_of_vips => vips::change(Ues::Mobile).prop_map(Arrival::Rules),
+        1 => Just(Arrival::Wait(vips::WAIT)),
     ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
     let parts = (
@@ -82,6 +83,8 @@ fn arrival(version: usize) -> BoxedStrategy<Arrival> {
             .prop_map(|(port, packet)| Arrival::Packet(port, packet.reversed())),
         1 => (access(), from_any_of(&OTHERS, &OTHERS6))
             .prop_map(|(port, packet)| Arrival::Packet(port, packet)),
+        2 => (peered(), from_any_of(&UES, &UES6))
+            .prop_map(|(port, packet)| Arrival::Peered(port, packet)),
         3 => (before(), tunnel(Way::Uplink), qfi())
             .prop_map(|(before, tunnel, qfi)| Arrival::Elsewhere(before, tunnel, qfi)),
         2 => message(version),
@@ -95,6 +98,11 @@ fn arrival(version: usize) -> BoxedStrategy<Arrival> {
 
 fn access() -> impl Strategy<Value = &'static str> {
     prop_oneof![16 => Just("access0"), 3 => Just("access1"), 1 => Just("access2"), 1 => Just("core0")]
+}
+
+/// Where the tunnel of a peer comes in, or from where else it seems to.
+fn peered() -> impl Strategy<Value = &'static str> {
+    prop_oneof![16 => Just("app1"), 1 => Just("core0"), 1 => Just("access1")]
 }
 
 fn core() -> impl Strategy<Value = &'static str> {

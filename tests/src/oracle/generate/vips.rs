@@ -18,6 +18,9 @@ use super::{
 /// VIPs at most.
 pub(super) const MOST: usize = 2;
 
+/// So many seconds pass at once, when time passes.
+pub(super) const WAIT: u32 = 11;
+
 /// Ids of backends, in order.
 const IDS: [&str; 4] = ["B", "a", "ab", "b"];
 
@@ -218,7 +221,8 @@ fn state() -> impl Strategy<Value = BackendState> {
 }
 
 fn affinity() -> impl Strategy<Value = Affinity> {
-    prop_oneof![Just(Affinity::Flow), Just(Affinity::Ue { timeout: 3600 })]
+    let ue = |timeout| Just(Affinity::Ue { timeout });
+    prop_oneof![2 => Just(Affinity::Flow), 1 => ue(WAIT - 1), 1 => ue(3600)]
 }
 
 fn fallback(ues: Ues) -> BoxedStrategy<Option<Endpoint>> {
