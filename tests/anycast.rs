@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::lab::Anycast;
+use tests::lab::{Anycast, LONG};
 
 /// How long an answer may take; none takes long here.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -213,10 +213,7 @@ fn read(mut stream: TcpStream) -> (String, bool) {
     let text = String::from_utf8_lossy(&all);
     let body = text.split("\r\n\r\n").nth(1).unwrap_or_default();
     let name = body.trim_end_matches('.');
-    (
-        name.to_owned(),
-        ended && body.len() == name.len() + Anycast::LONG,
-    )
+    (name.to_owned(), ended && body.len() == name.len() + LONG)
 }
 
 /// Who served downloads that were whole, and who those that were not.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tests::lab::{Anycast, wait};
+use tests::lab::{Anycast, LONG, wait};
 
 use crate::{
     graph::{Counts, Graph, LOST, ROWS},
@@ -183,10 +183,7 @@ impl<'a> Play<'a> {
         self.lab.sites[0].say(["DRAINING", "UP"])?;
         self.wait_state("DRAINING")?;
         let (octets, ended) = download.finish()?;
-        ensure!(
-            octets == Anycast::LONG,
-            "{octets} octets of the download came"
-        );
+        ensure!(octets == LONG, "{octets} octets of the download came");
         let last = self.since(drained, self.graph.last(A, drained));
         let took = ended.duration_since(drained);
         ensure!(last < took / 2, "a got new requests for {last:?}");
@@ -207,10 +204,7 @@ impl<'a> Play<'a> {
         let killed = Instant::now();
         self.lab.sites[0].kill(0);
         let (of_a, of_b) = (of_a.finish()?.0, of_b.finish()?.0);
-        ensure!(
-            of_a < Anycast::LONG && of_b == Anycast::LONG,
-            "{of_a} and {of_b} octets came"
-        );
+        ensure!(of_a < LONG && of_b == LONG, "{of_a} and {of_b} octets came");
         self.wait_state("DOWN")?;
         // What was asked before has ended then.
         sleep(2 * PATIENCE);

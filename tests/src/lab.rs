@@ -11,11 +11,13 @@
 
 mod anycast;
 mod applications;
+mod backends;
 mod bench;
 mod daemon;
 mod iperf;
 mod mobile;
 mod namespace;
+mod peers;
 mod program;
 mod raw;
 mod steering;
@@ -30,11 +32,13 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use anycast::{Anycast, Site};
+pub use backends::LONG;
 pub use bench::Bench;
 pub use daemon::{Daemon, build, wait};
 pub use iperf::{Iperf, iperf};
 pub use mobile::{Mobile, Ue};
 pub use namespace::{Namespace, run};
+pub use peers::{Peer, Peers};
 pub use raw::RawSocket;
 pub use steering::Steering;
 pub use traffic::{Server, exchange, http_get, http_post, ping, udp_ask};

@@ -154,6 +154,27 @@ impl Daemon {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// What it says of its first VIP.
+    pub fn vip(&self, host: &Namespace) -> Result<Value> {
+        let vips = self.get(host, "vips")?;
+        let vip = vips.as_array().and_then(|it| it.first()).cloned();
+        Ok(vip.context("no VIP")?["status"].clone())
+    }
+
+    /// Packets that ended for a reason, on all ports.
+    pub fn reason(&self, host: &Namespace, name: &str) -> Result<u64> {
+        let metrics = http_get(host, Self::METRICS.parse()?, "/metrics")?;
+        let of_reason = |line: &&str| {
+            line.starts_with("edgesteer_packets_total")
+                && line.contains(&format!("reason=\"{name}\""))
+        };
+        let values = metrics
+            .lines()
+            .filter(of_reason)
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.sum::<f64>() as u64)
+    }
+
     /// The flow from this port of the UE.
     pub fn flow(&self, host: &Namespace, port: u16) -> Result<Value> {
         let flows = self.get(host, "flows")?;

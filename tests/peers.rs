@@ -1,0 +1,94 @@
+//! Two hosts that serve one VIP, each the fallback of the other, with real sockets.
+#![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
+
+use std::{collections::BTreeSet, io::Read as _};
+
+use tests::lab::{Peer, Peers, wait};
+
+#[test]
+fn a_peer_serves_while_there_is_no_backend_here() {
+    let lab = Peers::start().unwrap();
+    let [west, east] = &lab.hosts;
+    east.serve(true).unwrap();
+    // Octets are in tunnels both ways, and segments at first too long for them.
+    assert!(west.ask(0).unwrap().starts_with("east"));
+    for octets in [100, 300_000] {
+        assert_eq!(west.echo(octets).unwrap(), octets);
+    }
+    assert!(west.reason("vip_peer").unwrap() > 0);
+    assert_eq!(west.status().unwrap()["healthy"], false);
+
+    // What the peer has begun it ends, and what begins now is served here.
+    let mut download = west.download().unwrap();
+    let mut first = [0; 512];
+    let begun = download.read(&mut first).unwrap();
+    west.serve(true).unwrap();
+    for ue in 0..4 {
+        assert!(west.ask(ue).unwrap().starts_with("west"));
+    }
+    let mut rest = Vec::new();
+    let came = begun + download.read_to_end(&mut rest).unwrap();
+    assert!(came > tests::lab::LONG, "{came} octets came");
+    let head = String::from_utf8_lossy(&first[..begun]) + String::from_utf8_lossy(&rest[..80]);
+    assert!(head.contains("\r\n\r\neast "), "{head}");
+
+    // And the other way round.
+    east.serve(false).unwrap();
+    assert!(east.ask(0).unwrap().starts_with("west"));
+    assert_eq!(east.echo(300_000).unwrap(), 300_000);
+    for peer in &lab.hosts {
+        assert_eq!(peer.reason("vip_loop").unwrap(), 0);
+    }
+}
+
+#[test]
+fn nothing_goes_round_between_hosts_without_backends() {
+    let lab = Peers::start().unwrap();
+    let [west, east] = &lab.hosts;
+    for peer in &lab.hosts {
+        wait("the VIP", || peer.status()).unwrap();
+    }
+    // Until the neighbor is known.
+    wait("the peer", || {
+        let asked = west.ask(0);
+        anyhow::ensure!(asked.is_err() && west.reason("vip_peer")? > 0, "{asked:?}");
+        Ok(())
+    })
+    .unwrap();
+    let before = [west, east].map(|it| [it.reason("vip_peer"), it.reason("vip_loop")]);
+    let before = before.map(|it| it.map(Result::unwrap));
+    for ue in 0..8 {
+        assert!(west.ask(ue).is_err());
+    }
+    let after = [west, east].map(|it| [it.reason("vip_peer"), it.reason("vip_loop")]);
+    let after = after.map(|it| it.map(Result::unwrap));
+    let [sent, looped] = [after[0][0] - before[0][0], after[1][1] - before[1][1]];
+    // Each packet crosses once, and ends there.
+    assert!(sent >= 8 && sent == looped, "{sent} sent, {looped} ended");
+    assert_eq!(after[0][1], 0, "nothing came back");
+    assert_eq!(after[1][0], 0, "nothing was sent back");
+}
+
+#[test]
+fn a_ue_keeps_its_backend_over_connections() {
+    let lab = Peers::start().unwrap();
+    let west = &lab.hosts[0];
+    west.serve(true).unwrap();
+    let servers = |ue: u8| -> BTreeSet<String> {
+        let all = (0..8).map(|_| west.ask(ue).unwrap());
+        all.collect()
+    };
+    // By connection: one UE soon meets both.
+    assert_eq!(servers(0).len(), 2);
+    west.say("UE").unwrap();
+    wait("affinity", || {
+        let vip = west.daemon.get(&west.host, "vips")?;
+        anyhow::ensure!(vip.to_string().contains("\"UE\""), "{vip}");
+        Ok(())
+    })
+    .unwrap();
+    let all: Vec<_> = (0..Peer::UES).map(servers).collect();
+    assert!(all.iter().all(|it| it.len() == 1), "{all:?}");
+    let elsewhere = all.iter().filter(|it| **it != all[0]).count();
+    assert!(elsewhere > 0, "{all:?}");
+}
