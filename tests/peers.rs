@@ -1,6 +1,4 @@
 //! Two hosts that serve one VIP, each the fallback of the other, with real sockets.
-#![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
-
 use std::{collections::BTreeSet, io::Read as _};
 
 use tests::lab::{Peer, Peers, wait};

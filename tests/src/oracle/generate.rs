@@ -140,7 +140,7 @@ pub fn cases(rules: usize, arrivals: usize) -> impl Strategy<Value = Case> {
             4 => fragments_of(arrival()),
             changes => rules::change(rules, Ues::Plain).prop_map(Arrival::Rules),
             changes_of_vips => vips::change(Ues::Plain).prop_map(Arrival::Rules),
-            1 => Just(Arrival::Wait(vips::WAIT)),
+            2 => vips::wait(),
         ];
         let arrivals = prop::collection::vec(arrival, 1..=arrivals);
         (rules::rule_set(rules, Ues::Plain), arrivals)

@@ -56,7 +56,7 @@ fn cases_over(
         2 => fragments_of(arrival(version)),
         2 => rules::change(rules, Ues::Mobile).prop_map(Arrival::Rules),
         changes_of_vips => vips::change(Ues::Mobile).prop_map(Arrival::Rules),
-        1 => Just(Arrival::Wait(vips::WAIT)),
+        2 => vips::wait(),
     ];
     let arrivals = prop::collection::vec(arrival, 1..=arrivals);
     let parts = (

@@ -11,15 +11,15 @@ use proptest::{
 };
 
 use super::{
-    SERVICES, SERVICES6,
+    Arrival, SERVICES, SERVICES6,
     rules::{Change, UE_RANGES, Ues, endpoint, far_endpoint, id, parse, some},
 };
 
 /// VIPs at most.
 pub(super) const MOST: usize = 2;
 
-/// So many seconds pass at once, when time passes.
-pub(super) const WAIT: u32 = 11;
+/// Seconds that a UE keeps its backend, unless it is for longer than a case.
+const TIMEOUT: u32 = 10;
 
 /// Ids of backends, in order.
 const IDS: [&str; 4] = ["B", "a", "ab", "b"];
@@ -94,6 +94,11 @@ impl Edit {
             Self::Filters(_) => {}
         }
     }
+}
+
+/// Time passes: twice until a UE is forgotten, or once.
+pub(super) fn wait() -> impl Strategy<Value = Arrival> {
+    select(vec![TIMEOUT / 2 + 1, TIMEOUT + 1]).prop_map(Arrival::Wait)
 }
 
 /// A change of a VIP.
@@ -222,7 +227,7 @@ fn state() -> impl Strategy<Value = BackendState> {
 
 fn affinity() -> impl Strategy<Value = Affinity> {
     let ue = |timeout| Just(Affinity::Ue { timeout });
-    prop_oneof![2 => Just(Affinity::Flow), 1 => ue(WAIT - 1), 1 => ue(3600)]
+    prop_oneof![2 => Just(Affinity::Flow), 1 => ue(TIMEOUT), 1 => ue(3600)]
 }
 
 fn fallback(ues: Ues) -> BoxedStrategy<Option<Endpoint>> {
