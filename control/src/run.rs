@@ -25,6 +25,8 @@ use crate::{
 
 /// How often links and neighbors are read again without an event.
 const REFRESH: Duration = Duration::from_secs(5);
+/// How long it may take until routers are told that the daemon ends: hundreds of commands where each address takes one.
+const FAREWELL: Duration = Duration::from_secs(30);
 /// How long answers under way may take when the daemon ends.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -103,8 +105,10 @@ async fn daemon(config: &Config) -> Result<()> {
     checks.abort();
     // Before anything else ends: what comes until routers know is served.
     drop(withdraw);
-    if timeout(GRACE, announcing).await.is_err() {
-        tracing::error!("VIPs may not be withdrawn: their announcer does not answer");
+    if timeout(FAREWELL, announcing).await.is_err() {
+        tracing::error!(
+            "VIPs may not be withdrawn: who announces them has not answered in {FAREWELL:?}"
+        );
     }
     drop(sources);
     stop.send_replace(true);

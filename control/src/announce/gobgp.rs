@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
+    panic::resume_unwind,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -15,6 +16,8 @@ use super::{Errors, Speaker, Wanted};
 
 /// A command that takes longer is ended.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// So many commands run at a time.
+const AT_ONCE: usize = 8;
 const STEP: Duration = Duration::from_millis(5);
 
 pub(super) struct Gobgp {
@@ -47,6 +50,25 @@ impl Gobgp {
             );
         }
         Ok(known)
+    }
+
+    /// Announces or withdraws addresses, several at a time; what was wrong with which.
+    fn change_all(&self, due: Vec<(IpAddr, bool)>) -> Errors {
+        let change = |&(address, announced): &(IpAddr, bool)| {
+            let verb = if announced { "add" } else { "del" };
+            Some((address, self.change(verb, address).err()?))
+        };
+        thread::scope(|scope| {
+            let shares = due.chunks(due.len().div_ceil(AT_ONCE).max(1));
+            let running: Vec<_> = shares
+                .map(|share| {
+                    scope.spawn(move || share.iter().filter_map(&change).collect::<Vec<_>>())
+                })
+                .collect();
+            let ended = running.into_iter().map(|it| it.join());
+            let ended = ended.map(|it| it.unwrap_or_else(|panic| resume_unwind(panic)));
+            ended.flatten().collect()
+        })
     }
 
     fn change(&self, verb: &str, address: IpAddr) -> Result<String, String> {
@@ -92,20 +114,15 @@ impl Speaker for Gobgp {
             Ok(known) => known,
             Err(error) => return wanted.keys().map(|it| (*it, error.clone())).collect(),
         };
-        let mut errors = Errors::new();
         let all: BTreeSet<_> = wanted.keys().chain(&self.ours).copied().collect();
-        for address in all {
-            let announced = wanted.get(&address) == Some(&true);
-            if announced != known.contains(&address) {
-                let verb = if announced { "add" } else { "del" };
-                if let Err(error) = self.change(verb, address) {
-                    errors.insert(address, error);
-                    continue;
-                }
-            }
-            match announced {
-                true => self.ours.insert(address),
-                false => self.ours.remove(&address),
+        let is_wanted = |address: &IpAddr| wanted.get(address) == Some(&true);
+        let due = all.iter().copied();
+        let due = due.filter(|it| is_wanted(it) != known.contains(it));
+        let errors = self.change_all(due.map(|it| (it, is_wanted(&it))).collect());
+        for address in all.difference(&errors.keys().copied().collect()) {
+            match is_wanted(address) {
+                true => self.ours.insert(*address),
+                false => self.ours.remove(address),
             };
         }
         errors

@@ -1,7 +1,9 @@
 //! Anycast VIPs, from what is said of them to what becomes of packets while backends come and go.
 
 use std::{
+    fs,
     net::TcpListener,
+    process::{Command, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -362,4 +364,58 @@ fn an_interface_that_is_missing_is_said() {
     }
     assert_eq!(reason(), "null");
     assert!(daemon.stop());
+}
+
+/// Each command to GoBGP is a process of its own, and there are many addresses.
+#[test]
+fn an_end_in_good_order_withdraws_all_that_gobgp_was_told() {
+    const VIPS: usize = 250;
+    let host = Host::new();
+    let bgp = "bgp = { gobgp = '127.0.0.1:50051' }";
+    host.configure(&(host.files() + "[limits]\nvips = 256\n[vip]\nhold_down = 0\n" + bgp));
+    host.shell("ip link set lo up");
+    let configuration = host.path("gobgp.toml");
+    fs::write(
+        &configuration,
+        "[global.config]\nas = 65001\nrouter-id = '10.0.0.1'\n",
+    )
+    .unwrap();
+    let mut command = Command::new("gobgpd");
+    command.arg("-f").arg(configuration);
+    command.args(["--api-hosts", "127.0.0.1:50051"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut gobgp = host.inside(|| command.spawn()).unwrap();
+    let vips = (1..=VIPS).map(|number| {
+        let mut vip = unchecked()["vips"][0].clone();
+        vip["vipId"] = number.to_string().into();
+        vip["address"] = format!("203.0.113.{number}").into();
+        vip["announce"] = true.into();
+        vip
+    });
+    write(
+        &host,
+        "rules.d/vips.json",
+        &json!({"vips": vips.collect::<Vec<_>>()}),
+    );
+    let daemon = host.start().ready(&host);
+    let told = || {
+        let mut command = Command::new("gobgp");
+        let output = host
+            .inside(|| command.args(["global", "rib"]).output())
+            .unwrap();
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .matches("203.0.113.")
+            .count()
+    };
+    let end = Instant::now() + PATIENCE;
+    while told() < VIPS {
+        assert!(Instant::now() < end, "{} {}", told(), host.log());
+        sleep(Duration::from_millis(100));
+    }
+    assert!(daemon.stop());
+    let left = told();
+    gobgp.kill().unwrap();
+    gobgp.wait().unwrap();
+    assert_eq!(left, 0, "{}", host.log());
 }
