@@ -1,15 +1,19 @@
 //! Tables for people. `-o json` is for programs.
 
+mod change;
+mod status;
+mod traffic;
 mod vips;
 
-use std::{
-    fmt::Write as _,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::Kind;
+
+pub(super) use change::{changes, explanation, outcome};
+use status::status;
+use traffic::{ends, flows, sessions};
 
 pub(super) fn render(kind: Kind, value: &Value, wide: bool) -> String {
     match kind {
@@ -22,95 +26,6 @@ pub(super) fn render(kind: Kind, value: &Value, wide: bool) -> String {
         Kind::Reasons => reasons(value, wide),
         Kind::Status => status(value),
     }
-}
-
-/// A difference, rule by rule.
-pub(super) fn changes(outline: &Value) -> String {
-    let mut out = String::new();
-    for change in items(&outline["changes"]) {
-        let sign = match change["kind"].as_str() {
-            Some("added") => '+',
-            Some("removed") => '-',
-            _ => '~',
-        };
-        let _ = writeln!(out, "{sign} {}", text(&change["text"]));
-        if let Some(before) = change["before"].as_str() {
-            let _ = writeln!(out, "  was {before}");
-        }
-    }
-    if out.is_empty() {
-        out += "no changes\n";
-    }
-    out
-}
-
-/// What became of a change.
-pub(super) fn outcome(outline: &Value) -> String {
-    let left_out: Vec<_> = outline["notInstalled"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .collect();
-    let mut out = format!("in force, revision {}", outline["revision"]);
-    if !left_out.is_empty() {
-        let _ = write!(out, ", but NOT all rules:");
-    }
-    for (rule, why) in left_out {
-        let _ = write!(out, "\n! {rule} is left out: {}", text(why));
-    }
-    out
-}
-
-pub(super) fn explanation(question: &Value, answer: &Value) -> String {
-    let mut out = String::new();
-    let packet = if question["flow"].is_null() {
-        format!("{} bytes", text(&question["hex"]).len() / 2)
-    } else {
-        text(&question["flow"])
-    };
-    let tunnel = |tunnel: &Value| {
-        let qfi = tunnel["qfi"].as_u64().map(|qfi| format!(" qfi {qfi}"));
-        let [source, destination, teid] =
-            ["source", "destination", "teid"].map(|member| text(&tunnel[member]));
-        tunnel.is_object().then(|| {
-            format!(
-                "{source} > {destination} teid {teid}{}",
-                qfi.unwrap_or_default()
-            )
-        })
-    };
-    let reason = format!("{} ({})", text(&answer["reason"]), text(&answer["meaning"]));
-    for (name, value) in [
-        (
-            "packet",
-            format!("{packet}, entering by {}", text(&question["in"])),
-        ),
-        ("action", text(&answer["action"])),
-        ("reason", reason),
-        ("rule", text(&answer["rule"])),
-        ("leaves by", text(&answer["targetPort"])),
-        (
-            "flow",
-            if answer["flow"].is_null() {
-                "-".to_owned()
-            } else {
-                ends(&answer["flow"]).join(" > ")
-            },
-        ),
-        ("frame", text(&answer["frame"])),
-    ] {
-        let _ = writeln!(out, "{name:10} {value}");
-        let (member, value) = match name {
-            "packet" => ("tunnel", tunnel(&answer["tunnelIn"])),
-            "leaves by" => ("tunnel", tunnel(&answer["tunnelOut"])),
-            "rule" => ("backend", answer["backend"].as_str().map(str::to_owned)),
-            _ => continue,
-        };
-        if let Some(value) = value {
-            let _ = writeln!(out, "  {member:8} {value}");
-        }
-    }
-    out
 }
 
 fn applications(value: &Value) -> String {
@@ -227,107 +142,6 @@ fn ports(value: &Value, wide: bool) -> String {
     align(&columns[..if wide { 11 } else { 7 }], rows)
 }
 
-fn flows(value: &Value, wide: bool) -> String {
-    let rows = items(value).map(|flow| {
-        let [source, destination] = ends(flow);
-        let (up, down) = (&flow["upstream"], &flow["downstream"]);
-        let mut row = vec![
-            text(&flow["protocol"]),
-            source,
-            destination,
-            text(&flow["rule"]),
-            format!("{} > {}", text(&flow["ingress"]), text(&flow["target"])),
-            text(&up["packets"]),
-            bytes(&up["bytes"]),
-            text(&down["packets"]),
-            bytes(&down["bytes"]),
-        ];
-        if wide {
-            row.extend([
-                text(&flow["zone"]),
-                text(&flow["backend"]),
-                bytes(&up["wireBytes"]),
-                bytes(&down["wireBytes"]),
-                ago(&flow["firstSeen"]),
-                ago(&flow["lastSeen"]),
-            ]);
-        }
-        row
-    });
-    let columns = [
-        "PROTO",
-        "SOURCE",
-        "DESTINATION",
-        "RULE",
-        "PORTS",
-        "UP PKTS",
-        "UP BYTES",
-        "DOWN PKTS",
-        "DOWN BYTES",
-        "ZONE",
-        "BACKEND",
-        "UP WIRE",
-        "DOWN WIRE",
-        "FIRST SEEN",
-        "LAST SEEN",
-    ];
-    align(&columns[..if wide { 15 } else { 9 }], rows)
-}
-
-fn sessions(value: &Value, wide: bool) -> String {
-    let rows = items(value).map(|session| {
-        let teids = |member: &str| {
-            let bearers = items(&session["bearers"]).map(|bearer| text(&bearer[member]));
-            bearers.collect::<Vec<_>>().join(",")
-        };
-        let said = match session["provisioned"].as_bool() {
-            Some(true) => "provisioned",
-            _ => "learned",
-        };
-        let mut row = vec![
-            text(&session["zone"]),
-            text(&session["ueAddress"]),
-            text(&session["state"]).to_lowercase(),
-            said.to_owned(),
-            text(&session["ranAddress"]),
-            text(&session["coreAddress"]),
-            teids("uplinkTeid"),
-            teids("downlinkTeid"),
-            text(&session["qfi"]),
-        ];
-        if wide {
-            let flows = items(&session["qosFlows"])
-                .map(|flow| format!("{}={}", text(&flow["qfi"]), text(&flow["5qi"])));
-            let flows = flows.collect::<Vec<_>>().join(",");
-            row.extend([
-                teids("qci"),
-                if flows.is_empty() {
-                    "-".to_owned()
-                } else {
-                    flows
-                },
-                ago(&session["lastSeen"]),
-            ]);
-        }
-        row
-    });
-    let columns = [
-        "ZONE",
-        "UE",
-        "STATE",
-        "FROM",
-        "RAN",
-        "CORE",
-        "UP TEID",
-        "DOWN TEID",
-        "QFI",
-        "QCI",
-        "QFI=5QI",
-        "LAST SEEN",
-    ];
-    align(&columns[..if wide { 12 } else { 9 }], rows)
-}
-
 /// Reasons that occurred, those that occurred most first; all of them when wide, and the one that was asked for.
 fn reasons(value: &Value, wide: bool) -> String {
     let all = wide || items(value).count() == 1;
@@ -344,117 +158,6 @@ fn reasons(value: &Value, wide: bool) -> String {
         ]
     });
     align(&["REASON", "PACKETS", "BYTES", "MEANING"], rows)
-}
-
-fn status(value: &Value) -> String {
-    let mut out = String::new();
-    let (revision, rules, data) = (&value["revision"], &value["rules"], &value["dataPath"]);
-    let adopted = if data["adopted"] == true {
-        ", adopted from an earlier run"
-    } else {
-        ""
-    };
-    for (name, what) in [
-        (
-            "node",
-            format!(
-                "{}, edgesteer {}",
-                text(&value["node"]),
-                text(&value["version"])
-            ),
-        ),
-        (
-            "revision",
-            format!(
-                "{} desired, {} in the data path",
-                revision["desired"], revision["programmed"]
-            ),
-        ),
-        (
-            "rules",
-            format!(
-                "{} desired, {} installed, of {} applications and {} VIPs",
-                rules["desired"], rules["programmed"], value["applications"], value["vips"]
-            ),
-        ),
-        ("data path", format!("epoch {}{adopted}", data["epoch"])),
-        (
-            "program",
-            format!(
-                "{} instructions verified, {}",
-                data["programInstructions"],
-                bytes(&data["programBytes"])
-            ),
-        ),
-    ] {
-        let _ = writeln!(out, "{name:10} {what}");
-    }
-    let cache = &data["flowCache"];
-    let [lookups, misses] = ["lookups", "misses"].map(|it| cache[it].as_f64().unwrap_or_default());
-    if lookups > 0.0 {
-        let hits = (lookups - misses) * 100.0 / lookups;
-        let _ = writeln!(
-            out,
-            "{:10} {hits:.1} % hits of {} packets of flows",
-            "flow cache", cache["lookups"]
-        );
-    }
-    if let Some(why) = revision["failure"].as_str() {
-        let _ = writeln!(out, "{:10} {why}", "problem");
-    }
-    for source in items(&value["sources"]) {
-        let (name, rules) = (text(&source["source"]), text(&source["rules"]));
-        let _ = writeln!(
-            out,
-            "{:10} {name}: {} applications, {rules} rules",
-            "source", source["applications"]
-        );
-        for failure in items(&source["failures"]) {
-            let _ = writeln!(out, "{:10} {}", "  problem", text(failure));
-        }
-    }
-    let sessions: Vec<_> = items(&data["sessions"])
-        .filter(|count| count["sessions"] != 0)
-        .map(|count| {
-            let state = text(&count["state"]).to_lowercase();
-            let said = if count["provisioned"] == true {
-                ", provisioned"
-            } else {
-                ""
-            };
-            format!("{} {state}{said}", count["sessions"])
-        })
-        .collect();
-    if !sessions.is_empty() {
-        let _ = writeln!(out, "{:10} {}", "sessions", sessions.join("; "));
-    }
-    for hop in items(&value["nextHops"]) {
-        let answer = hop["resolvedMac"].as_str().map_or_else(
-            || "NOT RESOLVED".to_owned(),
-            |mac| format!("{mac} on {}", text(&hop["resolvedPort"])),
-        );
-        let _ = writeln!(
-            out,
-            "{:10} {} is {answer}",
-            "next hop",
-            text(&hop["address"])
-        );
-    }
-    let rows = items(&data["pressure"])
-        .map(|map| vec![text(&map["name"]), text(&map["used"]), text(&map["max"])]);
-    out + "\n" + &align(&["TABLE", "USED", "MAXIMUM"], rows)
-}
-
-/// The ends of a flow, with ports where there are some.
-fn ends(flow: &Value) -> [String; 2] {
-    [("source", "sourcePort"), ("destination", "destinationPort")].map(|(address, port)| {
-        let address = text(&flow[address]);
-        match flow[port].as_u64() {
-            None | Some(0) => address,
-            Some(port) if address.contains(':') => format!("[{address}]:{port}"),
-            Some(port) => format!("{address}:{port}"),
-        }
-    })
 }
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {

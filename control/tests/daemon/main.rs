@@ -1,6 +1,7 @@
 //! The program as it is run: a daemon on ports of its own, and the command line in front of it. It needs root.
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
+mod announcing;
 mod host;
 mod sessions;
 mod unit;
