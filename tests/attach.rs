@@ -13,7 +13,7 @@ use dataplane_user::{
     Dataplane, Error, Gtpu, Limits, Mode, OBJECT, Options, PortConfig, PortStatus, Role, Timeouts,
     netlink::{self, Link},
 };
-use tests::{lab::Bench, packet::Packet};
+use tests::{executor::Interfaces, lab::Bench, packet::Packet};
 
 const DUPLICATE: &str = "a/1 prio 1 packet proto udp duplicate mac 02:00:00:00:0a:01 via app";
 
@@ -230,13 +230,10 @@ impl Host {
 
     /// The slot, plus 1, of the port that packets of an interface come by.
     fn slot(&self, ifindex: u32) -> u32 {
-        let interfaces = Map::Array(MapData::from_pin(self.pins.join("INTERFACES")).unwrap());
-        let interfaces = Array::<_, [u8; size_of::<Port>()]>::try_from(interfaces).unwrap();
-        let port = interfaces.get(&ifindex, 0).unwrap();
-        let slot = &port[offset_of!(Port, slot)..][..2];
-        match port[offset_of!(Port, flags)] {
+        let port = Interfaces::pinned(&self.pins).unwrap().port(ifindex);
+        match port.flags {
             0 => 0,
-            _ => u32::from(u16::from_ne_bytes(slot.try_into().unwrap())) + 1,
+            _ => u32::from(port.slot) + 1,
         }
     }
 

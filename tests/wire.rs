@@ -3,15 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a step fails the test")]
 
 use std::{
-    mem::offset_of,
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use aya::maps::{Array, Map, MapData};
-use dataplane_core::{Reason, table::Port};
-use tests::{executor::Rig, packet::Packet};
+use dataplane_core::Reason;
+use tests::{
+    executor::{Interfaces, Rig},
+    packet::Packet,
+};
 
 const RULE: &str = "a/1 prio 1 flow to 203.0.113.9 forward mac 02:00:00:00:0a:01 via app0";
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -66,16 +67,9 @@ fn answers_to_a_port_that_is_off_are_not_counted_as_sent() {
 #[test]
 fn a_wire_that_is_taken_over_is_never_parted() {
     let mut rig = Rig::new().unwrap();
-    let pinned = MapData::from_pin(rig.pins().join("INTERFACES")).unwrap();
-    let interfaces = Array::<_, [u8; size_of::<Port>()]>::try_from(Map::Array(pinned)).unwrap();
+    let interfaces = Interfaces::pinned(rig.pins()).unwrap();
     let ends = ["access0", "core0"].map(|port| rig.link(port).unwrap().index);
-    let pairs = || {
-        ends.map(|ifindex| {
-            let port = interfaces.get(&ifindex, 0).unwrap();
-            let pair = &port[offset_of!(Port, pair)..][..2];
-            u16::from_ne_bytes(pair.try_into().unwrap())
-        })
-    };
+    let pairs = || ends.map(|ifindex| interfaces.port(ifindex).pair);
     let before = pairs();
     let done = AtomicBool::new(false);
     let looks = thread::scope(|scope| {

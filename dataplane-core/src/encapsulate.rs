@@ -151,7 +151,7 @@ impl GtpuV4 {
     }
 
     /// Puts the packet behind an untagged link-layer header into the tunnel, which leaves room in an IPv4 packet, and
-    /// sends it between these MAC addresses.
+    /// sends it between these MAC addresses, which are as in [`Ethernet::raw`].
     #[inline(always)]
     #[must_use]
     pub(crate) fn wrap<P: Packet>(&self, packet: &mut P, ip: &Ip, macs: [u64; 2]) -> bool {
@@ -211,7 +211,7 @@ impl HeadersContained {
 
 impl Headers {
     #[inline(always)]
-    fn set(&mut self, inner: &Ip, exit: &GtpuV4, [to, from]: [u64; 2], contained: bool) {
+    fn set(&mut self, inner: &Ip, exit: &GtpuV4, macs: [u64; 2], contained: bool) {
         let rest = if contained { size_of::<U64>() } else { 0 };
         let length = u64::from(inner.length) + rest as u64;
         let upper = length + (Udp::LEN + Gtpu::LEN) as u64;
@@ -224,7 +224,7 @@ impl Headers {
             u64::from(TTL) << 56 | u64::from(UDP) << 48,
         );
         let sum = !fold(halves(first) + halves(second) + halves(exit.ends));
-        self.ethernet.set_addresses(to, from);
+        self.ethernet.set_raw(macs);
         self.ethernet.ethertype = U16::new(ethernet::IPV4);
         let source = exit.ends & 0xffff_ffff;
         self.ip = [first, second | u64::from(sum) << 32 | source].map(U64::new);

@@ -7,19 +7,20 @@
 mod gpdu;
 
 use crate::{
-    flow::{self, Cached, Decision, Path, Record},
+    flow::{self, Cached, Decision, Record},
     packet::Packet,
-    parse::{self, Facts, Ip, Link},
+    parse::{self, Facts, Ip},
     rewrite::{self, Address},
     session::{self, SessionRef},
     steer::unsteered,
     table::{Backend, CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
-    tunnel::{self, Way},
+    tunnel::{self, Tunnel, Way},
     verdict::{Reason, Verdict},
     wire::{
         ethernet::{self, Ethernet},
         transport::Tcp,
     },
+    word::Word,
 };
 
 /// Takes a packet that came by `port` to its verdict, and counts it. `None`: it is to go the long way.
@@ -32,12 +33,13 @@ pub(crate) fn packet<P: Packet, T: Tables>(
     if tables.read_only() {
         return None;
     }
-    let mut link = Link::default();
-    link.set(packet.get(0)?);
+    let ethernet: &Ethernet = packet.get(0)?;
+    let [upper, lower] = ethernet.raw();
+    let from = [upper, lower | u64::from(port.slot) << 32];
     // What follows is there once for each version of IP, in which everything has its place.
-    match link.ethertype {
-        ethernet::IPV4 => untagged::<P, T, false>(packet, port, tables, link),
-        ethernet::IPV6 => untagged::<P, T, true>(packet, port, tables, link),
+    match ethernet.ethertype.get() {
+        ethernet::IPV4 => untagged::<P, T, false>(packet, port, tables, from),
+        ethernet::IPV6 => untagged::<P, T, true>(packet, port, tables, from),
         _ => None,
     }
 }
@@ -47,29 +49,35 @@ fn untagged<P: Packet, T: Tables, const V6: bool>(
     packet: &mut P,
     port: &Port,
     tables: &T,
-    link: Link,
+    from: [u64; 2],
 ) -> Option<Verdict> {
-    let mut facts = Facts {
-        link,
-        ..Facts::default()
-    };
+    let mut facts = plain_facts();
     parse::plain::<P, V6>(packet, Ethernet::LEN as u16, None, port.zone, &mut facts)?;
     if T::TUNNELS && tunnel::is_gtpu(&facts) {
-        return gpdu::packet(packet, port, tables, &facts);
+        return gpdu::packet(packet, port, tables, &facts, from);
     }
     if T::TUNNELS && tunnel::may_be(&facts) {
         return None;
     }
-    known(packet, port, tables, &facts)
+    known(packet, port, tables, &facts, from)
 }
 
-/// The same, once there are facts: the flow has to be one that this CPU knows, or there are no rules.
+/// What is known of a packet without tags before it is looked at: its addresses are compared as they lie in the frame.
+fn plain_facts() -> Facts {
+    let mut facts = Facts::default();
+    facts.link.len = Ethernet::LEN as u16;
+    facts
+}
+
+/// The same, once there are facts: the flow has to be one that this CPU knows, or there are no rules. `from` is what
+/// [`CacheWay::link`] is of packets from the UE.
 #[inline(always)]
 fn known<P: Packet, T: Tables>(
     packet: &mut P,
     port: &Port,
     tables: &T,
     facts: &Facts,
+    from: [u64; 2],
 ) -> Option<Verdict> {
     if T::TUNNELS && facts.tcp_flags & Tcp::SYN != 0 && port.clamps_mss() {
         return None;
@@ -87,7 +95,7 @@ fn known<P: Packet, T: Tables>(
     };
     let valid = state.validity();
     let upstream = flow.direction() == Direction::Upstream;
-    if way.valid.get() != valid || way.moves.get() != record.half(flow.direction()).moves.get() {
+    if way.valid.get() != valid || way.moves.get() != moves(tables, way, record, flow) {
         // What was decided under other rules is for the long way to decide anew.
         let decided = record.decision(flow.direction()).get();
         if !Decision::holds(decided, (valid >> 32) as u32) {
@@ -104,12 +112,7 @@ fn known<P: Packet, T: Tables>(
     }
     let forward = how as u32 & PASSTHROUGH == 0;
     let rightly = if upstream {
-        let [upper, lower] = sent_by(
-            facts.link.destination,
-            Path::ue(facts.link.source, port.slot),
-        );
-        let [known_upper, known_lower] = &way.link;
-        known_upper.get() == upper && known_lower.get() == lower
+        has(&way.link, from)
     } else {
         !inside && (port.is_app() || !forward)
     };
@@ -128,24 +131,78 @@ fn known<P: Packet, T: Tables>(
         rule: (how >> 32) as u32,
     };
     if T::TUNNELS && forward && !upstream && session != 0 {
-        return gpdu::reply(packet, port, tables, facts, way, &counted, session);
+        return gpdu::reply(packet, port, tables, facts, way, &counted);
     }
     if forward && !fits(way, how, facts, 0) {
         return None;
     }
-    if inside && !session::is_usual(tables, session.into(), &facts.tunnel) {
+    if inside && !is_usual(tables, way, &facts.tunnel) {
         return None;
     }
     counted.add(tables, facts);
-    let verdict = if !forward {
-        unsteered(port, reason)
-    } else if change(packet, way, facts, reason) && leave(packet, way, &facts.ip) {
-        Verdict::redirect(way.exit.get() as u16, reason)
-    } else {
-        Verdict::discard(Reason::NoHeadroom)
-    };
+    if !forward {
+        let verdict = unsteered(port, reason);
+        tables.count(port.slot, verdict, facts.wire_len());
+        return Some(verdict);
+    }
+    let changed = change(packet, way, facts, reason) && leave(packet, way, &facts.ip);
+    Some(sent(port, tables, facts, way, reason, changed))
+}
+
+/// The verdict on a packet that was `changed` as it has to be, or cannot be.
+#[inline(always)]
+fn sent<T: Tables>(
+    port: &Port,
+    tables: &T,
+    facts: &Facts,
+    way: &CacheWay,
+    reason: Reason,
+    changed: bool,
+) -> Verdict {
+    if !changed {
+        return discarded(port.slot, tables, facts.wire_len());
+    }
+    let verdict = Verdict::redirect((way.exit[1].get() >> 32) as u16, reason);
     tables.count(port.slot, verdict, facts.wire_len());
-    Some(verdict)
+    verdict
+}
+
+/// Out of line, so that what is counted of others is known to the compiler.
+#[inline(never)]
+fn discarded<T: Tables>(slot: u16, tables: &T, bytes: u64) -> Verdict {
+    let verdict = Verdict::discard(Reason::NoHeadroom);
+    tables.count(slot, verdict, bytes);
+    verdict
+}
+
+/// What [`CacheWay::moves`] is as long as the way and the session of the flow are as they were.
+#[inline(always)]
+fn moves<T: Tables>(tables: &T, way: &CacheWay, record: &Record, flow: FlowRef) -> u64 {
+    let moves = record.half(flow.direction()).moves.get();
+    if !T::TUNNELS {
+        return moves;
+    }
+    let session = SessionRef::from(way.session.get());
+    tables.session_changes(session.id()) << 32 | u64::from(moves as u32)
+}
+
+/// Whether a packet says nothing of its session that is not known.
+#[inline(always)]
+fn is_usual<T: Tables>(tables: &T, way: &CacheWay, tunnel: &Tunnel) -> bool {
+    if way.how.get() as u32 & TUNNEL == 0 {
+        return session::is_usual(tables, way.session.get().into(), tunnel);
+    }
+    let word = session::tunnel_word(tunnel.teid, tunnel.qfi);
+    has(&way.address, [session::ends(tunnel.ran, tunnel.core), word])
+}
+
+fn has(words: &[Word; 2], values: [u64; 2]) -> bool {
+    words[0].get() == values[0] && words[1].get() == values[1]
+}
+
+fn set(words: &[Word; 2], values: [u64; 2]) {
+    words[0].set(values[0]);
+    words[1].set(values[1]);
 }
 
 /// Where a packet is counted, besides its port.
@@ -188,16 +245,36 @@ fn nameless<T: Tables>(port: &Port, tables: &T, facts: &Facts, inside: bool) -> 
 const UNUSUAL: u32 = 1 << 8;
 /// In [`CacheWay::how`]: packets go their original path, and are counted.
 const PASSTHROUGH: u32 = 1 << 9;
+/// In [`CacheWay::how`]: the tunnel is noted, of packets to the UE or of packets from there that keep their addresses.
+const TUNNEL: u32 = 1 << 10;
 
 /// Notes in the flow cache how packets of a flow leave, for as long as nothing changes.
 #[inline(never)]
 fn resolve<T: Tables>(tables: &T, way: &CacheWay, record: &Record, decided: u64, valid: u64) {
     let flow = FlowRef::from(way.flow.get());
-    way.moves.set(record.half(flow.direction()).moves.get());
     way.session.set(record.session.get());
+    // Before what it is about is looked at.
+    way.moves.set(moves(tables, way, record, flow));
     let how = exit(tables, way, record, decided, flow.direction());
     way.how.set(how.unwrap_or_else(|| UNUSUAL.into()));
     way.valid.set(valid);
+}
+
+/// Notes the tunnel that upstream packets of a flow come by, or that its downstream packets go by, if that is usual and
+/// over IPv4.
+#[inline(never)]
+fn note_tunnel<T: Tables>(tables: &T, way: &CacheWay, upstream: bool) -> bool {
+    let session = SessionRef::from(way.session.get());
+    let (words, tunnel) = if upstream {
+        (&way.address, session::entry_v4(tables, session))
+    } else {
+        (&way.link, session::exit_v4(tables, session))
+    };
+    let Some(tunnel) = tunnel else {
+        return false;
+    };
+    set(words, tunnel);
+    true
 }
 
 /// How packets in `direction` leave, unless that is unusual.
@@ -232,9 +309,13 @@ fn exit<T: Tables>(
         (_, Direction::Downstream) => record.key.get().rest.destination_port(),
     };
     let how = u64::from(action.rule) << 32 | u64::from(port) << 16 | u64::from(action.flags);
-    let [upper, lower] = sent_by(core, ue);
-    way.link[0].set(upper);
-    way.link[1].set(lower);
+    if upstream {
+        let [upper, lower] = Ethernet::raw_of(core, ue >> 16);
+        set(&way.link, [upper, lower | ue << 48 >> 16]);
+    }
+    let translated = action.flags & flag::NAT != 0;
+    let noted = T::TUNNELS && !(upstream && translated) && note_tunnel(tables, way, upstream);
+    let how = how | if noted { TUNNEL.into() } else { 0 };
     match (action.verb, direction) {
         (verb::PASSTHROUGH, _) => return Some(how | u64::from(PASSTHROUGH)),
         (verb::FORWARD, Direction::Upstream) => {
@@ -243,32 +324,30 @@ fn exit<T: Tables>(
             if hop.slot == ue as u16 {
                 return None;
             }
-            way.exit.set(hop.word());
-            way.source.set(port.mac << 16 | mtu(port));
-            way.address[0].set(action.nat[0]);
-            way.address[1].set(action.nat[1]);
+            leave_by(way, hop.mac, port.mac, port);
+            if translated {
+                set(&way.address, action.nat);
+            }
         }
         (verb::FORWARD, Direction::Downstream) => {
             let port = tables.port_in(ue as u16)?;
-            way.exit.set(ue);
-            way.source.set(core << 16 | mtu(port));
-            let [high, low] = record.key.destination();
-            way.address[0].set(high);
-            way.address[1].set(low);
+            leave_by(way, ue >> 16, core, port);
+            set(&way.address, record.key.destination());
         }
         _ => return None,
     }
     Some(how)
 }
 
-/// [`CacheWay::link`] of packets from the UE: MAC addresses as they are in a frame, and the port at the end.
-const fn sent_by(destination: u64, ue: u64) -> [u64; 2] {
-    [destination << 16 | ue >> 48, ue & 0xffff_ffff_ffff]
-}
-
-/// The largest packet that may leave by `port`; none is longer than its length can say.
-fn mtu(port: &Port) -> u64 {
-    port.mtu.min(u16::MAX.into()).into()
+/// Notes [`CacheWay::exit`].
+fn leave_by(way: &CacheWay, destination: u64, source: u64, port: &Port) {
+    let [upper, lower] = Ethernet::raw_of(destination, source);
+    // No packet is longer than its length can say.
+    let mtu = u64::from(port.mtu.min(u16::MAX.into()));
+    set(
+        &way.exit,
+        [upper, mtu << 48 | u64::from(port.slot) << 32 | lower],
+    );
 }
 
 const fn is_routed(how: u64) -> bool {
@@ -277,7 +356,7 @@ const fn is_routed(how: u64) -> bool {
 
 #[inline(always)]
 fn fits(way: &CacheWay, how: u64, facts: &Facts, overhead: u32) -> bool {
-    facts.ip.length + overhead <= u32::from(way.source.get() as u16)
+    u64::from(facts.ip.length + overhead) <= way.exit[1].get() >> 48
         && (facts.ip.ttl > 1 || !is_routed(how))
 }
 
@@ -306,6 +385,7 @@ fn leave<P: Packet>(packet: &mut P, way: &CacheWay, ip: &Ip) -> bool {
     } else {
         ethernet::IPV4
     };
-    let (destination, source) = (way.exit.get() >> 16, way.source.get() >> 16);
-    rewrite::untagged(packet, ip.offset.into(), destination, source, ethertype)
+    let [upper, lower] = &way.exit;
+    let addresses = [upper.get(), lower.get()];
+    rewrite::untagged(packet, ip.offset.into(), addresses, ethertype)
 }

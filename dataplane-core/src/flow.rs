@@ -542,6 +542,7 @@ impl Record {
             add(&half.owned.packets, 1);
             add(&half.owned.bytes, bytes);
             add(&half.owned.wire_bytes, wire_bytes);
+            half.last_seen.set(tables.now());
         } else {
             let others = match direction {
                 Direction::Upstream => &self.others[0],
@@ -550,10 +551,11 @@ impl Record {
             tables.add(&others.packets, 1);
             tables.add(&others.bytes, bytes);
             tables.add(&others.wire_bytes, wire_bytes);
-        }
-        let now = tables.now();
-        if half.last_seen.get() != now {
-            half.last_seen.set(now);
+            // The line is the owner's: it is taken from it no more often than it has to be.
+            let now = tables.now();
+            if half.last_seen.get() != now {
+                half.last_seen.set(now);
+            }
         }
         let flags = u64::from(tcp_flags);
         if half.tcp_flags.get() & flags != flags {

@@ -56,13 +56,13 @@ pub fn link<P: Packet>(packet: &mut P, len: usize, new: &Link) -> bool {
 }
 
 /// Puts a link-layer header without tags in the place of the first `len` octets, of which it needs no more than there are.
+/// The addresses are as in [`Ethernet::raw`].
 #[inline(always)]
 #[must_use]
 pub(crate) fn untagged<P: Packet>(
     packet: &mut P,
     len: usize,
-    destination: u64,
-    source: u64,
+    addresses: [u64; 2],
     ethertype: u16,
 ) -> bool {
     if len != Ethernet::LEN && !packet.trim_front(len - Ethernet::LEN) {
@@ -71,7 +71,7 @@ pub(crate) fn untagged<P: Packet>(
     let Some(ethernet) = packet.get_mut::<Ethernet>(0) else {
         return false;
     };
-    ethernet.set_addresses(destination, source);
+    ethernet.set_raw(addresses);
     if len != Ethernet::LEN {
         ethernet.ethertype = U16::new(ethertype);
     }

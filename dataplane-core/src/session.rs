@@ -18,13 +18,13 @@ mod record;
 use core::cell::Cell;
 
 use crate::{
-    encapsulate::GtpuV4,
     flow::{FlowKey, KeyRest, SharedKey},
     table::{SessionTable, Tables, encapsulation},
     tunnel::{Tunnel, Way},
     wire::gtpu::PORT,
 };
 
+pub(crate) use record::ends;
 pub use record::{BEARERS, Bearer, Session, SessionRef, Status};
 use record::{get_address, is_v6};
 
@@ -73,9 +73,10 @@ pub(crate) struct Exit {
 
 /// The session that `known` means, unless it is gone.
 pub(crate) fn get<T: SessionTable>(tables: &T, known: SessionRef) -> Option<&Session> {
+    let generation = known.generation();
     let session = tables.session_record(known.id())?;
-    (session.generation.get() == known.generation().into() && session.live.get() != 0)
-        .then_some(session)
+    // No session has generation 0.
+    (generation != 0 && session.generation.get() == generation.into()).then_some(session)
 }
 
 /// The session of the UE with this [`key`]. As with flows, what is read may be another's.
@@ -92,19 +93,27 @@ pub(crate) fn is_usual<T: SessionTable>(tables: &T, known: SessionRef, tunnel: &
     get(tables, known).is_some_and(|session| session.knows_uplink(tunnel, known))
 }
 
+/// The tunnel over IPv4 that upstream packets of a flow come by, in two words, if one that does says nothing that is not known.
+pub(crate) fn entry_v4<T: SessionTable>(tables: &T, known: SessionRef) -> Option<[u64; 2]> {
+    let session = get(tables, known)?;
+    let teid = session.sure_uplink(known.bearer())?;
+    Some([session.ends.get(), tunnel_word(teid, known.qfi())]).filter(|[ends, _]| *ends != 0)
+}
+
 /// The tunnel by which a packet of a flow goes to its UE, if it is over IPv4 and may be used now.
-#[inline(always)]
-pub(crate) fn exit_v4<T: Tables>(tables: &T, known: SessionRef) -> Option<GtpuV4> {
+pub(crate) fn exit_v4<T: Tables>(tables: &T, known: SessionRef) -> Option<[u64; 2]> {
     let session = get(tables, known)?;
     let before = session.state.get();
-    let exit = GtpuV4 {
-        ends: session.ends.get(),
-        teid: session.leading(known.bearer())?,
-        qfi: known.qfi(),
-    };
+    let ends = session.ends.get();
+    let teid = session.leading(known.bearer())?;
     // Nothing of it may have changed meanwhile.
     let active = before as u8 == Status::Active as u8 && tables.again(&session.state) == before;
-    (active && exit.ends != 0).then_some(exit)
+    (active && ends != 0).then_some([ends, tunnel_word(teid, known.qfi())])
+}
+
+/// A TEID, and in the upper half a QFI as in [`Tunnel::qfi`].
+pub(crate) const fn tunnel_word(teid: u32, qfi: u8) -> u64 {
+    (qfi as u64) << 32 | teid as u64
 }
 
 /// Notes the tunnel by which a packet of a flow goes `way`. `false`: there is none now.

@@ -28,7 +28,7 @@ pub use balance::{Affinity, AffinityKey, Backend, CHOICES};
 pub use cache::{CacheSet, CacheWay, Direction, FlowRef, FragmentKey, Inserted};
 pub use count::{Count, PortCounts, REASONS, RuleCount};
 pub use names::Names;
-pub use ports::{Endpoints, Port, Role, Side, port, side};
+pub use ports::{Endpoints, Port, Role, SharedPort, Side, port, side};
 pub use rules::{
     Filter, Hop, Image, Index, RuleAction, Split, Target, TunnelFilter, encapsulation, field, flag,
     kind, verb,
@@ -52,6 +52,9 @@ pub const TARGETS: u32 = 1024;
 /// Interface indexes that may be ports are below this one.
 pub const INTERFACES: u32 = 65_536;
 
+/// Counters of [`Fixed::changes`], a power of two.
+pub const CHANGES: u32 = 4096;
+
 /// A port that is not there, where a slot is expected.
 pub const NO_PORT: u16 = u16::MAX;
 
@@ -74,6 +77,8 @@ pub trait SessionTable {
     fn release_session(&self, id: u32);
     /// A session.
     fn session_record(&self, id: u32) -> Option<&Session>;
+    /// Has packets look again at a session, which has changed.
+    fn session_changed(&self, id: u32);
     /// Makes `owner` the value of `cell` if it is 0. Answers the value that it has then.
     fn claim(&self, cell: &Word, owner: u64) -> u64;
 }
@@ -113,6 +118,9 @@ pub trait Tables: SessionTable + RuleTables {
 
     /// The first rule that matches, by a walk that has just begun. (In the kernel a function that is verified on its own.)
     fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer;
+
+    /// How often the session `id` has changed, or another that shares its counter.
+    fn session_changes(&self, id: u32) -> u64;
 
     /// What the rules name.
     fn names(&self) -> Option<&Names>;
@@ -208,6 +216,21 @@ impl State {
         // Every rule set has an epoch of its own, in the upper half.
         self.image.get() ^ self.links.get()
     }
+}
+
+/// What has its place in memory, where packets find it without looking it up.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Fixed {
+    /// What is there besides tables.
+    pub state: State,
+    /// How often sessions have changed, by their numbers, of which several share one.
+    pub changes: [Word; CHANGES as usize],
+    /// What the rules name.
+    pub names: Names,
+    /// Ports by the index of their interface, to come in by.
+    pub interfaces: [SharedPort; INTERFACES as usize],
 }
 
 /// What became of a packet that was only asked about.

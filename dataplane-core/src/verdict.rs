@@ -11,8 +11,9 @@ pub struct Verdict(u32);
 impl Verdict {
     const PASS: u32 = 0;
     const DISCARD: u32 = 1;
-    const REDIRECT: u32 = 2;
-    const REFLECT: u32 = 3;
+    const REFLECT: u32 = 2;
+    /// A bit of its own: it is what nearly all are asked for.
+    const REDIRECT: u32 = 4;
 
     const fn new(action: u32, slot: u16, reason: Reason) -> Self {
         Self(action << 24 | (slot as u32) << 8 | reason as u32)
@@ -38,7 +39,7 @@ impl Verdict {
         Self::new(Self::REFLECT, 0, reason)
     }
 
-    /// As a number, which is below 2^26.
+    /// As a number, which is below 2^27.
     pub(crate) const fn word(self) -> u32 {
         self.0
     }
@@ -50,10 +51,12 @@ impl Verdict {
     /// Where the packet goes.
     #[must_use]
     pub const fn action(self) -> Action {
+        if self.0 & Self::REDIRECT << 24 != 0 {
+            return Action::Redirect((self.0 >> 8) as u16);
+        }
         match self.0 >> 24 {
             Self::PASS => Action::Pass,
             Self::DISCARD => Action::Discard,
-            Self::REDIRECT => Action::Redirect((self.0 >> 8) as u16),
             _ => Action::Reflect,
         }
     }

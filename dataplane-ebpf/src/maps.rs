@@ -1,6 +1,12 @@
 //! The maps, and looking things up in them.
 
-use core::{arch::asm, cell::Cell, hint::assert_unchecked, ptr};
+use core::{
+    arch::asm,
+    cell::{Cell, UnsafeCell},
+    hint::assert_unchecked,
+    mem::MaybeUninit,
+    ptr,
+};
 
 use aya_ebpf::{
     Global,
@@ -16,10 +22,10 @@ use dataplane_core::{
     session::{Session, SessionRef},
     steer::Scratch,
     table::{
-        self, AffinityKey, CHOICES, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter, FlowRef,
-        FragmentKey, Hop, INTERFACES, Inserted, Names, PORTS, Port, PortCounts, RuleAction,
-        RuleCount, RuleTables, SessionTable, Side, Split, State, TARGETS, Tables, Target, Trace,
-        TunnelFilter,
+        self, AffinityKey, CHANGES, CHOICES, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter,
+        Fixed, FlowRef, FragmentKey, Hop, INTERFACES, Inserted, Names, PORTS, Port, PortCounts,
+        RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State, TARGETS, Tables,
+        Target, Trace, TunnelFilter,
     },
 };
 
@@ -40,12 +46,10 @@ static CACHE_MASK: Global<u32> = Global::new(0);
 
 // Where 1 entry is defined, the number is set at load.
 
-/// The rule set in force.
-#[btf_map]
-static STATE: Array<State, 1, MMAPABLE> = Array::new();
-/// Ports by the index of their interface, to come in by.
-#[btf_map(name = "INTERFACES")]
-static INTERFACE_TABLE: Array<Port, { INTERFACES as usize }> = Array::new();
+/// What is found without a look-up. It is the only global data that is not constant, so it is all of `.bss`.
+#[unsafe(no_mangle)]
+static FIXED: Zeros<Fixed> = Zeros(UnsafeCell::new(MaybeUninit::zeroed()));
+
 /// Ports by slot, to leave by.
 #[btf_map(name = "PORTS")]
 static PORT_TABLE: Array<Port, { PORTS as usize }> = Array::new();
@@ -65,9 +69,6 @@ static TUNNEL_FILTERS: Array<TunnelFilter, 1, MMAPABLE> = Array::new();
 /// Cells of the rule set.
 #[btf_map]
 static ACTIONS: Array<RuleAction, 1, MMAPABLE> = Array::new();
-/// What the rules name.
-#[btf_map]
-static NAMES: Array<Names, 1, MMAPABLE> = Array::new();
 /// Next hops, a word each.
 #[btf_map]
 static HOPS: Array<Word, 1, MMAPABLE> = Array::new();
@@ -141,6 +142,22 @@ static CHUNKS: Array<Chunk, 1> = Array::new();
 /// The program that packets go to which cannot take the short way.
 #[btf_map]
 static LONG_WAY: ProgramArray<1> = ProgramArray::new();
+
+/// Memory that begins as zeros, and that user space changes.
+#[repr(transparent)]
+struct Zeros<T>(UnsafeCell<MaybeUninit<T>>);
+
+// SAFETY: what is in there is made of words that are read and written whole.
+unsafe impl<T> Sync for Zeros<T> {}
+
+/// What is found without a look-up.
+fn fixed() -> &'static Fixed {
+    let mut fixed = FIXED.0.get().cast_const().cast::<Fixed>();
+    // SAFETY: changes nothing. Or the compiler, which sees nobody write it, takes it for zeros.
+    unsafe { asm!("{0} = {0}", inout(reg) fixed, options(pure, readonly, nostack)) };
+    // SAFETY: it is there for as long as the program is, and any bits make one.
+    unsafe { &*fixed }
+}
 
 /// The maps of this program. With `READ_ONLY`, packets are only asked about: nothing is changed or counted.
 /// With `TUNNELS`, packets are looked for in tunnels.
@@ -286,6 +303,12 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY
         SESSION_RECORDS.get(id)
     }
 
+    fn session_changed(&self, id: u32) {
+        let changes = &fixed().changes[(id % CHANGES) as usize];
+        // SAFETY: the reference proves that the memory is there and shared.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) changes.as_ptr(), in(reg) 1u64) };
+    }
+
     fn claim(&self, cell: &Word, owner: u64) -> u64 {
         let mut found: u64 = 0;
         // SAFETY: as above.
@@ -305,7 +328,7 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> RuleTables for Maps<READ_ONLY, 
     const TUNNELS: bool = TUNNELS;
 
     fn state(&self) -> Option<&State> {
-        STATE.get(0)
+        Some(&fixed().state)
     }
 
     fn split(&self, cell: u32) -> Option<&Split> {
@@ -335,9 +358,11 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     }
 
     fn port(&self, ifindex: u32) -> Option<&Port> {
-        INTERFACE_TABLE
-            .get(ifindex)
-            .filter(|port| port.is_present())
+        // It is below; a verifier knows what remains.
+        let port = &fixed().interfaces[ifindex as usize % INTERFACES as usize];
+        // SAFETY: both have the same words.
+        let port = unsafe { &*ptr::from_ref(port).cast::<Port>() };
+        Some(port).filter(|port| port.is_present())
     }
 
     fn port_in(&self, slot: u16) -> Option<&Port> {
@@ -353,8 +378,12 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         }
     }
 
+    fn session_changes(&self, id: u32) -> u64 {
+        fixed().changes[(id % CHANGES) as usize].get()
+    }
+
     fn names(&self) -> Option<&Names> {
-        NAMES.get(0)
+        Some(&fixed().names)
     }
 
     fn target(&self, cell: u32) -> Option<&Target> {

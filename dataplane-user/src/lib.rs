@@ -12,6 +12,7 @@ mod copies;
 mod dataplane;
 mod ended;
 mod error;
+mod fixed;
 mod flows;
 mod host;
 mod install;

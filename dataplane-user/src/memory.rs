@@ -7,14 +7,14 @@ use aya::{
 use dataplane_core::{
     Word,
     table::{
-        CHOICES, Count, Explanation, Filter, Image, Names, PortCounts, RuleAction, RuleCount,
-        Split, State, TARGETS, Target, TunnelFilter,
+        CHOICES, Count, Explanation, Filter, Fixed, INTERFACES, Image, Names, PortCounts,
+        RuleAction, RuleCount, SharedPort, Split, State, TARGETS, Target, TunnelFilter,
     },
 };
-use std::{collections::BTreeMap, os::fd::AsFd as _};
+use std::{collections::BTreeMap, mem::offset_of, os::fd::AsFd as _};
 use zerocopy::FromBytes;
 
-use crate::{Error, Limits, shared::Shared};
+use crate::{Error, Limits, fixed, shared::Shared};
 
 /// The tables.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub(crate) struct Memory {
     pub(crate) choices: Shared<Word>,
     pub(crate) backends: Shared<Word>,
     pub(crate) names: Shared<Names>,
+    pub(crate) interfaces: Shared<SharedPort>,
     pub(crate) targets: Shared<Target>,
     pub(crate) counts: Shared<PortCounts>,
     pub(crate) rule_counts: Shared<RuleCount>,
@@ -93,6 +94,7 @@ impl Memory {
             choices: Shared::heap(len("CHOICES")),
             backends: Shared::heap(len("BACKENDS")),
             names: Shared::heap(1),
+            interfaces: Shared::heap(0),
             targets: Shared::heap(TARGETS as usize),
             counts: Shared::heap(0),
             rule_counts: Shared::heap(len("RULE_COUNTS")),
@@ -107,13 +109,14 @@ impl Memory {
 
     pub(crate) fn map(ebpf: &Ebpf) -> Result<Self, Error> {
         Ok(Self {
-            state: table(ebpf, "STATE")?,
+            state: fixed(ebpf, offset_of!(Fixed, state), 1)?,
             tunnel_filters: table(ebpf, "TUNNEL_FILTERS")?,
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
             choices: table(ebpf, "CHOICES")?,
             backends: table(ebpf, "BACKENDS")?,
-            names: table(ebpf, "NAMES")?,
+            names: fixed(ebpf, offset_of!(Fixed, names), 1)?,
+            interfaces: fixed(ebpf, offset_of!(Fixed, interfaces), INTERFACES)?,
             targets: table(ebpf, "TARGETS")?,
             counts: table(ebpf, "COUNTS")?,
             rule_counts: table(ebpf, "RULE_COUNTS")?,
@@ -160,6 +163,16 @@ fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> {
     } else {
         Err(missing())
     }
+}
+
+/// Elements of [`Fixed`].
+pub(crate) fn fixed<T: FromBytes>(
+    ebpf: &Ebpf,
+    offset: usize,
+    len: u32,
+) -> Result<Shared<T>, Error> {
+    let map = data(ebpf, fixed::SECTION)?.fd().as_fd();
+    Shared::part(fixed::NAME, map, offset, len as usize)
 }
 
 /// The entries of the array `name`.

@@ -16,14 +16,15 @@ use dataplane_core::{
     flow::{FlowKey, Record},
     session::Session,
     table::{
-        self, AffinityKey, ENDPOINTS, Endpoints, Explanation, Filter, FragmentKey, LAYOUT, PORTS,
-        Port, PortCounts, RuleAction, RuleCount, Split, State, Target, TunnelFilter,
+        self, AffinityKey, ENDPOINTS, Endpoints, Explanation, Filter, Fixed, FragmentKey, LAYOUT,
+        PORTS, Port, PortCounts, RuleAction, RuleCount, Split, Target, TunnelFilter,
     },
 };
 
 use crate::{
     Error, Limits, PortConfig,
     copies::{Copies, Filters},
+    fixed,
     links::{DOT, Links},
     memory,
 };
@@ -58,16 +59,14 @@ pub(crate) const fn names(tunnels: bool) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 28] = [
-    ("STATE", 4, size_of::<State>()),
-    ("INTERFACES", 4, size_of::<Port>()),
+const PINNED: [(&str, usize, usize); 26] = [
+    (fixed::NAME, 4, size_of::<Fixed>()),
     ("PORTS", 4, size_of::<Port>()),
     ("DEVICES", 4, 8),
     ("SPLITS", 4, size_of::<Split>()),
     ("FILTERS", 4, size_of::<Filter>()),
     ("TUNNEL_FILTERS", 4, size_of::<TunnelFilter>()),
     ("ACTIONS", 4, size_of::<RuleAction>()),
-    ("NAMES", 4, size_of::<table::Names>()),
     ("HOPS", 4, 8),
     ("TARGETS", 4, size_of::<Target>()),
     ("OPENINGS", size_of::<FlowKey>(), 4),
@@ -198,10 +197,14 @@ impl Pins {
         let sizes = memory::sizes(limits, cpus);
         let cache_mask = memory::cache_sets(limits, cpus) - 1;
         let counters = memory::counters(limits);
+        let pin = self.0.join(fixed::NAME);
+        let contents = fixed::contents(&pin)?;
         let mut loader = EbpfLoader::new();
         loader
             .override_global("RULES", &counters, true)
-            .override_global("CACHE_MASK", &cache_mask, true);
+            .override_global("CACHE_MASK", &cache_mask, true)
+            .override_global(fixed::NAME, contents.as_slice(), true)
+            .map_pin_path(fixed::SECTION, pin);
         for (name, size) in sizes {
             loader.map_max_entries(name, size);
         }

@@ -10,13 +10,13 @@ use dataplane_core::{
     Word,
     flow::SharedKey,
     session::{self, BEARERS, Bearer as Place, Before, QOS_FLOWS, Session as Record, SessionRef},
-    table::{ENDPOINTS, Endpoints, SessionTable, Side},
+    table::{CHANGES, ENDPOINTS, Endpoints, SessionTable, Side},
     tunnel::Tunnel,
 };
 
 pub use dataplane_core::session::Status as SessionStatus;
 
-use crate::{Error, Gtpu, clock::Clock, compile, flows::address, records::Records};
+use crate::{Error, Gtpu, clock::Clock, compile, flows::address, records::Records, shared::Shared};
 
 /// The tunnels of a UE.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,13 +190,15 @@ pub(crate) fn endpoints(gtpu: &Gtpu) -> Result<[Endpoints; ENDPOINTS as usize], 
 /// The session table as user space sees it.
 pub(crate) struct Sessions {
     records: Records<Record>,
+    /// [`Fixed::changes`](dataplane_core::table::Fixed::changes).
+    changes: Shared<Word>,
     /// The status of each session when it was last looked for changes.
     seen: Vec<SessionStatus>,
 }
 
 impl Sessions {
     /// Those in these records, which an earlier process may have been killed in the middle of writing.
-    pub(crate) fn new(records: Records<Record>) -> Self {
+    pub(crate) fn new(records: Records<Record>, changes: Shared<Word>) -> Self {
         for (_, record) in records.live() {
             if record.writer.get() == session::USER_SPACE {
                 record.writer.set(0);
@@ -204,6 +206,7 @@ impl Sessions {
         }
         Self {
             records,
+            changes,
             seen: Vec::new(),
         }
     }
@@ -426,6 +429,12 @@ impl SessionTable for Sessions {
 
     fn session_record(&self, id: u32) -> Option<&Record> {
         self.records.get(id)
+    }
+
+    fn session_changed(&self, id: u32) {
+        if let Some(changes) = self.changes.get((id % CHANGES) as usize) {
+            changes.add(1);
+        }
     }
 
     fn claim(&self, cell: &Word, owner: u64) -> u64 {

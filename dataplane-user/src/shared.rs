@@ -18,7 +18,8 @@ use crate::Error;
 pub(crate) struct Shared<T> {
     first: NonNull<T>,
     len: usize,
-    mapped: Option<usize>,
+    /// Where the mapping begins, and its length.
+    mapped: Option<(NonNull<u8>, usize)>,
 }
 
 // SAFETY: it is a pointer to memory that belongs to it alone in this process, of plain data.
@@ -38,9 +39,20 @@ impl<T: FromBytes> Shared<T> {
 
     /// The `len` elements of a BPF array that was made to be mapped.
     pub(crate) fn map(name: &'static str, fd: BorrowedFd<'_>, len: usize) -> Result<Self, Error> {
+        Self::part(name, fd, 0, len)
+    }
+
+    /// `len` elements, `offset` bytes from the beginning of a BPF array that was made to be mapped.
+    pub(crate) fn part(
+        name: &'static str,
+        fd: BorrowedFd<'_>,
+        offset: usize,
+        len: usize,
+    ) -> Result<Self, Error> {
         // The kernel keeps elements at multiples of 8 bytes.
-        const { assert!(size_of::<T>().is_multiple_of(8)) };
-        let bytes = (len * size_of::<T>()).next_multiple_of(4096);
+        const { assert!(size_of::<T>().is_multiple_of(8) && align_of::<T>() <= 8) };
+        debug_assert!(offset.is_multiple_of(8), "{name} at {offset}");
+        let bytes = (offset + len * size_of::<T>()).next_multiple_of(4096);
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let address = unsafe {
             libc::mmap(
@@ -59,11 +71,12 @@ impl<T: FromBytes> Shared<T> {
         if address == libc::MAP_FAILED {
             return Err(error());
         }
-        let first = NonNull::new(address.cast()).ok_or_else(error)?;
+        let start = NonNull::new(address.cast::<u8>()).ok_or_else(error)?;
         Ok(Self {
-            first,
+            // SAFETY: inside the mapping.
+            first: unsafe { start.add(offset) }.cast(),
             len,
-            mapped: Some(bytes),
+            mapped: Some((start, bytes)),
         })
     }
 
@@ -103,14 +116,13 @@ impl<T: FromBytes> Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        let first = self.first.as_ptr();
         match self.mapped {
-            Some(bytes) => {
-                // SAFETY: what `map` mapped, and nothing borrows it any more.
-                unsafe { libc::munmap(first.cast(), bytes) };
+            Some((start, bytes)) => {
+                // SAFETY: what `part` mapped, and nothing borrows it any more.
+                unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
             }
             None => {
-                let elements = ptr::slice_from_raw_parts_mut(first, self.len);
+                let elements = ptr::slice_from_raw_parts_mut(self.first.as_ptr(), self.len);
                 // SAFETY: what `heap` leaked.
                 drop(unsafe { Box::from_raw(elements) });
             }

@@ -5,11 +5,11 @@ use zerocopy::{
     network_endian::{U32, U64},
 };
 
-use super::{Counted, change, fits};
+use super::{Counted, TUNNEL, change, fits, sent};
 use crate::{
+    encapsulate::GtpuV4,
     packet::Packet,
     parse::{self, Facts},
-    session,
     table::{CacheWay, Port, Tables},
     tunnel::{Tunnel, Way},
     verdict::{Reason, Verdict},
@@ -27,14 +27,12 @@ pub(super) fn packet<P: Packet, T: Tables>(
     port: &Port,
     tables: &T,
     outer: &Facts,
+    from: [u64; 2],
 ) -> Option<Verdict> {
     if !port.is_upstream() || !port.sees_gtpu() {
         return None;
     }
-    let mut facts = Facts {
-        link: outer.link,
-        ..Facts::default()
-    };
+    let mut facts = super::plain_facts();
     let tunnel = &mut facts.tunnel;
     tunnel.ran = outer.key.source;
     tunnel.core = outer.key.destination;
@@ -56,19 +54,19 @@ pub(super) fn packet<P: Packet, T: Tables>(
     // What is inside has a place of its own in each, that is known beforehand.
     let at = at + Gtpu::LEN as u16;
     if said == 0 {
-        return version(packet, port, tables, outer, at, facts);
+        return version(packet, port, tables, outer, at, facts, from);
     }
     let rest = rest.get();
     let at = at + Optional::LEN as u16;
     if said & EXTENSION == 0 || rest & NEXT == 0 {
-        return version(packet, port, tables, outer, at, facts);
+        return version(packet, port, tables, outer, at, facts, from);
     }
     if rest & !CONTAINER_SAYS != CONTAINER {
         return None;
     }
     tunnel.qfi = Tunnel::CONTAINER | (rest >> 8) as u8 & Container::QFI;
     let at = at + Container::LEN as u16;
-    version(packet, port, tables, outer, at, facts)
+    version(packet, port, tables, outer, at, facts, from)
 }
 
 /// How a G-PDU begins, and the octets behind its header that are there at least: more than eight of an IP packet, or
@@ -110,11 +108,12 @@ fn version<P: Packet, T: Tables>(
     outer: &Facts,
     at: u16,
     facts: Facts,
+    from: [u64; 2],
 ) -> Option<Verdict> {
     let [first, ..] = packet.get::<[u8; 4]>(at.into())?;
     match first >> 4 {
-        4 => inside::<P, T, false>(packet, port, tables, outer, at, facts),
-        6 => inside::<P, T, true>(packet, port, tables, outer, at, facts),
+        4 => inside::<P, T, false>(packet, port, tables, outer, at, facts, from),
+        6 => inside::<P, T, true>(packet, port, tables, outer, at, facts, from),
         _ => None,
     }
 }
@@ -127,14 +126,15 @@ fn inside<P: Packet, T: Tables, const V6: bool>(
     outer: &Facts,
     at: u16,
     mut facts: Facts,
+    from: [u64; 2],
 ) -> Option<Verdict> {
     let end = outer.ip.end();
     parse::plain::<P, V6>(packet, at, Some(end), port.zone, &mut facts)?;
     facts.tunnel.way = Way::Uplink;
-    super::known(packet, port, tables, &facts)
+    super::known(packet, port, tables, &facts, from)
 }
 
-/// Takes an answer to a UE in `session` to its verdict, by its tunnel, if that is over IPv4.
+/// Takes an answer to a UE to its verdict, by its tunnel, if that is over IPv4.
 #[inline(always)]
 pub(super) fn reply<P: Packet, T: Tables>(
     packet: &mut P,
@@ -143,20 +143,20 @@ pub(super) fn reply<P: Packet, T: Tables>(
     facts: &Facts,
     way: &CacheWay,
     counted: &Counted<'_>,
-    session: u64,
 ) -> Option<Verdict> {
-    let exit = session::exit_v4(tables, session.into())?;
-    if !fits(way, way.how.get(), facts, exit.overhead()) {
+    let how = way.how.get();
+    let [ends, word] = &way.link;
+    let exit = GtpuV4 {
+        ends: ends.get(),
+        teid: word.get() as u32,
+        qfi: (word.get() >> 32) as u8,
+    };
+    if how as u32 & TUNNEL == 0 || !fits(way, how, facts, exit.overhead()) {
         return None;
     }
     counted.add(tables, facts);
-    let macs = [way.exit.get() >> 16, way.source.get() >> 16];
-    let changed = change(packet, way, facts, Reason::Replied);
-    let verdict = if changed && exit.wrap(packet, &facts.ip, macs) {
-        Verdict::redirect(way.exit.get() as u16, Reason::Replied)
-    } else {
-        Verdict::discard(Reason::NoHeadroom)
-    };
-    tables.count(port.slot, verdict, facts.wire_len());
-    Some(verdict)
+    let [upper, lower] = &way.exit;
+    let changed = change(packet, way, facts, Reason::Replied)
+        && exit.wrap(packet, &facts.ip, [upper.get(), lower.get()]);
+    Some(sent(port, tables, facts, way, Reason::Replied, changed))
 }

@@ -60,7 +60,7 @@ pub(crate) fn uplink<T: Tables>(
     }
     let place = if claim(tables, session) {
         let place = learn_uplink(tables, key, session, found, lesson);
-        session.writer.set(0);
+        session.give_back(tables, found.id());
         place
     } else {
         let place = session.place(Way::Uplink, tunnel.teid);
@@ -193,7 +193,7 @@ pub(crate) fn downlink<T: Tables>(
         return None;
     }
     let place = learn_downlink(tables, key, session, found, lesson);
-    session.writer.set(0);
+    session.give_back(tables, found.id());
     Some(found.by(place?, 0))
 }
 
@@ -248,8 +248,10 @@ fn learn_downlink<T: Tables>(
 
 /// Takes the tunnel with this key away from the session that had it, if it was another. `false`: not now.
 fn take_over<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: &Tunnel) -> bool {
-    let owner = tables.session(key).and_then(|it| get(tables, it));
-    let Some(owner) = owner.filter(|it| !core::ptr::eq(*it, session)) else {
+    let Some(found) = tables.session(key) else {
+        return true;
+    };
+    let Some(owner) = get(tables, found).filter(|it| !core::ptr::eq(*it, session)) else {
         return true;
     };
     if !same(&owner.ran, tunnel.ran) {
@@ -259,7 +261,7 @@ fn take_over<T: Tables>(tables: &T, key: &SharedKey, session: &Session, tunnel: 
         return false;
     }
     owner.lose(tunnel.teid);
-    owner.writer.set(0);
+    owner.give_back(tables, found.id());
     true
 }
 
@@ -300,19 +302,23 @@ pub(crate) fn end<T: Tables>(tables: &T, key: &SharedKey, tunnel: &Tunnel, zone:
     };
     for v6 in [false, true] {
         key.set(&tunnel_key(endpoint, tunnel.teid, zone, v6));
-        if let Some(session) = tables.session(key).and_then(|found| get(tables, found)) {
-            end_of(tables, session, tunnel, way);
+        if let Some(found) = tables.session(key) {
+            end_of(tables, found, tunnel, way);
         }
     }
 }
 
-fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel, way: Way) {
+fn end_of<T: Tables>(tables: &T, found: SessionRef, tunnel: &Tunnel, way: Way) {
+    let Some(session) = get(tables, found) else {
+        return;
+    };
     if !session.is_between(tunnel) {
         return;
     }
     // Nobody says it again.
     if !(0..64).any(|_| claim(tables, session)) {
-        return end_meanwhile(tables, session, tunnel, way);
+        end_meanwhile(tables, session, tunnel, way);
+        return tables.session_changed(found.id());
     }
     for place in 0..BEARERS {
         let bearer = session.bearer(place);
@@ -329,7 +335,7 @@ fn end_of<T: Tables>(tables: &T, session: &Session, tunnel: &Tunnel, way: Way) {
     if session.leading(0).is_none() && session.status() == Status::Active {
         session.set_status(Status::Ended);
     }
-    session.writer.set(0);
+    session.give_back(tables, found.id());
 }
 
 /// Ends a tunnel of a session that another CPU has and does not give back soon: nothing is sent by it from

@@ -115,27 +115,29 @@ pub fn provision<T: SessionTable>(tables: &T, binding: &Binding) -> Option<Befor
     // The keys first: what does not fit, changes nothing.
     for key in binding.keys() {
         shared.set(&key);
-        let owner = tables.session(&shared).and_then(|it| get(tables, it));
+        let owner = tables.session(&shared);
+        let owner = owner.and_then(|it| Some((it.id(), get(tables, it)?)));
         if !tables.set_session(&shared, known) {
             remove(tables, &shared, session, binding.keys(), known);
             return None;
         }
         // The tunnel to the core may be that of both.
         let owner = owner.filter(|_| key.source == binding.ran);
-        let other = owner.filter(|it| !core::ptr::eq(*it, session) && !it.is_provisioned());
-        if let Some(other) = other {
+        let other = owner.filter(|(_, it)| !core::ptr::eq(*it, session) && !it.is_provisioned());
+        if let Some((id, other)) = other {
             claim(tables, other);
             other.lose(key.rest.ports());
-            other.writer.set(0);
+            other.give_back(tables, id);
         }
     }
     claim(tables, session);
     let (said, before) = (session.is_provisioned(), session.binding());
     // Nothing is sent by tunnels that change meanwhile.
     session.set_status(Status::Pending);
+    tables.session_changed(known.id());
     session.write(binding);
     session.set_status(Status::Active);
-    session.writer.set(0);
+    session.give_back(tables, known.id());
     remove(tables, &shared, session, before.keys(), known);
     Some(Before(said.then_some(before)))
 }
@@ -198,6 +200,7 @@ pub fn close<T: SessionTable>(tables: &T, id: u32) {
     session
         .generation
         .set(generation.wrapping_add(1).max(1).into());
+    tables.session_changed(id);
     unlink(tables, id);
 }
 

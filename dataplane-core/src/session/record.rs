@@ -4,6 +4,7 @@ use super::{key, tunnel_key};
 use crate::{
     flow::{FlowKey, Path, SharedKey},
     parse::is_mapped,
+    table::SessionTable,
     tunnel::{Tunnel, Way},
     word::Word,
 };
@@ -156,11 +157,6 @@ impl Bearer {
         ends && self.downlink.get() & Self::KNOWN != 0
     }
 
-    pub(super) fn is_surely_from(&self, teid: u32) -> bool {
-        let known = self.uplink.get() & (Self::DOUBTED | Self::KNOWN | u64::from(u32::MAX));
-        known == Self::KNOWN | u64::from(teid)
-    }
-
     pub(super) fn doubt_downlink(&self) {
         let word = self.downlink.get();
         if word & (Self::KNOWN | Self::ENDED) == Self::KNOWN {
@@ -173,6 +169,12 @@ impl Bearer {
         if word & Self::KNOWN != 0 {
             self.uplink.set(word | Self::DOUBTED);
         }
+    }
+
+    /// The TEID towards the core, if it is not in doubt.
+    pub(super) fn sure_uplink(&self) -> Option<u32> {
+        let word = self.uplink.get();
+        (word & (Self::DOUBTED | Self::KNOWN) == Self::KNOWN).then_some(word as u32)
     }
 }
 
@@ -190,7 +192,7 @@ pub enum Status {
     Ended = 3,
 }
 
-/// A session, in lines of the cache: the first is what most packets touch.
+/// A session. Usual packets do not touch it: what they need is in the flow cache, until [`Self::told`] changes.
 #[derive(Debug, Default)]
 #[cfg_attr(
     not(target_arch = "bpf"),
@@ -227,6 +229,8 @@ pub struct Session {
     /// Of QoS flows whose 5QI was provisioned: eight pairs of octets, the QFI as in [`Tunnel::qfi`] in the
     /// upper one.
     pub qos: [Word; 2],
+    /// What usual packets depend on, in one number, when they were last had to look.
+    pub told: Word,
 }
 
 impl Session {
@@ -249,6 +253,17 @@ impl Session {
             3 => Status::Ended,
             _ => Status::Uplink,
         }
+    }
+
+    /// Gives the record back, which somebody had claimed, and has packets look at it again if it is another.
+    #[inline(always)]
+    pub(super) fn give_back<T: SessionTable>(&self, tables: &T, id: u32) {
+        let digest = self.digest();
+        if self.told.get() != digest {
+            self.told.set(digest);
+            tables.session_changed(id);
+        }
+        self.writer.set(0);
     }
 
     /// The bearer in a place.
@@ -332,8 +347,32 @@ impl Session {
     pub(crate) fn knows_uplink(&self, tunnel: &Tunnel, known: SessionRef) -> bool {
         known.qfi() == tunnel.qfi
             && self.is_between(tunnel)
-            && self.bearer(known.bearer()).is_surely_from(tunnel.teid)
-            && (self.status() != Status::Pending || !self.is_provisioned())
+            && self.sure_uplink(known.bearer()) == Some(tunnel.teid)
+    }
+
+    /// A number that is another when something has changed that usual packets depend on. Without branches, of each of which
+    /// a verifier would follow both ways.
+    #[inline(always)]
+    fn digest(&self) -> u64 {
+        let mut digest = self.state.get();
+        let mut add = |word: &Word| {
+            digest = (digest ^ word.get()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        };
+        for endpoint in [&self.ran, &self.core] {
+            add(&endpoint[0]);
+            add(&endpoint[1]);
+        }
+        for place in 0..BEARERS {
+            add(&self.bearer(place).downlink);
+            add(&self.bearer(place).uplink);
+        }
+        digest
+    }
+
+    /// The TEID that packets by the bearer in `place` come with, if those say nothing that is not known.
+    pub(super) fn sure_uplink(&self, place: usize) -> Option<u32> {
+        let settled = self.status() != Status::Pending || !self.is_provisioned();
+        self.bearer(place).sure_uplink().filter(|_| settled)
     }
 
     pub(super) fn is_provisioned(&self) -> bool {
@@ -470,7 +509,7 @@ impl Session {
 }
 
 /// Both addresses in one word, if they are IPv4. Else 0.
-const fn ends(ran: [u64; 2], core: [u64; 2]) -> u64 {
+pub(crate) const fn ends(ran: [u64; 2], core: [u64; 2]) -> u64 {
     if is_mapped(ran) && is_mapped(core) {
         ran[1] << 32 | core[1] & 0xffff_ffff
     } else {

@@ -83,20 +83,21 @@ pub struct CacheWay {
     /// What [`State::validity`](super::State::validity) was when what follows was found out, or 0. That is all there is to
     /// know of how usual packets leave, so that nothing has to be looked up for them.
     pub valid: Word,
-    /// The same of [`Half::moves`](crate::flow::Half::moves).
+    /// The same of [`Half::moves`](crate::flow::Half::moves), and in the upper half of what is counted of changes of the session.
     pub moves: Word,
     /// Flags of the action, and others that [`crate::fast`] knows; in the second 16 bits the port that takes the place of
     /// another, or 0. The upper half is where the rule is counted.
     pub how: Word,
     /// The session, as in [`Record::session`](crate::flow::Record::session).
     pub session: Word,
-    /// MAC address to send to, and the slot of the port to leave by in the lower 16 bits.
-    pub exit: Word,
-    /// MAC address to send from, and in the lower 16 bits the largest L3 packet that may leave.
-    pub source: Word,
-    /// The address that takes the place of another.
+    /// MAC addresses to send with, as in [`Ethernet::raw`](crate::wire::ethernet::Ethernet::raw), then in 16 bits each the slot
+    /// of the port to leave by and the largest L3 packet that may leave.
+    pub exit: [Word; 2],
+    /// The address that takes the place of another. Of upstream packets that keep theirs: the tunnel that they are known to
+    /// come by.
     pub address: [Word; 2],
-    /// Of upstream packets: the link layer and the port that they are known by.
+    /// Of upstream packets: the MAC addresses that they are known by, likewise, then the slot of the port. Of
+    /// downstream packets: the tunnel to the UE.
     pub link: [Word; 2],
 }
 

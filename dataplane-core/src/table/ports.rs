@@ -1,8 +1,8 @@
 //! Ports, and where the endpoints of tunnels are.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, transmute};
 
-use crate::classify::within;
+use crate::{classify::within, word::Word};
 
 /// A configured interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -25,6 +25,29 @@ pub struct Port {
     pub flags: u8,
     /// Index of the interface.
     pub ifindex: u32,
+}
+
+/// A port that packets may look at while it is changed.
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
+#[repr(transparent)]
+pub struct SharedPort([Word; 3]);
+
+impl SharedPort {
+    /// The port.
+    #[must_use]
+    pub fn get(&self) -> Port {
+        let [first, second, third] = &self.0;
+        transmute!([first.get(), second.get(), third.get()])
+    }
+
+    /// Changes it, word by word.
+    pub fn set(&self, port: Port) {
+        let words: [u64; 3] = transmute!(port);
+        for (cell, word) in self.0.iter().zip(words) {
+            cell.set(word);
+        }
+    }
 }
 
 /// What a port faces.

@@ -40,6 +40,30 @@ impl Ethernet {
         (self.upper.get() & 0xffff) << 32 | self.lower.get() as u64
     }
 
+    /// Both addresses as they lie in the frame, in the words that they are read and written in: the second is of 32 bits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn raw(&self) -> [u64; 2] {
+        [
+            u64::from_ne_bytes(self.upper.to_bytes()),
+            u32::from_ne_bytes(self.lower.to_bytes()) as u64,
+        ]
+    }
+
+    /// What [`Self::raw`] is with these addresses, which are in the lower 48 bits.
+    #[must_use]
+    pub const fn raw_of(destination: u64, source: u64) -> [u64; 2] {
+        let (upper, lower) = (destination << 16 | source >> 32, source as u32);
+        [upper.to_be(), lower.to_be() as u64]
+    }
+
+    /// Sets both addresses; of the second word the lower half counts.
+    #[inline(always)]
+    pub const fn set_raw(&mut self, [upper, lower]: [u64; 2]) {
+        self.upper = U64::from_bytes(upper.to_ne_bytes());
+        self.lower = U32::from_bytes((lower as u32).to_ne_bytes());
+    }
+
     /// Sets both addresses, which are in the lower 48 bits.
     pub fn set_addresses(&mut self, destination: u64, source: u64) {
         self.upper.set(destination << 16 | source >> 32);

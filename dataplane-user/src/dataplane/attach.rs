@@ -90,9 +90,11 @@ impl Dataplane {
             let set = self.port_table.set(slot, Entry(gone), 0);
             set.map_err(failed)?;
             self.memory.links_changed();
-            let entered = self.interfaces.get(&port.ifindex, 0);
-            if entered.is_ok_and(|Entry(it)| it.slot == port.slot) {
-                self.set_interface(port.ifindex, gone)?;
+            let entered = self.memory.interfaces.get(port.ifindex as usize);
+            if let Some(interface) = entered
+                && interface.get().slot == port.slot
+            {
+                interface.set(gone);
             }
         }
         Ok(())
@@ -191,15 +193,14 @@ impl Dataplane {
                 .set(port.slot.into(), ifindex, None, 0)
                 .map_err(|error| failed(&error))?;
         }
-        self.set_interface(ifindex, entry)
+        self.set_interface(ifindex, entry);
+        Ok(())
     }
 
-    fn set_interface(&mut self, ifindex: u32, port: Port) -> Result<(), Error> {
-        if ifindex >= INTERFACES {
-            // It never was in the table.
-            return Ok(());
+    /// Does nothing if the index is so high that it never was in the table.
+    fn set_interface(&self, ifindex: u32, port: Port) {
+        if let Some(interface) = self.memory.interfaces.get(ifindex as usize) {
+            interface.set(port);
         }
-        let set = self.interfaces.set(ifindex, Entry(port), 0);
-        set.map_err(|error| Error::kernel("cannot enter an interface into the tables", &error))
     }
 }

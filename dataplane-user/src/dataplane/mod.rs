@@ -9,6 +9,7 @@ mod provision;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    mem::offset_of,
     net::IpAddr,
     path::Path,
     sync::mpsc,
@@ -18,7 +19,7 @@ use aya::{
     Ebpf,
     maps::{Array, DevMap, MapData},
 };
-use dataplane_core::table::{Port, RuleAction, flag};
+use dataplane_core::table::{CHANGES, Fixed, Port, RuleAction, flag};
 
 use self::explain::jiffies;
 pub use self::{
@@ -72,7 +73,6 @@ pub struct Dataplane {
     /// Flows that were forgotten before their time.
     evicted: u64,
     clock: Clock,
-    interfaces: Array<MapData, Entry<Port>>,
     port_table: Array<MapData, Entry<Port>>,
     devices: DevMap<MapData>,
     steer: Ebpf,
@@ -161,8 +161,6 @@ impl Dataplane {
             ebpf.take_map(name)
                 .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
         };
-        let interfaces =
-            Array::try_from(take(&mut steer, "INTERFACES")?).map_err(|error| failed(&error))?;
         let port_table =
             Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
         let devices =
@@ -170,6 +168,7 @@ impl Dataplane {
         let flows = Records::take(&mut steer, ["RECORDS", "FLOWS", "FREE"])?;
         let names_of = ["SESSION_RECORDS", "SESSIONS", "FREE_SESSIONS"];
         let sessions = Records::take(&mut steer, names_of)?;
+        let changes = memory::fixed(&steer, offset_of!(Fixed, changes), CHANGES)?;
         let openings = aya::maps::HashMap::try_from(take(&mut steer, "OPENINGS")?)
             .map_err(|error| failed(&error))?;
         // It stays where it is: programs that are loaded later look in it.
@@ -207,12 +206,11 @@ impl Dataplane {
             memory,
             rules,
             flows: Flows::new(flows),
-            sessions: Sessions::new(sessions),
+            sessions: Sessions::new(sessions, changes),
             openings: Openings::new(openings),
             ended: Ended::default(),
             evicted: 0,
             clock,
-            interfaces,
             port_table,
             devices,
             steer,

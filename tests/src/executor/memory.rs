@@ -51,6 +51,7 @@ pub(super) struct Memory {
     sessions: Vec<Session>,
     session_keys: RefCell<HashMap<FlowKey, SessionRef>>,
     free_sessions: RefCell<Vec<u32>>,
+    session_changes: Word,
     pub(super) session_updates: Cell<u64>,
     /// Flows whose backend was gone.
     pub(super) rechosen: Cell<u64>,
@@ -77,6 +78,7 @@ impl Memory {
             sessions: (0..LIMITS.sessions).map(|_| Session::default()).collect(),
             session_keys: RefCell::default(),
             free_sessions: RefCell::new((0..LIMITS.sessions).collect()),
+            session_changes: Word::default(),
             session_updates: Cell::default(),
             rechosen: Cell::default(),
             endpoints: endpoints(),
@@ -241,6 +243,10 @@ impl SessionTable for Memory {
         self.sessions.get(id as usize)
     }
 
+    fn session_changed(&self, _: u32) {
+        self.session_changes.add(1);
+    }
+
     fn claim(&self, cell: &Word, owner: u64) -> u64 {
         cell.claim(owner)
     }
@@ -290,6 +296,10 @@ impl Tables for Memory {
 
     fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer {
         classify::to_the_end(|| classify::walk(self, &query.get(), &tunnel.get(), walk))
+    }
+
+    fn session_changes(&self, _: u32) -> u64 {
+        self.session_changes.get()
     }
 
     fn names(&self) -> Option<&Names> {

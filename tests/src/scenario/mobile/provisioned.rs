@@ -249,10 +249,14 @@ fn withdrawn(talk: &Talk<'_>, all: &mut Vec<Scenario>) {
     } = talk;
     let other = talk.interface.uplink(RAN, &talk.family.udp(444));
     let binding = talk.binding(RAN, DOWN);
+    let injected = talk.injected(RAN, DOWN, up);
     all.push(
         talk.scenario("what is said no more is learned")
             .provisioned(&binding)
             .sent("access0", up, Steered, "app0", there)
+            // The second finds what the first left in the flow cache.
+            .sent("app0", reply, Replied, "access0", &injected)
+            .sent("app0", reply, Replied, "access0", &injected)
             .withdrawn(&binding)
             .discarded("app0", reply, DownlinkPending)
             .original("access0", &other, NoDownlinkTunnel)
