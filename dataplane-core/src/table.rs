@@ -52,7 +52,7 @@ pub const TARGETS: u32 = 1024;
 /// Interface indexes that may be ports are below this one.
 pub const INTERFACES: u32 = 65_536;
 
-/// Counters of [`Fixed::changes`], a power of two.
+/// Counters of changes of sessions, a power of two.
 pub const CHANGES: u32 = 4096;
 
 /// A port that is not there, where a slot is expected.
@@ -218,15 +218,14 @@ impl State {
     }
 }
 
-/// What has its place in memory, where packets find it without looking it up.
+/// What has its place in memory, where packets find it without looking it up. Only user space changes it: it is written anew,
+/// as it is, whenever a program is loaded.
 #[derive(Debug)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Fixed {
     /// What is there besides tables.
     pub state: State,
-    /// How often sessions have changed, by their numbers, of which several share one.
-    pub changes: [Word; CHANGES as usize],
     /// What the rules name.
     pub names: Names,
     /// Ports by the index of their interface, to come in by.

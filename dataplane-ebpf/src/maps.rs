@@ -108,6 +108,9 @@ static SESSIONS: HashMap<FlowKey, u64, 1> = HashMap::new();
 /// The sessions.
 #[btf_map]
 static SESSION_RECORDS: Array<Session, 1, MMAPABLE> = Array::new();
+/// How often sessions have changed, by their numbers, of which several share one.
+#[btf_map(name = "CHANGES")]
+static CHANGE_TABLE: Array<Word, { CHANGES as usize }, MMAPABLE> = Array::new();
 /// Sessions that are free.
 #[btf_map]
 static FREE_SESSIONS: Stack<u32, 1> = Stack::new();
@@ -304,9 +307,9 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY
     }
 
     fn session_changed(&self, id: u32) {
-        let changes = &fixed().changes[(id % CHANGES) as usize];
-        // SAFETY: the reference proves that the memory is there and shared.
-        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) changes.as_ptr(), in(reg) 1u64) };
+        if let Some(changes) = CHANGE_TABLE.get(id % CHANGES) {
+            self.add(changes, 1);
+        }
     }
 
     fn claim(&self, cell: &Word, owner: u64) -> u64 {
@@ -379,7 +382,7 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     }
 
     fn session_changes(&self, id: u32) -> u64 {
-        fixed().changes[(id % CHANGES) as usize].get()
+        CHANGE_TABLE.get(id % CHANGES).map_or(0, Word::get)
     }
 
     fn names(&self) -> Option<&Names> {

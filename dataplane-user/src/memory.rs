@@ -166,11 +166,7 @@ fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> {
 }
 
 /// Elements of [`Fixed`].
-pub(crate) fn fixed<T: FromBytes>(
-    ebpf: &Ebpf,
-    offset: usize,
-    len: u32,
-) -> Result<Shared<T>, Error> {
+fn fixed<T: FromBytes>(ebpf: &Ebpf, offset: usize, len: u32) -> Result<Shared<T>, Error> {
     let map = data(ebpf, fixed::SECTION)?.fd().as_fd();
     Shared::part(fixed::NAME, map, offset, len as usize)
 }

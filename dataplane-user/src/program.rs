@@ -59,7 +59,7 @@ pub(crate) const fn names(tunnels: bool) -> Names {
 }
 
 /// The maps that outlive this process, with the sizes of their keys and values.
-const PINNED: [(&str, usize, usize); 26] = [
+const PINNED: [(&str, usize, usize); 27] = [
     (fixed::NAME, 4, size_of::<Fixed>()),
     ("PORTS", 4, size_of::<Port>()),
     ("DEVICES", 4, 8),
@@ -78,6 +78,7 @@ const PINNED: [(&str, usize, usize); 26] = [
     ("FREE", 0, 4),
     ("SESSIONS", size_of::<FlowKey>(), 8),
     ("SESSION_RECORDS", 4, size_of::<Session>()),
+    ("CHANGES", 4, 8),
     ("FREE_SESSIONS", 0, 4),
     ("ENDPOINTS", 4, size_of::<[Endpoints; ENDPOINTS as usize]>()),
     ("FRAGMENTS", size_of::<FragmentKey>(), 4),

@@ -190,7 +190,7 @@ pub(crate) fn endpoints(gtpu: &Gtpu) -> Result<[Endpoints; ENDPOINTS as usize], 
 /// The session table as user space sees it.
 pub(crate) struct Sessions {
     records: Records<Record>,
-    /// [`Fixed::changes`](dataplane_core::table::Fixed::changes).
+    /// How often sessions have changed, as in [`SessionTable::session_changed`].
     changes: Shared<Word>,
     /// The status of each session when it was last looked for changes.
     seen: Vec<SessionStatus>,

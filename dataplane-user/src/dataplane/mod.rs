@@ -9,7 +9,6 @@ mod provision;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    mem::offset_of,
     net::IpAddr,
     path::Path,
     sync::mpsc,
@@ -19,7 +18,7 @@ use aya::{
     Ebpf,
     maps::{Array, DevMap, MapData},
 };
-use dataplane_core::table::{CHANGES, Fixed, Port, RuleAction, flag};
+use dataplane_core::table::{Port, RuleAction, flag};
 
 use self::explain::jiffies;
 pub use self::{
@@ -168,7 +167,7 @@ impl Dataplane {
         let flows = Records::take(&mut steer, ["RECORDS", "FLOWS", "FREE"])?;
         let names_of = ["SESSION_RECORDS", "SESSIONS", "FREE_SESSIONS"];
         let sessions = Records::take(&mut steer, names_of)?;
-        let changes = memory::fixed(&steer, offset_of!(Fixed, changes), CHANGES)?;
+        let changes = memory::table(&steer, "CHANGES")?;
         let openings = aya::maps::HashMap::try_from(take(&mut steer, "OPENINGS")?)
             .map_err(|error| failed(&error))?;
         // It stays where it is: programs that are loaded later look in it.
