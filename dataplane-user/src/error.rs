@@ -88,16 +88,19 @@ pub enum Error {
 
 impl Error {
     /// The kernel refused `what`.
-    pub(crate) fn kernel(what: impl Into<String>, error: &dyn std::error::Error) -> Self {
+    pub(crate) fn kernel(
+        what: impl Into<String>,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
         Self::refused(what.into(), error, may_monitor())
     }
 
     /// The same in a process that has CAP_PERFMON, or has not.
-    fn refused(what: String, error: &dyn std::error::Error, monitor: bool) -> Self {
+    fn refused(what: String, error: &(dyn std::error::Error + 'static), monitor: bool) -> Self {
         let mut reason = error.to_string();
         let mut errno = None;
-        let mut source = error.source();
-        while let Some(cause) = source {
+        let mut causes = Some(error);
+        while let Some(cause) = causes {
             if let Some(io) = cause.downcast_ref::<io::Error>() {
                 errno = io.raw_os_error();
             }
@@ -105,7 +108,7 @@ impl Error {
             if !reason.contains(&text) {
                 reason = format!("{reason}: {text}");
             }
-            source = cause.source();
+            causes = cause.source();
         }
         let verifier = reason.split_once(VERIFIER).map(|(tried, log)| {
             tracing::debug!(log, "the verifier refused the program");

@@ -22,7 +22,9 @@ pub(crate) const SECTION: &str = ".bss";
 
 /// What is in the map that is pinned at `path`, which is made unless it is there.
 pub(crate) fn contents(path: &Path) -> Result<Vec<u64>, Error> {
-    let failed = |error: &dyn std::error::Error| Error::kernel("cannot make the map FIXED", error);
+    let failed = |error: &(dyn std::error::Error + 'static)| {
+        Error::kernel("cannot make the map FIXED", error)
+    };
     let map = if path.exists() {
         MapData::from_pin(path).map_err(|error| failed(&error))?
     } else {

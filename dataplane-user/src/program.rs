@@ -187,8 +187,9 @@ impl Pins {
 
     /// Loads the maps; programs are to be made [`ready`].
     pub(crate) fn load(&self, limits: &Limits, cpus: u32) -> Result<Ebpf, Error> {
-        let failed =
-            |error: &dyn std::error::Error| Error::kernel("cannot load the XDP program", error);
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Error::kernel("cannot load the XDP program", error)
+        };
         if OBJECT.is_empty() {
             return Err(Error::Options(
                 "this build has no XDP program in it: cargo xtask setup, and build again"
@@ -321,7 +322,7 @@ impl Pins {
 /// Loads an XDP program of an object into the kernel, unless it is there, and first the one that it calls.
 pub(crate) fn ready<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
     if name == MOBILE {
-        let failed = |error: &dyn std::error::Error| {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
             Error::kernel("cannot tell packets where the long way is", error)
         };
         let long = load(ebpf, LONG)?.fd().map_err(|error| failed(&error))?;

@@ -170,7 +170,7 @@ impl Dataplane {
     /// Writes a port into the tables.
     fn enter(&mut self, at: usize) -> Result<(), Error> {
         let port = &self.ports[at];
-        let failed = |error: &dyn std::error::Error| {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
             Error::kernel(
                 format!("cannot enter port {} into the tables", port.config.name),
                 error,

@@ -146,7 +146,8 @@ impl Dataplane {
         options: &Options,
         ports: Vec<PortStatus>,
     ) -> Result<Self, Error> {
-        let failed = |error: &dyn std::error::Error| Error::kernel("cannot use the maps", error);
+        let failed =
+            |error: &(dyn std::error::Error + 'static)| Error::kernel("cannot use the maps", error);
         let mut steer = pins.load(&limits, cpus)?;
         let mut explain = pins.load(&limits, cpus)?;
         let memory = Memory::map(&steer)?;
