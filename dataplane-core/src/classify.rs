@@ -13,6 +13,7 @@ use crate::{
     table::{
         Filter, Index, RuleAction, RuleTables, STEPS, Split, TunnelFilter, field, flag, kind, verb,
     },
+    target,
 };
 
 /// The value of both ports in packets that have none: outside of every range that asks for ports.
@@ -49,7 +50,7 @@ pub struct Query {
     pub tos: u32,
     /// Any of [`kind`].
     pub kinds: u16,
-    /// The slot of the port that the packet came by: rules that lead there do not apply.
+    /// The slot of the port that the packet came by: rules that lead there do not apply, unless it is into a tunnel.
     pub from: u16,
     /// Fills the words.
     pub padding: [u32; 2],
@@ -124,8 +125,10 @@ pub struct InTunnel {
     pub source_port: u32,
     /// Its UDP destination port.
     pub target_port: u32,
+    /// The cell of the [`Target`](crate::table::Target) from whose other end the packet comes, plus 1, or 0.
+    pub opened: u32,
     /// Fills the words.
-    pub padding: [u32; 5],
+    pub padding: [u32; 4],
 }
 
 impl Default for InTunnel {
@@ -142,7 +145,8 @@ impl InTunnel {
         qci: 0,
         source_port: NO_PORTS,
         target_port: NO_PORTS,
-        padding: [0; 5],
+        opened: 0,
+        padding: [0; 4],
     };
 
     /// The tunnel from one address to another with these ports, that of the source in the upper half.
@@ -154,7 +158,7 @@ impl InTunnel {
             qci: qci as u32,
             source_port: ports >> 16,
             target_port: ports & 0xffff,
-            padding: [0; 5],
+            ..Self::NONE
         }
     }
 
@@ -314,12 +318,12 @@ pub fn walk<T: RuleTables>(tables: &T, query: &Query, tunnel: &InTunnel, walk: &
                     let Some(action) = tables.action(filter.action) else {
                         break;
                     };
-                    if !leads_back(tables, action, query.from) {
+                    if !leads_back(tables, action, query.from, tunnel) {
                         answer.set_action(filter.action);
                         walk.rank.set(filter.rank);
                         Index::END
                     } else {
-                        // To a packet of the same flow from another port it would apply.
+                        // To a packet of the same flow from elsewhere it would apply.
                         answer.0 |= u64::from(filter.kind / kind::PACKET) * Answer::SENSITIVE;
                         filter.next
                     }
@@ -379,8 +383,17 @@ fn comes_by<T: RuleTables>(tables: &T, tunnel: &InTunnel, cell: u32) -> bool {
         .is_some_and(|filter| tunnel.meets(filter))
 }
 
-/// Whether `action` sends packets out of the port in slot `from`.
-fn leads_back<T: RuleTables>(tables: &T, action: &RuleAction, from: u16) -> bool {
+/// Whether `action` sends packets back where they come from: out of the port in slot `from`, or into the tunnel that they
+/// came out of.
+fn leads_back<T: RuleTables>(
+    tables: &T,
+    action: &RuleAction,
+    from: u16,
+    tunnel: &InTunnel,
+) -> bool {
+    if T::TUNNELS && action.flags & flag::TUNNEL != 0 {
+        return tunnel.opened != 0 && target::is_same(tables, tunnel.opened - 1, action.first);
+    }
     let leads = |hop| tables.hop(hop).is_some_and(|hop| hop.slot == from);
     matches!(action.verb, verb::FORWARD | verb::DUPLICATE)
         && (leads(action.first) || action.flags & flag::INLINE != 0 && leads(action.second))

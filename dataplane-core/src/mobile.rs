@@ -162,10 +162,16 @@ impl<T: Tables> Steering<'_, T> {
             ports,
             qfi,
             way,
+            target: opened,
             ..
         } = self.facts.tunnel;
+        let outside = InTunnel {
+            opened,
+            ..InTunnel::NONE
+        };
         let (source, target) = match way {
-            Way::None | Way::Target => return self.notes.tunnel.set(InTunnel::NONE),
+            Way::None => return self.notes.tunnel.set(InTunnel::NONE),
+            Way::Target => return self.notes.tunnel.set(outside),
             Way::Uplink => (ran, core),
             Way::Downlink => (core, ran),
         };
@@ -173,7 +179,7 @@ impl<T: Tables> Steering<'_, T> {
         let session = session::get(self.tables, known);
         let qci = session.map_or(0, |session| session.qci(known.bearer(), qfi));
         let tunnel = InTunnel::new(source, target, ports, qci);
-        self.notes.tunnel.set(tunnel);
+        self.notes.tunnel.set(InTunnel { opened, ..tunnel });
     }
 
     /// Notes what filters see of the tunnel by which upstream packets of a flow come, wherever this packet
@@ -203,7 +209,10 @@ impl<T: Tables> Steering<'_, T> {
                 let (ran, core) = session.endpoints();
                 InTunnel::new(ran, core, ports, session.qci(known.bearer(), known.qfi()))
             }
-            None => InTunnel::NONE,
+            None => InTunnel {
+                opened: known.peer().map_or(0, |cell| cell + 1),
+                ..InTunnel::NONE
+            },
         };
         self.notes.tunnel.set(tunnel);
     }

@@ -104,6 +104,8 @@ pub trait RuleTables {
     fn action(&self, cell: u32) -> Option<&RuleAction>;
     /// A next hop, if it is resolved.
     fn hop(&self, index: u32) -> Option<Hop>;
+    /// The tunnel that ends at a next hop.
+    fn target(&self, cell: u32) -> Option<&Target>;
 }
 
 /// The tables, as packets see them.
@@ -124,8 +126,6 @@ pub trait Tables: SessionTable + RuleTables {
 
     /// What the rules name.
     fn names(&self) -> Option<&Names>;
-    /// The tunnel that ends at a next hop.
-    fn target(&self, cell: u32) -> Option<&Target>;
     /// The cell of a tunnel that packets with this [`Target::key`] come by.
     fn opening(&self, key: &FlowKey) -> Option<u32>;
 

@@ -4,7 +4,7 @@ use crate::{
     packet::Packet,
     parse::Facts,
     steer::{Plan, Steering},
-    table::{RuleAction, Tables, Target, encapsulation, flag, verb},
+    table::{RuleAction, RuleTables, Tables, Target, encapsulation, flag, verb},
     tunnel::{self, Way},
     verdict::Reason,
     wire::{
@@ -120,6 +120,18 @@ fn gre_label<P: Packet>(packet: &P, at: usize) -> Option<Label> {
     })
 }
 
+/// Whether the same tunnel ends at two next hops: packets from there look alike.
+#[inline(always)]
+pub(crate) fn is_same<T: RuleTables>(tables: &T, one: u32, other: u32) -> bool {
+    if one == other {
+        return true;
+    }
+    match (tables.target(one), tables.target(other)) {
+        (Some(one), Some(other)) => one.key() == other.key(),
+        _ => false,
+    }
+}
+
 impl<T: Tables> Steering<'_, T> {
     /// Whether the packet comes from a UE's side, or from a peer, and is not on its way to a UE.
     #[inline(always)]
@@ -151,17 +163,24 @@ impl<T: Tables> Steering<'_, T> {
 
     /// Whether the packet came out of the tunnel that `action` sends into.
     fn came_through(&self, action: &RuleAction) -> bool {
-        if !self.is_from_target() || action.flags & flag::TUNNEL == 0 {
-            return false;
+        self.is_from_target()
+            && action.flags & flag::TUNNEL != 0
+            && is_same(self.tables, self.facts.tunnel.target - 1, action.first)
+    }
+
+    /// Whether the packet, which is sent as `action` says, may leave by the port that it came by. With a lower TTL it goes
+    /// into a tunnel that it does not pass beside already, or to an application without the tunnel that it came out of.
+    #[inline(never)]
+    pub(crate) fn turns_round(&self, action: &RuleAction) -> bool {
+        if action.flags & flag::TUNNEL == 0 {
+            return self.is_from_target() && self.port.is_app() && action.flags & flag::ROUTE != 0;
         }
-        let cell = self.facts.tunnel.target - 1;
-        if cell == action.first {
-            return true;
-        }
-        match (self.tables.target(cell), self.tables.target(action.first)) {
-            (Some(one), Some(other)) => one.key() == other.key(),
-            _ => false,
-        }
+        let key = &self.facts.key;
+        let is_end =
+            |target: &Target, address| address == target.source || address == target.destination;
+        self.tables
+            .target(action.first)
+            .is_some_and(|target| !is_end(target, key.source) && !is_end(target, key.destination))
     }
 
     /// Has what is noted to be sent go into the tunnel of `action`, unless the packet has just come out of it.

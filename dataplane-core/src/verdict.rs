@@ -147,7 +147,8 @@ reasons! {
     UnknownPort = "unknown_port",
     /// The packet's flow does not expect it from this port: it went its original path.
     WrongSide = "wrong_side",
-    /// The port is the one that the rule's destination is on: the packet went its original path.
+    /// The port is the one that the rule's destination is on, or the tunnel the one that it would go into: the packet went its
+    /// original path.
     OwnOutput = "own_output",
     /// The next hop has no known MAC address yet: the packet went its original path, unsteered.
     NextHopUnresolved = "next_hop_unresolved",

@@ -353,6 +353,10 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> RuleTables for Maps<READ_ONLY, 
     fn hop(&self, index: u32) -> Option<Hop> {
         Hop::of(HOPS.get(index)?.get())
     }
+
+    fn target(&self, cell: u32) -> Option<&Target> {
+        TARGET_TABLE.get(cell)
+    }
 }
 
 impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNNELS> {
@@ -387,10 +391,6 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
 
     fn names(&self) -> Option<&Names> {
         Some(&fixed().names)
-    }
-
-    fn target(&self, cell: u32) -> Option<&Target> {
-        TARGET_TABLE.get(cell)
     }
 
     fn opening(&self, key: &FlowKey) -> Option<u32> {

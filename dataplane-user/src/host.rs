@@ -112,11 +112,6 @@ impl HostTables {
         self.memory.names.get(0)
     }
 
-    /// The tunnel that ends at a next hop.
-    pub fn target(&self, cell: u32) -> Option<&Target> {
-        self.memory.targets.get(cell as usize)
-    }
-
     /// The cell of a tunnel that packets with this key come by.
     pub fn opening(&self, key: &FlowKey) -> Option<u32> {
         self.rules.openings().get(key).copied()
@@ -164,6 +159,10 @@ impl RuleTables for HostTables {
 
     fn hop(&self, cell: u32) -> Option<Hop> {
         Hop::of(self.memory.hops.get(cell as usize)?.get())
+    }
+
+    fn target(&self, cell: u32) -> Option<&Target> {
+        self.memory.targets.get(cell as usize)
     }
 }
 

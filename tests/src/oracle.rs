@@ -176,9 +176,10 @@ impl<'a> Oracle<'a> {
             return None;
         }
         let own = self.flows.all.get(flow)?.rule;
+        let around = (tunnel.as_ref(), frame.outside.as_ref());
         let before = self
             .rules
-            .first_match(port, &frame.packet, tunnel.as_ref(), |at, rule| {
+            .first_match(port, &frame.packet, around, |at, rule| {
                 own.is_none_or(|own| at < own) && rule.filter_type == FilterType::Packet
             });
         if let Some(index) = before {
@@ -253,9 +254,10 @@ impl<'a> Oracle<'a> {
         }
         let upstream = is_upstream(port, frame);
         let tunnel = self.tunnel(frame, lesson);
+        let around = (tunnel.as_ref(), frame.outside.as_ref());
         let found = self
             .rules
-            .first_match(port, &frame.packet, tunnel.as_ref(), |_, rule| {
+            .first_match(port, &frame.packet, around, |_, rule| {
                 upstream || rule.filter_type == FilterType::Packet
             });
         let Some(mut index) = found else {
@@ -340,10 +342,11 @@ impl<'a> Oracle<'a> {
         let Some((to, mac)) = self.rules.world.resolve(endpoint) else {
             return Some(original(Reason::NextHopUnresolved));
         };
-        // A rule does not apply to its own output, and what a peer sent does not go back there either.
-        debug_assert!(to != port.name || frame.of_peer().is_some());
+        // A rule does not apply to its own output; of a VIP, it may be that of a peer, which does not go back there.
         let outside = frame.outside.as_ref();
-        if to == port.name || outside.is_some_and(|it| it.is_from(&rule.action)) {
+        let back = outside.is_some_and(|it| it.is_from(&rule.action));
+        let round = to == port.name && !self.rules.turns_round(&rule.action, port, frame);
+        if back || round {
             return Some(original(Reason::OwnOutput));
         }
         let mut sent = frame.clone().through(None);

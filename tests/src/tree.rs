@@ -7,7 +7,7 @@ use dataplane_core::{
     classify::{InTunnel, Query, first_match},
     flow::{FlowKey, KeyRest},
     parse::mapped,
-    table::{Filter, Hop, RuleAction, RuleTables, Split, State, TunnelFilter, kind},
+    table::{Filter, Hop, RuleAction, RuleTables, Split, State, Target, TunnelFilter, kind},
 };
 use dataplane_user::{
     HostTables, Limits,
@@ -110,6 +110,10 @@ impl RuleTables for Counting<'_> {
 
     fn hop(&self, index: u32) -> Option<Hop> {
         self.tables.hop(index)
+    }
+
+    fn target(&self, cell: u32) -> Option<&Target> {
+        self.tables.target(cell)
     }
 }
 

@@ -61,20 +61,23 @@ pub fn gtpu() -> Gtpu {
 
 /// Other hosts that send what UEs have sent.
 pub fn peers() -> Vec<Endpoint> {
-    vec![Endpoint {
-        address: EndpointAddress::Tunnel(peer()),
-        port: Some("app1".to_owned()),
-    }]
+    let peer = |(target, port): (Target, &str)| Endpoint {
+        address: EndpointAddress::Tunnel(target),
+        port: Some(port.to_owned()),
+    };
+    let all = [(PEER, "app1"), (PEER_AT_ACCESS, "access0")];
+    all.map(|(address, port)| peer((peer_at(address), port)))
+        .into()
 }
 
-/// The tunnel to the peer.
-pub fn peer() -> Target {
+/// The tunnel to the peer with this address.
+pub fn peer_at(peer: &str) -> Target {
     let address = |text: &str| text.parse().expect("an address");
     Target {
         encapsulation: Encapsulation::Gre {
             key: Some(PEER_KEY),
         },
-        destination: address(PEER),
+        destination: address(peer),
         source: Some(address(OWN[0])),
     }
 }
@@ -82,7 +85,13 @@ pub fn peer() -> Target {
 /// The address of a peer.
 pub const PEER: &str = "198.18.2.2";
 
-/// The key of GRE that it uses.
+/// That of one behind the port that UEs are behind.
+pub const PEER_AT_ACCESS: &str = FAR[0];
+
+/// Who is behind the same port as UEs, and ends tunnels: an address of each IP version.
+pub const FAR: [&str; 2] = ["198.18.3.2", "2001:db8:a3::2"];
+
+/// The key of GRE that peers use.
 pub const PEER_KEY: u32 = 77;
 
 /// A host.
@@ -96,7 +105,7 @@ pub struct World {
 
 impl World {
     /// A wire between `access0` and `core0`, a routed `access1` and `core1` in zone 2 and `access2` in zone 0, the
-    /// applications behind `app0` and, where less fits, `app1`, and nobody at 198.18.1.9. At `access2` no MSS is
+    /// applications behind `app0` and, where less fits, `app1`, ends of tunnels behind `access0`, and nobody at 198.18.1.9. At `access2` no MSS is
     /// lowered.
     pub fn new() -> Self {
         let port = |name, role, pair, zone, last| Port {
@@ -127,6 +136,8 @@ impl World {
                 neighbor("2001:db8:a1::2", "app0", 1),
                 neighbor("198.18.2.2", "app1", 2),
                 neighbor("2001:db8:a2::2", "app1", 2),
+                neighbor(FAR[0], "access0", 3),
+                neighbor(FAR[1], "access0", 3),
             ],
         }
     }

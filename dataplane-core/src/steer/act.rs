@@ -163,7 +163,7 @@ impl<T: Tables> Steering<'_, T> {
         let Some(hop) = self.tables.hop(hop) else {
             return self.leave(Reason::NextHopUnresolved);
         };
-        if hop.slot == self.port.slot {
+        if hop.slot == self.port.slot && !(T::TUNNELS && self.turns_round(action)) {
             return self.leave(Reason::OwnOutput);
         }
         let Some(port) = self.tables.port_in(hop.slot) else {

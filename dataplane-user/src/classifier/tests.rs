@@ -4,7 +4,7 @@ use dataplane_core::{
     classify::{InTunnel, NO_PORTS, Query, first_match},
     flow::{FlowKey, KeyRest},
     parse::mapped,
-    table::{Hop, Image, RuleAction, RuleTables, State, kind, verb},
+    table::{Hop, Image, RuleAction, RuleTables, State, Target, kind, verb},
 };
 
 use super::*;
@@ -78,6 +78,10 @@ impl RuleTables for Tree<'_> {
     }
 
     fn hop(&self, _: u32) -> Option<Hop> {
+        None
+    }
+
+    fn target(&self, _: u32) -> Option<&Target> {
         None
     }
 }

@@ -278,6 +278,10 @@ impl RuleTables for Memory {
     fn hop(&self, index: u32) -> Option<Hop> {
         self.tables.hop(index)
     }
+
+    fn target(&self, cell: u32) -> Option<&Target> {
+        self.tables.target(cell)
+    }
 }
 
 impl Tables for Memory {
@@ -304,10 +308,6 @@ impl Tables for Memory {
 
     fn names(&self) -> Option<&Names> {
         self.tables.names()
-    }
-
-    fn target(&self, cell: u32) -> Option<&Target> {
-        self.tables.target(cell)
     }
 
     fn opening(&self, key: &FlowKey) -> Option<u32> {

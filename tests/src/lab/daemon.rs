@@ -144,10 +144,19 @@ impl Daemon {
 
     /// What `edgesteer get KIND -o json` prints.
     pub fn get(&self, host: &Namespace, kind: &str) -> Result<Value> {
+        self.json(host, &["get", kind])
+    }
+
+    /// What `edgesteer explain -o json` prints of the first packet of a flow that comes by a port.
+    pub fn explain(&self, host: &Namespace, port: &str, flow: &str) -> Result<Value> {
+        self.json(host, &["explain", "--in", port, "--flow", flow])
+    }
+
+    fn json(&self, host: &Namespace, arguments: &[&str]) -> Result<Value> {
         let mut command = host.command(&self.program.to_string_lossy());
         command.arg("--server");
         command.arg(format!("unix:{}/api.sock", self.directory.display()));
-        let output = command.args(["get", kind, "-o", "json"]).output()?;
+        let output = command.args(arguments).args(["-o", "json"]).output()?;
         if !output.status.success() {
             bail!("{}", String::from_utf8_lossy(&output.stderr));
         }

@@ -4,6 +4,15 @@
 //!  ues ──── access0 [ west ] peer0 ══ GRE ══ peer0 [ east ] access0 ──── ues
 //!                app0 │ │ app1                 app0 │ │ app1
 //! ```
+//!
+//! Or with one port to a router, which UEs and the other host are behind:
+//!
+//! ```text
+//!           ues ─┬─ router ─┬─ ues
+//!         uplink0│          │uplink0
+//!            [ west ]    [ east ]
+//!         app0 │ │ app1   app0 │ │ app1
+//! ```
 
 use std::{fs, io, net::TcpStream, path::PathBuf, time::Duration};
 
@@ -12,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::{
     Daemon, Namespace,
-    backends::{self, Backends},
+    backends::{self, Backends, VIP},
     forward, unique_name, wait,
 };
 
@@ -21,6 +30,7 @@ use super::{
 pub struct Peers {
     /// West, and east.
     pub hosts: [Peer; 2],
+    _router: Option<Namespace>,
 }
 
 /// A MEC host with UEs and applications.
@@ -41,17 +51,61 @@ impl Peers {
     /// Both hosts, without a server anywhere.
     pub fn start() -> Result<Self> {
         let prefix = unique_name()?;
-        let mut hosts = [Peer::new(&prefix, 0)?, Peer::new(&prefix, 1)?];
+        let ports = [("access0", "access"), ("peer0", "peer")];
+        let mut hosts = [
+            Peer::new(&prefix, 0, &ports)?,
+            Peer::new(&prefix, 1, &ports)?,
+        ];
         hosts[0].host.link("peer0", (&hosts[1].host, "peer0"))?;
         for peer in &mut hosts {
+            peer.host.link("access0", (&peer.ues, "ues0"))?;
+            peer.dress_ues(&peer.host, "access0")?;
             // Frames that the other program has redirected are taken by NAPI.
             peer.host.prepare_far_end("peer0")?;
-            let number = peer.number;
-            let address = format!("addr add {}/24 dev peer0", Peer::address(number));
+            let address = format!("addr add {}/24 dev peer0", Peer::address(peer.number));
             peer.host.ip(&address)?;
             peer.daemon.start(&peer.host)?;
         }
-        Ok(Self { hosts })
+        Ok(Self {
+            hosts,
+            _router: None,
+        })
+    }
+
+    /// The same, where each host has one port to a router.
+    pub fn start_behind_a_router() -> Result<Self> {
+        let prefix = unique_name()?;
+        let router = Namespace::create(&format!("{prefix}-router"))?;
+        forward(&router)?;
+        let ports = [("uplink0", "access")];
+        let mut hosts = [
+            Peer::new(&prefix, 0, &ports)?,
+            Peer::new(&prefix, 1, &ports)?,
+        ];
+        for peer in &mut hosts {
+            let number = peer.number;
+            let (to_host, to_ues) = (format!("host{number}"), format!("ues{number}"));
+            router.link(&to_host, (&peer.host, "uplink0"))?;
+            router.link(&to_ues, (&peer.ues, "ues0"))?;
+            peer.dress_ues(&router, &to_ues)?;
+            router.prepare_far_end(&to_host)?;
+            let (own, gateway) = (Peer::address(number), "198.51.100.254");
+            peer.host.ip(&format!(
+                "addr add {own} dev uplink0\nroute add {gateway} dev uplink0\nroute add default via {gateway}"
+            ))?;
+            // Who asks from here is served here.
+            router.ip(&format!(
+                "addr add {gateway} dev {to_host}\nroute add {own} dev {to_host}\n\
+                 route add {} via {own} table {to}\nrule add iif {to_ues} lookup {to}",
+                VIP.ip(),
+                to = 100 + number
+            ))?;
+            peer.daemon.start(&peer.host)?;
+        }
+        Ok(Self {
+            hosts,
+            _router: Some(router),
+        })
     }
 }
 
@@ -59,36 +113,31 @@ impl Peer {
     /// UEs at each host.
     pub const UES: u8 = 16;
 
-    fn new(prefix: &str, number: usize) -> Result<Self> {
+    /// A host with these ports to the outside, the last of which leads to the other host.
+    fn new(prefix: &str, number: usize, ports: &[(&str, &str)]) -> Result<Self> {
         let name = ["west", "east"][number];
         let namespace = |of: &str| Namespace::create(&format!("{prefix}-{name}-{of}"));
         let (ues, host) = (namespace("ues")?, namespace("host")?);
         let directory = PathBuf::from(format!("/run/{}-programs", host.name()));
         fs::create_dir_all(&directory)?;
-        host.link("access0", (&ues, "ues0"))?;
-        ues.prepare_far_end("ues0")?;
-        let network = format!("10.{}.0", 45 + number);
-        host.ip(&format!("addr add {network}.1/24 dev access0"))?;
-        let all = (0..Self::UES).map(|ue| format!("addr add {network}.{}/24 dev ues0\n", 7 + ue));
-        ues.ip(&(all.collect::<String>() + &format!("route add default via {network}.1")))?;
         forward(&host)?;
         let apps = [namespace("a")?, namespace("b")?];
         let backends = Backends::new(name, 20 + 10 * number, apps, &host, directory.clone())?;
-        let ports = [
-            ("access0", "access"),
-            ("peer0", "peer"),
-            ("app0", "app"),
-            ("app1", "app"),
-        ];
-        let ports = ports.map(|(name, role)| {
+        let to_peer = ports.last().map_or("", |(name, _)| name);
+        let all = ports.iter().chain(&[("app0", "app"), ("app1", "app")]);
+        let ports = all.map(|(name, role)| {
             format!("[[port]]\nname = '{name}'\ninterface = '{name}'\nrole = '{role}'\n")
         });
         let peer = format!(
-            "[[peer]]\nname = 'other'\naddress = '{}'\nencapsulation = 'gre'\nkey = 77\nsource = '{}'\nport = 'peer0'\n",
+            "[[peer]]\nname = 'other'\naddress = '{}'\nencapsulation = 'gre'\nkey = 77\nsource = '{}'\nport = '{to_peer}'\n",
             Self::address(1 - number),
             Self::address(number)
         );
-        let daemon = Daemon::configured(&host, &(ports.concat() + &peer), "{\"vips\": []}")?;
+        let daemon = Daemon::configured(
+            &host,
+            &(ports.collect::<String>() + &peer),
+            "{\"vips\": []}",
+        )?;
         let peer = Self {
             ues,
             host,
@@ -99,6 +148,16 @@ impl Peer {
         };
         peer.say("FLOW")?;
         Ok(peer)
+    }
+
+    /// Gives the UEs their addresses, and their router its own on this interface.
+    fn dress_ues(&self, router: &Namespace, interface: &str) -> Result<()> {
+        self.ues.prepare_far_end("ues0")?;
+        let network = format!("10.{}.0", 45 + self.number);
+        router.ip(&format!("addr add {network}.1/24 dev {interface}"))?;
+        let all = (0..Self::UES).map(|ue| format!("addr add {network}.{}/24 dev ues0\n", 7 + ue));
+        self.ues
+            .ip(&(all.collect::<String>() + &format!("route add default via {network}.1")))
     }
 
     fn address(number: usize) -> String {

@@ -125,7 +125,8 @@ impl Flows {
         let flow = self.all.get_mut(flow).filter(|flow| flow.stale)?;
         let port = rules.world.port(flow.port);
         let tunnel = sessions.tunnel_of(flow);
-        flow.rule = rules.first_match(port, &flow.first, tunnel.as_ref(), |_, rule| {
+        let around = (tunnel.as_ref(), flow.peer.as_ref());
+        flow.rule = rules.first_match(port, &flow.first, around, |_, rule| {
             rule.filter_type == FilterType::Flow
         });
         if let Some(vip) = flow.rule.filter(|it| rules.balance(*it).is_some()) {

@@ -56,8 +56,8 @@ impl Outside {
     }
 
     /// What a peer builds.
-    pub(super) fn of_peer() -> Self {
-        let target = world::peer();
+    pub(super) fn of_peer(peer: &str) -> Self {
+        let target = world::peer_at(peer);
         let near = target.source.expect("it is said");
         Self {
             target,
@@ -68,7 +68,10 @@ impl Outside {
 
     /// Whether this comes from a peer.
     fn is_from_peer(&self) -> bool {
-        self.comes_by(&world::peer())
+        let mut peers = world::peers().into_iter();
+        peers.any(
+            |it| matches!(it.address, EndpointAddress::Tunnel(target) if self.comes_by(&target)),
+        )
     }
 
     /// The way back into the tunnel that this came by.

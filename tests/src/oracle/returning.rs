@@ -136,7 +136,8 @@ impl Oracle<'_> {
                     let from = world.port(flow.port);
                     let rules = &self.rules;
                     let tunnel = self.sessions.tunnel_of(flow);
-                    let first = rules.first_match(from, &flow.first, tunnel.as_ref(), |_, _| true);
+                    let around = (tunnel.as_ref(), flow.peer.as_ref());
+                    let first = rules.first_match(from, &flow.first, around, |_, _| true);
                     first.and_then(|first| rules.at(first))
                 }
                 _ => {

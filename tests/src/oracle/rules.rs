@@ -6,10 +6,10 @@ use dataplane_user::rule::{
     Action, AddressRange, Destination, Endpoint, EndpointAddress, Filter, PortRange, Rule,
 };
 
-use super::{balance::Listed, endpoint, flows::Key};
+use super::{Frame, balance::Listed, endpoint, flows::Key, outside::Outside};
 use crate::{
     packet::{MacAddress, Packet},
-    world::{Port, World},
+    world::{Port, Role, World},
 };
 
 /// The tunnel that a packet is in.
@@ -59,15 +59,41 @@ impl<'a> Rules<'a> {
         &self,
         port: &Port,
         packet: &Packet,
-        tunnel: Option<&InTunnel>,
+        (tunnel, outside): (Option<&InTunnel>, Option<&Outside>),
         wanted: impl Fn(usize, &Rule) -> bool,
     ) -> Option<usize> {
         self.list.iter().enumerate().position(|(index, listed)| {
             listed.chosen.is_none()
                 && wanted(index, &listed.rule)
-                && !self.leads_to(&listed.rule.action, port)
+                && !self.leads_back(&listed.rule.action, port, outside)
                 && rule_matches(&listed.rule, port.zone, packet, tunnel)
         })
+    }
+
+    /// Whether an action leads where a packet comes from: by the same port, or into the same tunnel.
+    fn leads_back(&self, action: &Action, port: &Port, outside: Option<&Outside>) -> bool {
+        if leads_into_tunnel(action) {
+            outside.is_some_and(|it| it.is_from(action))
+        } else {
+            self.leads_to(action, port)
+        }
+    }
+
+    /// Whether a packet that comes by `port` may leave by it: routed into a tunnel, unless it is from one of its ends or to it,
+    /// or out of one and to an application.
+    pub(super) fn turns_round(&self, action: &Action, port: &Port, frame: &Frame) -> bool {
+        let Some(EndpointAddress::Tunnel(target)) =
+            endpoint(action, false).map(|endpoint| endpoint.address)
+        else {
+            return self.is_routed(action) && port.role == Role::App && frame.outside.is_some();
+        };
+        let ends = [Some(target.destination), target.source];
+        let Packet {
+            source,
+            destination,
+            ..
+        } = frame.packet;
+        !ends.contains(&Some(source)) && !ends.contains(&Some(destination))
     }
 
     /// The same, wherever a packet of the zone comes from.
@@ -127,6 +153,11 @@ impl<'a> Rules<'a> {
         }
         Some(reply)
     }
+}
+
+fn leads_into_tunnel(action: &Action) -> bool {
+    let mut endpoints = action.endpoints();
+    endpoints.any(|it| matches!(it.address, EndpointAddress::Tunnel(_)))
 }
 
 /// A rule that translates addresses is for packets of the IP version that it translates to, and one that translates

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     packet::{SYN, Transport},
     scenario::{Executor, Exit, Seen, compare},
-    world::{Port, World},
+    world::{self, Port, World},
 };
 
 /// Runs a case; the error says which packet fared otherwise than it should. Answers what the packets
@@ -102,7 +102,11 @@ impl Past {
             }
             Arrival::Peered(port, packet) => {
                 let frame = Frame::from(packet.clone());
-                vec![(port, frame.through(Some(Outside::of_peer())))]
+                let peer = match *port {
+                    "access0" => world::PEER_AT_ACCESS,
+                    _ => world::PEER,
+                };
+                vec![(port, frame.through(Some(Outside::of_peer(peer))))]
             }
             Arrival::Elsewhere(before, tunnel, qfi) => {
                 let again = latest(&self.arrived, *before);

@@ -1,5 +1,7 @@
 //! VIPs without a backend on this host or another: packets go from one to the other in tunnels, and not round.
 
+mod one_port;
+
 use dataplane_core::Reason::{NoBackend, NoRule, Replied, Steered, VipEcho, VipLoop, VipPeer};
 
 use super::{
@@ -35,6 +37,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     }
     behind_tunnels(family, &elsewhere, all);
     backend_elsewhere(family, all);
+    one_port::scenarios(family, all);
 }
 
 /// A backend on another host is at the end of a tunnel.

@@ -1,6 +1,7 @@
 //! Tunnels that rules send into: what goes into them, and what comes back.
 
 mod kind;
+mod own_port;
 mod strangers;
 
 use dataplane_core::Reason::{MtuExceeded, NoDownlinkTunnel, NoRule, Replied, Steered, WrongSide};
@@ -29,6 +30,7 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     told_by_tunnel(family, all);
     strangers(family, all);
     shared(family, all);
+    own_port::scenarios(family, all);
 }
 
 /// A UE without tunnel.

@@ -393,6 +393,8 @@ pub(super) fn far_endpoint() -> impl Strategy<Value = Endpoint> {
         ("198.18.2.2", "198.18.0.1", "app1"),
         ("2001:db8:a2::2", "2001:db8:a0::1", "app1"),
         ("198.18.1.9", "198.18.0.1", "app0"),
+        ("198.18.3.2", "198.18.0.1", "access0"),
+        ("2001:db8:a3::2", "2001:db8:a0::1", "access0"),
     ]);
     let mac = |last| Mac::from([2, 0, 0, 0, 0xff, last]);
     let encapsulation = select(vec![

@@ -102,7 +102,7 @@ fn access() -> impl Strategy<Value = &'static str> {
 
 /// Where the tunnel of a peer comes in, or from where else it seems to.
 fn peered() -> impl Strategy<Value = &'static str> {
-    prop_oneof![16 => Just("app1"), 1 => Just("core0"), 1 => Just("access1")]
+    prop_oneof![16 => Just("app1"), 8 => Just("access0"), 1 => Just("core0"), 1 => Just("access1")]
 }
 
 fn core() -> impl Strategy<Value = &'static str> {

@@ -37,7 +37,12 @@ impl Kind {
 
     /// As a destination, between addresses of this family.
     pub(super) fn rule(self, outer: &Family) -> String {
-        let ends = format!("{} from {}", outer.app0, own(outer));
+        self.rule_to(outer, outer.app0)
+    }
+
+    /// The same with another far end.
+    pub(super) fn rule_to(self, outer: &Family, far: &str) -> String {
+        let ends = format!("{far} from {}", own(outer));
         match self {
             Self::Gtpu => format!("gtpu {ends} teid {TEID}"),
             Self::GtpuWithQfi => format!("gtpu {ends} teid {TEID} qfi 5"),
@@ -55,8 +60,20 @@ impl Kind {
         inner: &Packet,
         flow: &Packet,
     ) -> Packet {
-        let inner = &inner.clone().macs(world.port("app0").mac, MAC);
-        let packet = self.between(own(outer), outer.app0, inner, source_port(flow));
+        self.sent_to(world, outer, ("app0", outer.app0), inner, flow)
+    }
+
+    /// The same to another far end, behind this port.
+    pub(super) fn sent_to(
+        self,
+        world: &World,
+        outer: &Family,
+        (port, far): (&'static str, &str),
+        inner: &Packet,
+        flow: &Packet,
+    ) -> Packet {
+        let inner = &inner.clone().macs(world.port(port).mac, MAC);
+        let packet = self.between(own(outer), far, inner, source_port(flow));
         let is_udp = matches!(packet.transport, Transport::Udp { .. });
         let packet = if is_udp && outer.is_v4() {
             packet.without_checksum()
@@ -64,7 +81,7 @@ impl Kind {
             packet
         };
         let class = inner.class & 0xfc;
-        to_app(world, "app0", &packet.dont_fragment())
+        to_app(world, port, &packet.dont_fragment())
             .identification(0)
             .class(class)
     }
