@@ -47,10 +47,14 @@ pub fn compile(rule: &Rule) -> Result<Compiled, String> {
     };
     let version = rule.action.translates_to().map(|to| to.is_ipv4());
     let mut compiled = Compiled::default();
+    let silent = matches!(&rule.action, Action::Balance(balance) if balance.silent);
     for filter in &rule.filters {
-        compiled.add(filter, kind, version)?;
+        let quiet = silent.then(|| without_echoes(filter)).flatten();
+        compiled.add(quiet.as_ref().unwrap_or(filter), kind, version)?;
     }
-    if let Action::Balance(_) = rule.action {
+    if let Action::Balance(_) = rule.action
+        && !silent
+    {
         for echo in rule.filters.iter().filter_map(echo) {
             compiled.add(&echo, kind, version)?;
         }
@@ -61,11 +65,26 @@ pub fn compile(rule: &Rule) -> Result<Compiled, String> {
     Ok(compiled)
 }
 
+/// The protocol of echo requests to what a filter is for.
+fn protocol_of_echoes(filter: &rule::Filter) -> Option<u8> {
+    let v4 = filter.dst.first()?.is_ipv4();
+    Some(if v4 { ICMP } else { ICMPV6 })
+}
+
+/// The same filter for all but echo requests, if it is for all protocols.
+fn without_echoes(filter: &rule::Filter) -> Option<rule::Filter> {
+    let icmp = protocol_of_echoes(filter)?;
+    filter.protocol.is_empty().then(|| rule::Filter {
+        protocol: (0..=u8::MAX).filter(|it| *it != icmp).collect(),
+        ..filter.clone()
+    })
+}
+
 /// A filter for echo requests to the same addresses, unless that is for them as well.
 fn echo(filter: &rule::Filter) -> Option<rule::Filter> {
-    let v4 = filter.dst.first()?.is_ipv4();
+    let icmp = protocol_of_echoes(filter)?;
     (!filter.protocol.is_empty()).then(|| rule::Filter {
-        protocol: vec![if v4 { ICMP } else { ICMPV6 }],
+        protocol: vec![icmp],
         src_port: Vec::new(),
         dst_port: Vec::new(),
         ..filter.clone()

@@ -194,6 +194,7 @@ fn fallback_to(endpoint: &Endpoint) -> Result<Rule, String> {
             affinity: Affinity::Flow,
             backends: Vec::new(),
             fallback: Some(endpoint.clone()),
+            silent: false,
         }),
     })
 }

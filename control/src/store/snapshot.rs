@@ -5,7 +5,7 @@ use dataplane_user::rule::{AppInstanceId, RuleId, RuleSet};
 use super::{Entry, Sessions, Vips};
 use crate::{
     mec::{Outcome, State as Activity},
-    vip::{HealthOf, Site, Surroundings},
+    vip::{self, HealthOf, Site, Surroundings},
 };
 
 /// The applications by id; cheap to copy.
@@ -115,6 +115,8 @@ impl Desired {
             site,
         };
         let vips = self.vips.values().filter_map(|vip| vip.resolve(around));
-        RuleSet::shared(active.chain(vips.map(|vip| Arc::new(vip.rule))))
+        let mut vips: Vec<_> = vips.map(|vip| vip.rule).collect();
+        vip::share_echoes(&mut vips);
+        RuleSet::shared(active.chain(vips.into_iter().map(Arc::new)))
     }
 }

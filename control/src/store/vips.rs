@@ -181,12 +181,15 @@ impl Store {
             self.current.send_replace(Arc::new(after));
             return self.offer().await;
         }
+        // Who answers echo requests is a matter of all VIPs of an address.
         let touched = touched.iter().filter_map(|id| after.vips.get(id));
-        let fresh = touched.filter_map(|entry| {
-            let rule = entry.resolve(after.surroundings())?.rule;
-            (before.rules.get(&entry.id).map(|it| &**it) != Some(&rule)).then_some(rule)
-        });
-        let fresh: Vec<_> = fresh.collect();
+        let addresses: BTreeSet<_> = touched.map(|entry| entry.vip.address).collect();
+        let concerned = after.vips.values();
+        let concerned = concerned.filter(|entry| addresses.contains(&entry.vip.address));
+        let resolved = concerned.filter_map(|entry| entry.resolve(after.surroundings()));
+        let mut fresh: Vec<_> = resolved.map(|it| it.rule).collect();
+        vip::share_echoes(&mut fresh);
+        fresh.retain(|rule| before.rules.get(&rule.id).map(|it| &**it) != Some(rule));
         if fresh.is_empty() {
             self.current.send_replace(Arc::new(after));
             return Ok(());

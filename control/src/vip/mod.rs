@@ -6,6 +6,7 @@
 mod announcing;
 mod check;
 mod checks;
+mod echo;
 mod resolve;
 mod text;
 
@@ -18,6 +19,7 @@ use crate::mec::TunnelType;
 
 pub(crate) use announcing::{announce, announcer};
 pub(crate) use checks::check;
+pub(crate) use echo::share as share_echoes;
 pub(crate) use resolve::{Health, HealthId, HealthOf, Resolved, Seen, Site, Surroundings};
 
 /// The application that rules of VIPs are of; no other has this name.

@@ -161,6 +161,7 @@ impl Vip {
             },
             backends,
             fallback,
+            silent: false,
         })
     }
 

@@ -53,7 +53,7 @@ pub(super) fn same_but_states(one: &Rule, other: &Rule) -> bool {
     let same_backend = |(a, b): (&Backend, &Backend)| a.id == b.id && a.endpoint == b.endpoint;
     a.backends.len() == b.backends.len()
         && a.backends.iter().zip(&b.backends).all(same_backend)
-        && (a.affinity, &a.fallback) == (b.affinity, &b.fallback)
+        && (a.affinity, &a.fallback, a.silent) == (b.affinity, &b.fallback, b.silent)
         && (&one.id, one.priority, one.filter_type, &one.filters)
             == (&other.id, other.priority, other.filter_type, &other.filters)
 }

@@ -16,6 +16,8 @@ pub struct Balance {
     pub backends: Vec<Backend>,
     /// Where new flows go while no backend takes any: a peer, or on by their original path.
     pub fallback: Option<Endpoint>,
+    /// Whether echo requests to its addresses are left to other rules.
+    pub silent: bool,
 }
 
 /// What keeps the backend that was chosen for it.
@@ -65,6 +67,11 @@ impl Balance {
     pub const BACKENDS: usize = 1024;
     /// Longest [`Affinity::Ue`] time-out, in seconds: a day.
     pub const TIMEOUT: u32 = 86_400;
+
+    /// Whether a backend takes new flows.
+    pub fn takes_flows(&self) -> bool {
+        self.backends.iter().any(Backend::takes_flows)
+    }
 
     /// Where flows may be sent.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {

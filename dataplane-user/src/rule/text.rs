@@ -5,7 +5,7 @@
 //! filter   = any | [from A,..] [to A,..] [proto P,..] [sport R,..] [dport R,..] [dscp N] [tc N] [zone N] [tunnel]
 //! tunnel   = [tunnel-from A,..] [tunnel-to A,..] [tunnel-sport R,..] [tunnel-dport R,..] [qci N]
 //! action   = drop | passthrough | (forward | duplicate) [encapsulated] endpoint [and endpoint] | balance
-//! balance  = balance [ue SECONDS] { backend ID weight N (up | draining | down) endpoint } [else endpoint]
+//! balance  = balance [silent] [ue SECONDS] { backend ID weight N (up | draining | down) endpoint } [else endpoint]
 //! endpoint = (mac M | ip A [nat [N]] | target) [via PORT]
 //! target   = gtpu A [from A] teid N [qfi N] | gre A [from A] [key N] | vxlan A [from A] vni N mac M
 //! ```
@@ -54,6 +54,7 @@ mod tests {
             "a/b prio 128 flow to 203.0.113.9 proto tcp,udp balance ue 3600 backend a%20b weight 1 up ip 192.0.2.10 nat 80 via app0 \
              backend c weight 0 draining mac 02:00:00:00:00:01 backend d weight 65535 down ip 192.0.2.11 else gre 192.0.2.7 key 0",
             "a/b prio 128 flow to 203.0.113.9 balance",
+            "a/b prio 128 flow to 203.0.113.9 balance silent ue 60",
             "a/b prio 1 flow any forward vxlan 192.0.2.7 vni 16777215 mac 02:00:00:00:00:01 via app0",
         ] {
             let line = line.replace("132,7", "sctp,7");

@@ -169,6 +169,10 @@ fn rule_matches(rule: &Rule, zone: u16, packet: &Packet, tunnel: Option<&InTunne
         return false;
     }
     let echoes = echoes(rule, packet);
+    let own = if packet.source.is_ipv4() { 1 } else { 58 };
+    if matches!(&rule.action, Action::Balance(it) if it.silent) && packet.protocol() == own {
+        return false;
+    }
     let mut filters = rule.filters.iter().chain(&echoes);
     version.is_none_or(|v4| v4 == packet.source.is_ipv4())
         && filters.any(|filter| matches(filter, zone, packet) && comes_by(filter, tunnel))

@@ -196,6 +196,44 @@ async fn health_is_in_force_without_a_revision() {
 }
 
 #[tokio::test]
+async fn who_takes_flows_answers_echo_requests_to_an_address() {
+    let directory = tempfile::tempdir().unwrap();
+    let (dataplane, script) = scripted();
+    let store = Store::open(directory.path(), dataplane, site()).unwrap();
+    let mut wanted = content(Some("192.0.2.10"), &checked());
+    let other = vip(|wire| {
+        wire["vipId"] = "dns".into();
+        wire["backends"] = json!([{"address": "192.0.2.12"}]);
+        (wire["protocol"], wire["port"]) = ("UDP".into(), 53.into());
+        wire["healthCheck"] = json!({"type": "TCP", "port": 53});
+    });
+    wanted.vips.insert("dns".parse().unwrap(), other);
+    store.deliver(Source::Files, wanted).await.unwrap();
+    let silent = || {
+        let script = script.lock().unwrap();
+        let rules = script.applied.last().unwrap();
+        ["@vip/dns", "@vip/web"].map(|id| {
+            let rule = rules.get(&id.parse().unwrap()).unwrap();
+            rule.to_string().contains("silent")
+        })
+    };
+    assert_eq!(silent(), [false, false], "nobody has looked yet");
+    let of_dns = |up: bool| {
+        let id = ("dns".parse().unwrap(), "192.0.2.12".parse().unwrap());
+        let down = || Health::Down("connection refused".to_owned());
+        [(id, if up { Health::Up } else { down() })].into()
+    };
+    store.health(of_dns(true)).await.unwrap();
+    assert_eq!(silent(), [false, true]);
+    store.health(found(&[("video", true)])).await.unwrap();
+    assert_eq!(silent(), [false, false]);
+    store.health(of_dns(false)).await.unwrap();
+    assert_eq!(silent(), [true, false]);
+    store.health(found(&[("video", false)])).await.unwrap();
+    assert_eq!(silent(), [false, false], "as it was in the beginning");
+}
+
+#[tokio::test]
 async fn health_that_the_data_path_does_not_take_is_offered_again() {
     let directory = tempfile::tempdir().unwrap();
     let (dataplane, script) = scripted();

@@ -105,6 +105,7 @@ impl<'a> Words<'a> {
     }
 
     fn balance(&mut self) -> Result<Balance, String> {
+        let silent = self.take("silent");
         let timeout = self.after("ue", "a number of seconds")?;
         let mut backends = Vec::new();
         while self.take("backend") {
@@ -125,6 +126,7 @@ impl<'a> Words<'a> {
             affinity: timeout.map_or(Affinity::Flow, |timeout| Affinity::Ue { timeout }),
             backends,
             fallback,
+            silent,
         })
     }
 

@@ -80,6 +80,9 @@ impl Display for Action {
 impl Display for Balance {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("balance")?;
+        if self.silent {
+            f.write_str(" silent")?;
+        }
         if let Affinity::Ue { timeout } = self.affinity {
             write!(f, " ue {timeout}")?;
         }

@@ -129,22 +129,33 @@ pub(super) fn vip(ues: Ues) -> impl Strategy<Value = Rule> {
         prop::collection::vec(backend(ues), count).prop_map(named)
     });
     let priority = prop_oneof![2 => Just(0), 1 => 1..4u8];
-    let parts = (priority, filters(), affinity(), backends, fallback(ues));
-    parts.prop_map(|(priority, filters, affinity, backends, fallback)| {
-        let mut rule = Rule {
-            id: id(0),
-            priority,
-            filter_type: FilterType::Flow,
-            filters,
-            action: Action::Balance(Balance {
-                affinity,
-                backends,
-                fallback,
-            }),
-        };
-        make_sound(&mut rule);
-        rule
-    })
+    let silent = prop::bool::weighted(0.2);
+    let parts = (
+        priority,
+        filters(),
+        affinity(),
+        backends,
+        fallback(ues),
+        silent,
+    );
+    parts.prop_map(
+        |(priority, filters, affinity, backends, fallback, silent)| {
+            let mut rule = Rule {
+                id: id(0),
+                priority,
+                filter_type: FilterType::Flow,
+                filters,
+                action: Action::Balance(Balance {
+                    affinity,
+                    backends,
+                    fallback,
+                    silent,
+                }),
+            };
+            make_sound(&mut rule);
+            rule
+        },
+    )
 }
 
 /// What a VIP is: one or two addresses of an IP version, with ports or protocols or without.

@@ -37,6 +37,27 @@ pub(super) fn echo(family: &Family, all: &mut Vec<Scenario>) {
         .rules(family, &[passing])
         .original("access0", &ping, Passthrough),
     );
+    let down = is(A, "down");
+    let other = format!(
+        "@vip/2 prio 128 flow to SERVICE proto tcp dport 80 balance {}",
+        is(A, "up")
+    );
+    for quiet in [
+        vip(&format!("silent {down}")),
+        format!("@vip/1 prio 128 flow to SERVICE balance silent {down}"),
+    ] {
+        all.push(
+            Scenario::new(
+                "who is silent leaves echo requests to others",
+                family,
+                &[&quiet, &other],
+            )
+            .sent("access0", &ping, VipEcho, "access0", &ping.reversed())
+            .original("access0", &family.udp(443), NoBackend)
+            .rules(family, &[&quiet])
+            .original("access0", &ping, NoRule),
+        );
+    }
     let any = format!("@vip/1 prio 128 flow to SERVICE balance {}", is(A, "up"));
     all.push(
         Scenario::new("also when a VIP is for all protocols", family, &[&any]).sent(
