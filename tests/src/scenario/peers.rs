@@ -11,7 +11,7 @@ use super::{
     to_app, to_ue,
 };
 use crate::{
-    packet::{Gre, Packet},
+    packet::{Gre, IcmpError, Packet},
     world::{OWN, PEER, PEER_KEY, World},
 };
 
@@ -37,7 +37,47 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
     }
     behind_tunnels(family, &elsewhere, all);
     backend_elsewhere(family, all);
+    errors(family, all);
     one_port::scenarios(family, all);
+}
+
+/// An error may be from anybody: it goes where its flow goes, and does not move it.
+fn errors(family: &Family, all: &mut Vec<Scenario>) {
+    let world = World::new();
+    for up in [family.udp(443), family.tcp(443)] {
+        let came = from_peer(&up);
+        let there = to_app(&world, "app0", &up).ttl(63);
+        let reply = answer(&there);
+        let answered = to_peer(&reply.clone().ttl(63)).macs(came.destination_mac, came.source_mac);
+        let direct = to_ue(&reply, &up).ttl(63);
+        let error = Packet::error(
+            family.ue,
+            IcmpError::Unreachable,
+            &reply.clone().ttl(63),
+            200,
+        );
+        let told = to_app(&world, "app0", &error).ttl(63);
+        let start = |name: &str| {
+            let name = format!("{name}, protocol {}", up.protocol());
+            Scenario::new(&name, family, &[&vip(&is(A, "up"))])
+        };
+        all.push(
+            start("an error does not take a flow away from a peer")
+                .sent("app1", &came, Steered, "app0", &there)
+                .sent("app0", &reply, Replied, "app1", &answered)
+                .sent("access0", &error, Steered, "app0", &told)
+                .sent("app0", &reply, Replied, "app1", &answered)
+                .sent("app1", &from_peer(&error), Steered, "app0", &told)
+                .sent("app0", &reply, Replied, "app1", &answered),
+        );
+        all.push(
+            start("an error from a peer does not bring a flow there")
+                .sent("access0", &up, Steered, "app0", &there)
+                .sent("app0", &reply, Replied, "access0", &direct)
+                .sent("app1", &from_peer(&error), Steered, "app0", &told)
+                .sent("app0", &reply, Replied, "access0", &direct),
+        );
+    }
 }
 
 /// A backend on another host is at the end of a tunnel.
