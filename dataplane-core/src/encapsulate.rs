@@ -1,13 +1,10 @@
 //! Putting a packet into a tunnel: GTP-U, GRE or VXLAN.
 
-use zerocopy::{
-    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
-    network_endian::{U16, U32, U64},
-};
+use zerocopy::network_endian::{U16, U32, U64};
 
 use crate::{
     checksum::{fold, halves},
-    packet::{Header, Packet},
+    packet::Packet,
     parse::{Ip, is_mapped},
     rewrite,
     session::Exit,
@@ -26,7 +23,7 @@ use crate::{
 };
 
 /// TTL and hop limit of outer packets.
-const TTL: u8 = 64;
+pub(crate) const TTL: u8 = 64;
 
 impl Exit {
     /// Whether the outer packet is IPv4.
@@ -126,118 +123,8 @@ pub(crate) fn into<P: Packet>(
     written && (exit.is_v4() || checksum(packet, at, ip, exit))
 }
 
-/// The commonest of tunnels: GTP-U over IPv4.
-pub(crate) struct GtpuV4 {
-    /// Addresses: the destination in the upper half.
-    pub(crate) ends: u64,
-    pub(crate) teid: u32,
-    /// As in [`Tunnel::qfi`].
-    pub(crate) qfi: u8,
-}
-
-impl GtpuV4 {
-    const fn is_contained(&self) -> bool {
-        self.qfi & Tunnel::CONTAINER != 0
-    }
-
-    /// Octets that the tunnel adds to a packet.
-    pub(crate) const fn overhead(&self) -> u32 {
-        let headers = if self.is_contained() {
-            size_of::<HeadersContained>()
-        } else {
-            size_of::<Headers>()
-        };
-        (headers - Ethernet::LEN) as u32
-    }
-
-    /// Puts the packet behind an untagged link-layer header into the tunnel, which leaves room in an IPv4 packet, and
-    /// sends it between these MAC addresses, which are as in [`Ethernet::raw`].
-    #[inline(always)]
-    #[must_use]
-    pub(crate) fn wrap<P: Packet>(&self, packet: &mut P, ip: &Ip, macs: [u64; 2]) -> bool {
-        let overhead = self.overhead() as usize;
-        if self.is_contained() {
-            let Some(HeadersContained { headers, rest }) = grown(packet, overhead) else {
-                return false;
-            };
-            headers.set(ip, self, macs, true);
-            let qfi = u64::from(self.qfi & Container::QFI) << 8;
-            rest.set(HeadersContained::REST | qfi);
-        } else {
-            let Some(headers) = grown::<P, Headers>(packet, overhead) else {
-                return false;
-            };
-            headers.set(ip, self, macs, false);
-        }
-        true
-    }
-}
-
-/// What is at the front of the packet after `room` octets were put there.
-#[inline(always)]
-fn grown<P: Packet, H: Header>(packet: &mut P, room: usize) -> Option<&mut H> {
-    packet.grow_front(room).then_some(())?;
-    packet.get_mut(0)
-}
-
-/// The headers of GTP-U over IPv4, of which each word is written once: Ethernet, IPv4 without options, UDP, and GTP-U.
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct Headers {
-    ethernet: Ethernet,
-    /// All but the destination address.
-    ip: [U64; 2],
-    destination: U32,
-    udp: U64,
-    gtpu: U64,
-}
-
-/// The same with a PDU Session Container.
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
-struct HeadersContained {
-    headers: Headers,
-    /// [`Optional`] and [`Container`].
-    rest: U64,
-}
-
-impl HeadersContained {
-    /// [`Self::rest`] without the QFI.
-    const REST: u64 = (extension::PDU_SESSION_CONTAINER as u64) << 32
-        | 1 << 24
-        | (Container::DOWNLINK as u64) << 16
-        | extension::NONE as u64;
-}
-
-impl Headers {
-    #[inline(always)]
-    fn set(&mut self, inner: &Ip, exit: &GtpuV4, macs: [u64; 2], contained: bool) {
-        let rest = if contained { size_of::<U64>() } else { 0 };
-        let length = u64::from(inner.length) + rest as u64;
-        let upper = length + (Udp::LEN + Gtpu::LEN) as u64;
-        let total = upper + Ipv4::LEN as u64;
-        let (first, second) = (
-            0x45 << 56
-                | u64::from(class(inner)) << 48
-                | total << 32
-                | u64::from(Ipv4::DONT_FRAGMENT),
-            u64::from(TTL) << 56 | u64::from(UDP) << 48,
-        );
-        let sum = !fold(halves(first) + halves(second) + halves(exit.ends));
-        self.ethernet.set_raw(macs);
-        self.ethernet.ethertype = U16::new(ethernet::IPV4);
-        let source = exit.ends & 0xffff_ffff;
-        self.ip = [first, second | u64::from(sum) << 32 | source].map(U64::new);
-        self.destination = U32::new((exit.ends >> 32) as u32);
-        let port = u64::from(PORT);
-        self.udp = U64::new(port << 48 | port << 32 | upper << 16);
-        let first = u64::from(gtpu_flags(contained)) << 56 | u64::from(message::G_PDU) << 48;
-        self.gtpu = U64::new(first | length << 32 | u64::from(exit.teid));
-    }
-}
-
 /// EtherType of the packet.
-const fn ethertype(ip: &Ip) -> u16 {
+pub(crate) const fn ethertype(ip: &Ip) -> u16 {
     if ip.v6 {
         ethernet::IPV6
     } else {
@@ -318,7 +205,7 @@ fn gtpu<P: Packet>(packet: &mut P, at: usize, exit: &Exit, length: u16) -> bool 
     true
 }
 
-const fn gtpu_flags(contained: bool) -> u8 {
+pub(crate) const fn gtpu_flags(contained: bool) -> u8 {
     if contained {
         Gtpu::PLAIN | Gtpu::EXTENSION
     } else {
@@ -337,7 +224,7 @@ fn container(exit: &Exit) -> [u8; 2] {
 }
 
 /// DSCP and ECN field of the outer header: the DSCP of the packet inside.
-const fn class(ip: &Ip) -> u8 {
+pub(crate) const fn class(ip: &Ip) -> u8 {
     if ip.v6 {
         ip.tos as u8 & 0xfc
     } else {

@@ -1,27 +1,49 @@
 //! The short way, which nearly all packets take: whole TCP and UDP packets without VLAN tags, of flows that
 //! this CPU knows and that a FLOW rule sends on.
 //!
-//! It decides nothing that [`crate::steer`] would not decide the same, and leaves whatever is unusual to
-//! that, before anything is changed or counted. What it gains is that the facts stay in registers.
+//! It decides nothing that [`crate::steer`] would not decide the same: what that has found out about a packet of a flow is
+//! [noted](note) in the flow cache, together with the octets that all packets have in common of which it is as true. So a packet
+//! is not parsed, it is compared. Whatever is unusual is left to the long way, before anything is changed or counted.
 
-mod gpdu;
+mod form;
+mod note;
+mod wrap;
+
+use form::{Alone, Bare, Contained, Inside, Network, Numbered, Shape, octets};
 
 use crate::{
-    flow::{self, Cached, Decision, Record},
-    packet::Packet,
-    parse::{self, Facts, Ip},
+    flow::{FlowKey, KeyRest},
+    packet::{Header, Packet},
+    parse::{Ip, is_mapped, mapped},
     rewrite::{self, Address},
-    session::{self, SessionRef},
     steer::unsteered,
-    table::{Backend, CacheWay, Direction, FlowRef, Index, Port, Tables, flag, kind, verb},
-    tunnel::{self, Tunnel, Way},
+    table::{CacheWay, FlowRef, Index, Port, Tables, flag},
     verdict::{Reason, Verdict},
     wire::{
         ethernet::{self, Ethernet},
-        transport::Tcp,
+        gtpu::{self, Gtpu, message},
+        ipv4::Ipv4,
+        ipv6::Ipv6,
+        transport::{TCP, Tcp, UDP, Udp},
+        vxlan,
     },
-    word::Word,
 };
+
+/// In [`CacheWay::how`]: packets that begin a connection are not usual.
+const BEGINS: u32 = 8;
+/// In [`CacheWay::how`]: packets go their original path, and are counted.
+const PASSTHROUGH: u64 = 1 << 9;
+/// In [`CacheWay::how`]: packets are answers.
+const REPLY: u64 = 1 << 10;
+/// In [`CacheWay::how`], from this bit on: the [`Kind`](wrap::Kind) of tunnel that packets go into.
+const KIND: u32 = 11;
+
+/// What [`CacheWay::valid`] is of frames of the form with this number.
+const fn valid<T: Tables>(validity: u64, form: usize) -> u64 {
+    // Programs that see tunnels know other forms than those that do not.
+    let kind = if T::TUNNELS { form } else { form + 14 };
+    validity ^ (kind as u64) << 60
+}
 
 /// Takes a packet that came by `port` to its verdict, and counts it. `None`: it is to go the long way.
 #[inline(always)]
@@ -33,138 +55,178 @@ pub(crate) fn packet<P: Packet, T: Tables>(
     if tables.read_only() {
         return None;
     }
-    let ethernet: &Ethernet = packet.get(0)?;
-    let [upper, lower] = ethernet.raw();
-    let from = [upper, lower | u64::from(port.slot) << 32];
-    // What follows is there once for each version of IP, in which everything has its place.
-    match ethernet.ethertype.get() {
-        ethernet::IPV4 => untagged::<P, T, false>(packet, port, tables, from),
-        ethernet::IPV6 => untagged::<P, T, true>(packet, port, tables, from),
-        _ => None,
+    // What follows is there once for each form, in which everything has its place.
+    let ethertype = packet.get::<Ethernet>(0)?.ethertype;
+    if ethertype == ethernet::IPV4 {
+        outside::<P, T, Ipv4>(packet, port, tables)
+    } else if ethertype == ethernet::IPV6 {
+        outside::<P, T, Ipv6>(packet, port, tables)
+    } else {
+        None
     }
 }
 
 #[inline(always)]
-fn untagged<P: Packet, T: Tables, const V6: bool>(
+fn outside<P: Packet, T: Tables, O: Network>(
     packet: &mut P,
     port: &Port,
     tables: &T,
-    from: [u64; 2],
 ) -> Option<Verdict> {
-    let mut facts = plain_facts();
-    parse::plain::<P, V6>(packet, Ethernet::LEN as u16, None, port.zone, &mut facts)?;
-    if T::TUNNELS && tunnel::is_gtpu(&facts) {
-        return gpdu::packet(packet, port, tables, &facts, from);
-    }
-    if T::TUNNELS && tunnel::may_be(&facts) {
-        return None;
-    }
-    known(packet, port, tables, &facts, from)
-}
-
-/// What is known of a packet without tags before it is looked at: its addresses are compared as they lie in the frame.
-fn plain_facts() -> Facts {
-    let mut facts = Facts::default();
-    facts.link.len = Ethernet::LEN as u16;
-    facts
-}
-
-/// The same, once there are facts: the flow has to be one that this CPU knows, or there are no rules. `from` is what
-/// [`CacheWay::link`] is of packets from the UE.
-#[inline(always)]
-fn known<P: Packet, T: Tables>(
-    packet: &mut P,
-    port: &Port,
-    tables: &T,
-    facts: &Facts,
-    from: [u64; 2],
-) -> Option<Verdict> {
-    if T::TUNNELS && facts.tcp_flags & Tcp::SYN != 0 && port.clamps_mss() {
-        return None;
-    }
-    let state = tables.state()?;
-    let inside = T::TUNNELS && facts.tunnel.way != Way::None;
-    if state.image().root == Index::END && !inside && !(T::TUNNELS && port.is_app()) {
-        let verdict = unsteered(port, Reason::NoRule);
-        tables.count(port.slot, verdict, facts.wire_len());
-        return Some(verdict);
-    }
-    let Some(Cached { way, record, flow }) = flow::cached(tables, &facts.key.words(), facts.ports)
-    else {
-        return nameless(port, tables, facts, inside);
-    };
-    let valid = state.validity();
-    let upstream = flow.direction() == Direction::Upstream;
-    if way.valid.get() != valid || way.moves.get() != moves(tables, way, record, flow) {
-        // What was decided under other rules is for the long way to decide anew.
-        let decided = record.decision(flow.direction()).get();
-        if !Decision::holds(decided, (valid >> 32) as u32) {
-            return None;
+    let at = Ethernet::LEN + size_of::<O>();
+    if T::TUNNELS {
+        let headers = packet.get::<<Alone<O> as Shape>::Headers>(0)?;
+        let protocol = protocol::<Alone<O>>(headers);
+        if protocol == UDP && be16(headers, at + 2) == gtpu::PORT {
+            return g_pdu::<P, T, O>(packet, port, tables);
         }
-        resolve(tables, way, record, decided, valid);
+    }
+    let root = tables.state()?.image().root;
+    if root == Index::END && !(T::TUNNELS && port.is_app()) {
+        return nameless::<P, T, Alone<O>>(packet, port, tables, false);
+    }
+    match known::<P, T, Alone<O>>(packet, port, tables) {
+        Known::Not => nameless::<P, T, Alone<O>>(packet, port, tables, true),
+        Known::Unusual => None,
+        Known::Done(verdict) => Some(verdict),
+    }
+}
+
+/// How a G-PDU begins, and where the packet in it may begin.
+type Start = [u8; 20];
+
+#[inline(always)]
+fn g_pdu<P: Packet, T: Tables, O: Network>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+) -> Option<Verdict> {
+    let start: &Start = packet.get(Ethernet::LEN + size_of::<O>() + Udp::LEN)?;
+    let [flags, kind] = octets(start, 0);
+    if flags & !OPTIONAL != Gtpu::PLAIN || kind != message::G_PDU {
+        return None;
+    }
+    let known = if flags & Gtpu::EXTENSION != 0 {
+        inside::<P, T, O, Contained>(packet, port, tables)
+    } else if flags & OPTIONAL != 0 {
+        inside::<P, T, O, Numbered>(packet, port, tables)
+    } else {
+        inside::<P, T, O, Bare>(packet, port, tables)
+    };
+    match known {
+        Known::Done(verdict) => Some(verdict),
+        Known::Not | Known::Unusual => None,
+    }
+}
+
+/// Flags of a GTP-U header that say what else is in there.
+const OPTIONAL: u8 = 7;
+
+#[inline(always)]
+fn inside<P: Packet, T: Tables, O: Network, G: Header>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+) -> Known {
+    let at = Ethernet::LEN + size_of::<O>() + Udp::LEN + size_of::<G>();
+    let Some([first, ..]) = packet.get::<[u8; 4]>(at) else {
+        return Known::Not;
+    };
+    match first >> 4 {
+        4 => known::<P, T, Inside<O, G, Ipv4>>(packet, port, tables),
+        6 => known::<P, T, Inside<O, G, Ipv6>>(packet, port, tables),
+        _ => Known::Not,
+    }
+}
+
+/// What the flow cache made of a packet.
+enum Known {
+    /// It has no frames like that.
+    Not,
+    /// The long way knows what to do.
+    Unusual,
+    /// All of it.
+    Done(Verdict),
+}
+
+/// Does to a packet what was noted of its flow, if this CPU has noted it.
+#[inline(always)]
+fn known<P: Packet, T: Tables, S: Shape>(packet: &mut P, port: &Port, tables: &T) -> Known {
+    let Some(headers) = packet.get::<S::Headers>(0) else {
+        return Known::Not;
+    };
+    let hash = form::hash(S::AT, S::V6, |at| form::word(headers, at));
+    let Some(set) = tables.cache(hash) else {
+        return Known::Not;
+    };
+    let [first, second] = &set.ways;
+    let way = if S::is_of(first, headers, port.slot) {
+        first
+    } else if S::is_of(second, headers, port.slot) {
+        second
+    } else {
+        return Known::Not;
+    };
+    let Some(measure) = measure::<P, S>(packet, headers) else {
+        return Known::Unusual;
+    };
+    let ip = ip::<S>(headers, measure.length);
+    match usual::<P, T, S>(packet, port, tables, way, &measure, &ip) {
+        Some(verdict) => Known::Done(verdict),
+        None => Known::Unusual,
+    }
+}
+
+#[inline(always)]
+fn usual<P: Packet, T: Tables, S: Shape>(
+    packet: &mut P,
+    port: &Port,
+    tables: &T,
+    way: &CacheWay,
+    measure: &Measure,
+    ip: &Ip,
+) -> Option<Verdict> {
+    let flow = way.flow.get();
+    let (flow, session) = (FlowRef::from(flow & 0xffff_ffff), (flow >> 32) as u32);
+    let record = tables.record(flow.id())?;
+    if way.valid.get() != valid::<T>(tables.state()?.validity(), S::INDEX)
+        || way.moves.get() != record.half(flow.direction()).generation.get()
+        || T::TUNNELS && way.told.get() != tables.session_changes(session)
+    {
+        return None;
     }
     let how = way.how.get();
-    let kept = if inside { flag::ENCAPSULATED } else { 0 };
-    // A connection that begins may get another backend.
-    let begins = (facts.tcp_flags & Tcp::SYN) * (flag::BACKEND / Tcp::SYN);
-    if how as u32 & (UNUSUAL | u32::from(kept | begins)) != 0 {
+    let begins = u64::from(measure.tcp_flags & Tcp::SYN) << (BEGINS - 1);
+    if how & begins != 0
+        || u64::from(measure.length) > way.tunnel[1].get() >> 48
+        || ip.ttl <= 1 && is_routed(how)
+    {
         return None;
     }
-    let forward = how as u32 & PASSTHROUGH == 0;
-    let rightly = if upstream {
-        has(&way.link, from)
-    } else {
-        !inside && (port.is_app() || !forward)
-    };
-    if !rightly {
-        return None;
+    let (bytes, frame) = (measure.length.into(), measure.frame.into());
+    record.count(tables, flow.direction(), bytes, frame, measure.tcp_flags);
+    if let Some(rule) = tables.rule((how >> 32) as u32) {
+        rule.add(tables, bytes);
     }
-    let reason = match (forward, upstream) {
-        (false, _) => Reason::Passthrough,
-        (true, true) => Reason::Steered,
-        (true, false) => Reason::Replied,
-    };
-    let session = way.session.get();
-    let counted = Counted {
-        record,
-        flow,
-        rule: (how >> 32) as u32,
-    };
-    if T::TUNNELS && forward && !upstream && session != 0 {
-        return gpdu::reply(packet, port, tables, facts, way, &counted);
-    }
-    if forward && !fits(way, how, facts, 0) {
-        return None;
-    }
-    if inside && !is_usual(tables, way, &facts.tunnel) {
-        return None;
-    }
-    counted.add(tables, facts);
-    if !forward {
-        let verdict = unsteered(port, reason);
-        tables.count(port.slot, verdict, facts.wire_len());
-        return Some(verdict);
-    }
-    let changed = change(packet, way, facts, reason) && leave(packet, way, &facts.ip);
-    Some(sent(port, tables, facts, way, reason, changed))
-}
-
-/// The verdict on a packet that was `changed` as it has to be, or cannot be.
-#[inline(always)]
-fn sent<T: Tables>(
-    port: &Port,
-    tables: &T,
-    facts: &Facts,
-    way: &CacheWay,
-    reason: Reason,
-    changed: bool,
-) -> Verdict {
+    let [upper, lower] = &way.exit;
+    let (macs, verdict) = ([upper.get(), lower.get()], (lower.get() >> 32) as u32);
+    let verdict = Verdict::from_word(verdict);
+    let changed = how & PASSTHROUGH != 0
+        || change(packet, way, how, ip)
+            && if T::TUNNELS && S::OUTSIDE == 0 && kind(how) != 0 {
+                wrap::wrap(packet, kind(how), way, ip, macs)
+            } else {
+                let ethertype = if S::V6 {
+                    ethernet::IPV6
+                } else {
+                    ethernet::IPV4
+                };
+                rewrite::untagged(packet, S::AT, macs, ethertype)
+            };
     if !changed {
-        return discarded(port.slot, tables, facts.wire_len());
+        return Some(discarded(port.slot, tables, frame));
     }
-    let verdict = Verdict::redirect((way.exit[1].get() >> 32) as u16, reason);
-    tables.count(port.slot, verdict, facts.wire_len());
-    verdict
+    tables.count(port.slot, verdict, frame);
+    Some(verdict)
 }
 
 /// Out of line, so that what is counted of others is known to the compiler.
@@ -175,197 +237,11 @@ fn discarded<T: Tables>(slot: u16, tables: &T, bytes: u64) -> Verdict {
     verdict
 }
 
-/// What [`CacheWay::moves`] is as long as the way and the session of the flow are as they were.
-#[inline(always)]
-fn moves<T: Tables>(tables: &T, way: &CacheWay, record: &Record, flow: FlowRef) -> u64 {
-    let moves = record.half(flow.direction()).moves.get();
-    if !T::TUNNELS {
-        return moves;
-    }
-    let session = SessionRef::from(way.session.get());
-    tables.session_changes(session.id()) << 32 | u64::from(moves as u32)
-}
-
-/// Whether a packet says nothing of its session that is not known.
-#[inline(always)]
-fn is_usual<T: Tables>(tables: &T, way: &CacheWay, tunnel: &Tunnel) -> bool {
-    if way.how.get() as u32 & TUNNEL == 0 {
-        return session::is_usual(tables, way.session.get().into(), tunnel);
-    }
-    let word = session::tunnel_word(tunnel.teid, tunnel.qfi);
-    has(&way.address, [session::ends(tunnel.ran, tunnel.core), word])
-}
-
-fn has(words: &[Word; 2], values: [u64; 2]) -> bool {
-    words[0].get() == values[0] && words[1].get() == values[1]
-}
-
-fn set(words: &[Word; 2], values: [u64; 2]) {
-    words[0].set(values[0]);
-    words[1].set(values[1]);
-}
-
-/// Where a packet is counted, besides its port.
-struct Counted<'a> {
-    record: &'a Record,
-    flow: FlowRef,
-    rule: u32,
-}
-
-impl Counted<'_> {
-    #[inline(always)]
-    fn add<T: Tables>(&self, tables: &T, facts: &Facts) {
-        let bytes = facts.ip.length.into();
-        let direction = self.flow.direction();
-        self.record
-            .count(tables, direction, bytes, facts.wire_len(), facts.tcp_flags);
-        if let Some(rule) = tables.rule(self.rule) {
-            rule.add(tables, bytes);
-        }
-    }
-}
-
-/// The verdict on a packet that no rule is about, nor a flow that rules have made.
-#[inline(always)]
-fn nameless<T: Tables>(port: &Port, tables: &T, facts: &Facts, inside: bool) -> Option<Verdict> {
-    // Applications may answer copies. What is inside of a tunnel may teach something.
-    if port.is_app() || inside {
-        return None;
-    }
-    let names = tables.names()?;
-    if names.has(facts.key.destination) || names.has(facts.key.source) {
-        return None;
-    }
-    let verdict = unsteered(port, Reason::NoRule);
-    tables.count(port.slot, verdict, facts.wire_len());
-    Some(verdict)
-}
-
-/// In [`CacheWay::how`]: packets of this flow are not for the short way.
-const UNUSUAL: u32 = 1 << 8;
-/// In [`CacheWay::how`]: packets go their original path, and are counted.
-const PASSTHROUGH: u32 = 1 << 9;
-/// In [`CacheWay::how`]: the tunnel is noted, of packets to the UE or of packets from there that keep their addresses.
-const TUNNEL: u32 = 1 << 10;
-
-/// Notes in the flow cache how packets of a flow leave, for as long as nothing changes.
-#[inline(never)]
-fn resolve<T: Tables>(tables: &T, way: &CacheWay, record: &Record, decided: u64, valid: u64) {
-    let flow = FlowRef::from(way.flow.get());
-    way.session.set(record.session.get());
-    // Before what it is about is looked at.
-    way.moves.set(moves(tables, way, record, flow));
-    let how = exit(tables, way, record, decided, flow.direction());
-    way.how.set(how.unwrap_or_else(|| UNUSUAL.into()));
-    way.valid.set(valid);
-}
-
-/// Notes the tunnel that upstream packets of a flow come by, or that its downstream packets go by, if that is usual and
-/// over IPv4.
-#[inline(never)]
-fn note_tunnel<T: Tables>(tables: &T, way: &CacheWay, upstream: bool) -> bool {
-    let session = SessionRef::from(way.session.get());
-    let (words, tunnel) = if upstream {
-        (&way.address, session::entry_v4(tables, session))
-    } else {
-        (&way.link, session::exit_v4(tables, session))
-    };
-    let Some(tunnel) = tunnel else {
-        return false;
-    };
-    set(words, tunnel);
-    true
-}
-
-/// How packets in `direction` leave, unless that is unusual.
-#[inline(always)]
-fn exit<T: Tables>(
-    tables: &T,
-    way: &CacheWay,
-    record: &Record,
-    decided: u64,
-    direction: Direction,
-) -> Option<u64> {
-    let action = tables.action(Decision::from(decided).action?)?;
-    let unusual = flag::INLINE | if T::TUNNELS { flag::TUNNEL } else { 0 };
-    let path = record.way_back();
-    if action.kind != kind::FLOW || action.flags & unusual != 0 || path.tags.get() != 0 {
-        return None;
-    }
-    let (ue, core) = (path.ue.get(), path.core.get());
-    if action.flags & flag::BACKEND != 0 {
-        let backend = tables.backend(action.rule)?;
-        if !Backend::from(backend.get()).lives() || action.flags & flag::FALLBACK != 0 {
-            return None;
-        }
-    }
-    let upstream = direction == Direction::Upstream;
-    if T::TUNNELS && upstream && SessionRef::from(record.session.get()).peer().is_some() {
-        return None;
-    }
-    let port = match (action.nat_port, direction) {
-        (0, _) => 0,
-        (port, Direction::Upstream) => port,
-        (_, Direction::Downstream) => record.key.get().rest.destination_port(),
-    };
-    let how = u64::from(action.rule) << 32 | u64::from(port) << 16 | u64::from(action.flags);
-    if upstream {
-        let [upper, lower] = Ethernet::raw_of(core, ue >> 16);
-        set(&way.link, [upper, lower | ue << 48 >> 16]);
-    }
-    let translated = action.flags & flag::NAT != 0;
-    let noted = T::TUNNELS && !(upstream && translated) && note_tunnel(tables, way, upstream);
-    let how = how | if noted { TUNNEL.into() } else { 0 };
-    match (action.verb, direction) {
-        (verb::PASSTHROUGH, _) => return Some(how | u64::from(PASSTHROUGH)),
-        (verb::FORWARD, Direction::Upstream) => {
-            let hop = tables.hop(action.first)?;
-            let port = tables.port_in(hop.slot)?;
-            if hop.slot == ue as u16 {
-                return None;
-            }
-            leave_by(way, hop.mac, port.mac, port);
-            if translated {
-                set(&way.address, action.nat);
-            }
-        }
-        (verb::FORWARD, Direction::Downstream) => {
-            let port = tables.port_in(ue as u16)?;
-            leave_by(way, ue >> 16, core, port);
-            set(&way.address, record.key.destination());
-        }
-        _ => return None,
-    }
-    Some(how)
-}
-
-/// Notes [`CacheWay::exit`].
-fn leave_by(way: &CacheWay, destination: u64, source: u64, port: &Port) {
-    let [upper, lower] = Ethernet::raw_of(destination, source);
-    // No packet is longer than its length can say.
-    let mtu = u64::from(port.mtu.min(u16::MAX.into()));
-    set(
-        &way.exit,
-        [upper, mtu << 48 | u64::from(port.slot) << 32 | lower],
-    );
-}
-
-const fn is_routed(how: u64) -> bool {
-    how as u8 & flag::ROUTE != 0
-}
-
-#[inline(always)]
-fn fits(way: &CacheWay, how: u64, facts: &Facts, overhead: u32) -> bool {
-    u64::from(facts.ip.length + overhead) <= way.exit[1].get() >> 48
-        && (facts.ip.ttl > 1 || !is_routed(how))
-}
-
 /// Changes the packet behind the link layer as it has to be.
 #[inline(always)]
-fn change<P: Packet>(packet: &mut P, way: &CacheWay, facts: &Facts, reason: Reason) -> bool {
-    let (ip, how) = (&facts.ip, way.how.get());
+fn change<P: Packet>(packet: &mut P, way: &CacheWay, how: u64, ip: &Ip) -> bool {
     let translated = how as u8 & flag::NAT == 0 || {
-        let which = if reason == Reason::Replied {
+        let which = if how & REPLY != 0 {
             Address::Source
         } else {
             Address::Destination
@@ -377,15 +253,181 @@ fn change<P: Packet>(packet: &mut P, way: &CacheWay, facts: &Facts, reason: Reas
     translated && (!is_routed(how) || rewrite::hop(packet, ip))
 }
 
-/// Puts the link layer that the packet leaves with in front of it. What is there is its tunnel, if it came by one.
+const fn kind(how: u64) -> u64 {
+    how >> KIND & 7
+}
+
+const fn is_routed(how: u64) -> bool {
+    how as u8 & flag::ROUTE != 0
+}
+
+/// The verdict on a packet of no flow that this CPU knows, if no rule is about such; or, if not even `asked`, there are none.
 #[inline(always)]
-fn leave<P: Packet>(packet: &mut P, way: &CacheWay, ip: &Ip) -> bool {
-    let ethertype = if ip.v6 {
-        ethernet::IPV6
-    } else {
-        ethernet::IPV4
+fn nameless<P: Packet, T: Tables, S: Shape>(
+    packet: &P,
+    port: &Port,
+    tables: &T,
+    asked: bool,
+) -> Option<Verdict> {
+    let headers = packet.get::<S::Headers>(0)?;
+    if !is_plain::<S>(headers) {
+        return None;
+    }
+    let measure = measure::<P, S>(packet, headers)?;
+    let key = key::<S>(headers, port.zone);
+    let to = key.rest.destination_port();
+    if T::TUNNELS && key.rest.protocol() == UDP && matches!(to, gtpu::PORT | vxlan::PORT) {
+        return None;
+    }
+    if asked {
+        let names = tables.names()?;
+        // Applications may answer copies.
+        if port.is_app() || names.has(key.destination) || names.has(key.source) {
+            return None;
+        }
+    }
+    let verdict = unsteered(port, Reason::NoRule);
+    tables.count(port.slot, verdict, measure.frame.into());
+    Some(verdict)
+}
+
+/// Whether a packet is what it has to be so that its headers are where its form has them.
+#[inline(always)]
+fn is_plain<S: Shape>(headers: &S::Headers) -> bool {
+    let [version_ihl] = octets(headers, S::AT);
+    if S::V6 {
+        let key = key::<S>(headers, 0);
+        return version_ihl >> 4 == 6 && !is_mapped(key.source) && !is_mapped(key.destination);
+    }
+    let fragment = Ipv4::MORE_FRAGMENTS | Ipv4::FRAGMENT_OFFSET;
+    version_ihl == 0x45 && be16(headers, S::AT + 6) & fragment == 0
+}
+
+/// What differs from packet to packet.
+struct Measure {
+    /// Octets of the packet.
+    length: u32,
+    /// Octets on the wire, without padding.
+    frame: u32,
+    tcp_flags: u8,
+}
+
+/// Measures a packet of TCP or UDP, if it is all there and what is said of lengths agrees.
+#[inline(always)]
+fn measure<P: Packet, S: Shape>(packet: &P, headers: &S::Headers) -> Option<Measure> {
+    let length = length(headers, S::AT, S::V6);
+    let mut whole = length;
+    if S::OUTSIDE != 0 {
+        whole = self::length(headers, Ethernet::LEN, S::OUTSIDE == Ipv6::LEN);
+        let udp = Ethernet::LEN + S::OUTSIDE;
+        let said = u32::from(be16(headers, udp + 4)) + S::OUTSIDE as u32;
+        let rest = u32::from(be16(headers, udp + Udp::LEN + 2)) + (S::OUTSIDE + 16) as u32;
+        let before = (S::AT - Ethernet::LEN) as u32;
+        if said != whole || rest != whole || length + before > whole {
+            return None;
+        }
+    }
+    let frame = whole + Ethernet::LEN as u32;
+    let header = (S::PAYLOAD - S::AT) as u32;
+    if length < header + Udp::LEN as u32 || !packet.holds(frame as usize) {
+        return None;
+    }
+    let room = length - header;
+    let tcp_flags = match protocol::<S>(headers) {
+        TCP => {
+            let tcp = packet.get::<Tcp>(S::PAYLOAD)?;
+            let len = tcp.header_len();
+            if len < Tcp::LEN || len > room as usize {
+                return None;
+            }
+            tcp.flags
+        }
+        UDP => {
+            // Neither shorter than its header nor longer than there is room.
+            let payload = u32::from(be16(headers, S::PAYLOAD + 4)).wrapping_sub(Udp::LEN as u32);
+            if payload > room - Udp::LEN as u32 {
+                return None;
+            }
+            0
+        }
+        _ => return None,
     };
-    let [upper, lower] = &way.exit;
-    let addresses = [upper.get(), lower.get()];
-    rewrite::untagged(packet, ip.offset.into(), addresses, ethertype)
+    Some(Measure {
+        length,
+        frame,
+        tcp_flags,
+    })
+}
+
+#[inline(always)]
+fn be16<H: Header>(headers: &H, at: usize) -> u16 {
+    u16::from_be_bytes(octets(headers, at))
+}
+
+#[inline(always)]
+fn be32<H: Header>(headers: &H, at: usize) -> u32 {
+    u32::from_be_bytes(octets(headers, at))
+}
+
+#[inline(always)]
+fn be64<H: Header>(headers: &H, at: usize) -> u64 {
+    u64::from_be_bytes(octets(headers, at))
+}
+
+/// Octets of the IP packet at `at`.
+#[inline(always)]
+fn length<H: Header>(headers: &H, at: usize, v6: bool) -> u32 {
+    if v6 {
+        u32::from(be16(headers, at + 4)) + Ipv6::LEN as u32
+    } else {
+        be16(headers, at + 2).into()
+    }
+}
+
+#[inline(always)]
+fn protocol<S: Shape>(headers: &S::Headers) -> u8 {
+    let [protocol] = octets(headers, S::AT + if S::V6 { 6 } else { 9 });
+    protocol
+}
+
+#[inline(always)]
+fn key<S: Shape>(headers: &S::Headers, zone: u16) -> FlowKey {
+    let address = |at: usize| {
+        if S::V6 {
+            [be64(headers, at), be64(headers, at + 8)]
+        } else {
+            mapped(be32(headers, at))
+        }
+    };
+    let (source, destination) = if S::V6 {
+        (Ipv6::SOURCE, Ipv6::DESTINATION)
+    } else {
+        (Ipv4::SOURCE, Ipv4::DESTINATION)
+    };
+    FlowKey {
+        source: address(S::AT + source),
+        destination: address(S::AT + destination),
+        rest: KeyRest::new(be32(headers, S::PAYLOAD), zone, protocol::<S>(headers)),
+    }
+}
+
+/// What changing a packet asks of it.
+#[inline(always)]
+fn ip<S: Shape>(headers: &S::Headers, length: u32) -> Ip {
+    let [class, next, ..] = octets::<_, 4>(headers, S::AT);
+    let [ttl] = octets(headers, S::AT + if S::V6 { 7 } else { 8 });
+    Ip {
+        length,
+        offset: S::AT as u16,
+        payload: S::PAYLOAD as u16,
+        tos: if S::V6 {
+            u16::from(class << 4 | next >> 4) | 256
+        } else {
+            (next >> 2).into()
+        },
+        ttl,
+        protocol: protocol::<S>(headers),
+        v6: S::V6,
+        ..Ip::default()
+    }
 }

@@ -6,7 +6,6 @@ mod key;
 mod record;
 
 pub use decision::Decision;
-pub(crate) use find::{Cached, cached, listed};
 pub use find::{Found, find};
 pub use key::{FlowKey, KeyRest, SharedKey};
 pub use record::{Half, Path, Record, Sum};

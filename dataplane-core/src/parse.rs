@@ -2,14 +2,12 @@
 
 mod facts;
 mod network;
-mod plain;
 mod upper;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use facts::{Facts, Ip, Link, Quote};
 pub use network::{is_mapped, mapped};
-pub(crate) use plain::plain;
 pub use upper::has_ports;
 pub(crate) use upper::is_icmp;
 

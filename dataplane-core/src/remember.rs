@@ -336,9 +336,9 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn answers_copy_in(&self, zone: u16) -> bool {
         let mut key = self.facts.key;
         key.rest = KeyRest::new(key.rest.ports(), zone, key.rest.protocol());
-        let answered = flow::listed(self.tables, &key);
-        let answer = match answered.filter(|(flow, _)| flow.direction() == Direction::Downstream) {
-            Some((_, record)) => {
+        let answered = flow::find(self.tables, &key);
+        let answer = match answered.filter(|it| it.flow.direction() == Direction::Downstream) {
+            Some(Found { record, .. }) => {
                 if T::TUNNELS {
                     self.see_tunnel_of_flow(record);
                 }

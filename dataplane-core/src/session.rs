@@ -93,13 +93,6 @@ pub(crate) fn is_usual<T: SessionTable>(tables: &T, known: SessionRef, tunnel: &
     get(tables, known).is_some_and(|session| session.knows_uplink(tunnel, known))
 }
 
-/// The tunnel over IPv4 that upstream packets of a flow come by, in two words, if one that does says nothing that is not known.
-pub(crate) fn entry_v4<T: SessionTable>(tables: &T, known: SessionRef) -> Option<[u64; 2]> {
-    let session = get(tables, known)?;
-    let teid = session.sure_uplink(known.bearer())?;
-    Some([session.ends.get(), tunnel_word(teid, known.qfi())]).filter(|[ends, _]| *ends != 0)
-}
-
 /// The tunnel by which a packet of a flow goes to its UE, if it is over IPv4 and may be used now.
 pub(crate) fn exit_v4<T: Tables>(tables: &T, known: SessionRef) -> Option<[u64; 2]> {
     let session = get(tables, known)?;

@@ -57,8 +57,6 @@ pub(crate) struct Notes {
     pub(crate) old: SharedKey,
     /// Why no flow was made, or there is no action for one.
     pub(crate) refusal: Cell<Reason>,
-    /// 1 if the flow cache does not have the packet's flow.
-    missed: Cell<u64>,
 }
 
 impl Scratch {
@@ -221,17 +219,17 @@ impl<'a, T: Tables> Steering<'a, T> {
                 return (found, true);
             }
         }
-        (
-            flow::find(self.tables, &self.facts.key, self.facts.ports),
-            false,
-        )
+        (flow::find(self.tables, &self.facts.key), false)
     }
 
     #[inline(always)]
     fn packet<P: Packet>(&self, packet: &mut P) -> Verdict {
         let (found, quoted) = self.find();
-        let missed = found.as_ref().map_or(1, |found| found.missed);
-        self.notes.missed.set(missed);
+        if let Some(found) = &found
+            && !quoted
+        {
+            self.note(packet, found.flow);
+        }
         let another = T::TUNNELS && self.learn(found.as_ref(), quoted);
         let plan = match found {
             _ if another => self.leave(Reason::SessionConflict),
@@ -255,7 +253,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     #[inline(never)]
     fn quoted_flow(&self) -> Option<Found<'a>> {
         let key = self.facts.quote.key.reversed();
-        flow::find(self.tables, &key, key.rest.ports())
+        flow::find(self.tables, &key)
     }
 
     /// A packet of a flow that has a record.
@@ -412,9 +410,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             self.facts.wire_len(),
             self.facts.tcp_flags,
         );
-        if self.notes.missed.get() != 0 {
-            self.tables.missed();
-        }
+        self.tables.missed();
     }
 
     /// Counts the packet for its rule.

@@ -12,6 +12,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST, xdp_action},
     btf_maps::{Array, DevMap, HashMap, LruHashMap, ProgramArray, Stack},
+    helpers::generated::bpf_redirect_map,
     macros::btf_map,
     programs::XdpContext,
 };
@@ -168,9 +169,9 @@ pub(crate) struct Maps<const READ_ONLY: bool, const TUNNELS: bool>;
 
 /// Sends the packet out of the port in `slot`, or to the kernel when no interface is there.
 pub(crate) fn redirect(slot: u16) -> u32 {
-    match DEVICES.redirect(slot.into(), xdp_action::XDP_PASS.into()) {
-        Ok(action) | Err(action) => action,
-    }
+    let devices = (&raw const DEVICES).cast_mut().cast();
+    // SAFETY: it is a map of devices.
+    unsafe { bpf_redirect_map(devices, slot.into(), xdp_action::XDP_PASS.into()) as u32 }
 }
 
 /// Has a packet go the long way; it is passed when that is not there.

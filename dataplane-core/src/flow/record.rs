@@ -57,10 +57,11 @@ pub struct Half {
     pub owner: Word,
     /// TCP control bits seen; see [`Self::tcp_flags`].
     pub tcp_flags: Word,
-    /// Of references to the record by packets in this direction. It changes when their key no longer leads here.
+    /// In the lower half the generation of references to the record by packets in this direction: it changes when their key
+    /// no longer leads here. In the upper half how often the way back or the session has changed.
     pub generation: Word,
-    /// How often the way back or the session has changed.
-    pub moves: Word,
+    /// Fills the line.
+    pub padding: Word,
 }
 
 impl Half {
@@ -196,7 +197,7 @@ impl Record {
     /// What the flow cache knows of the way that packets take is no longer so.
     pub(crate) fn moved<T: Tables>(&self, tables: &T) {
         for half in &self.halves {
-            tables.add(&half.moves, 1);
+            tables.add(&half.generation, 1 << 32);
         }
     }
 

@@ -71,35 +71,37 @@ impl Direction {
     }
 }
 
-/// One way of a set of the flow cache.
+/// One way of a set of the flow cache: what tells packets of a flow from others as they lie in their frames, and all there is
+/// to know of how they leave. Three lines of the CPU's cache, of which the third is for frames with more headers.
 #[derive(Debug, Default)]
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct CacheWay {
-    /// The key.
-    pub key: [Word; 5],
-    /// A [`FlowRef`].
+    /// Words of a frame, as [`crate::fast`] compares them.
+    pub seen: [Word; 5],
+    /// The lower half of a [`FlowRef`], and in the upper half the number of the session.
     pub flow: Word,
-    /// What [`State::validity`](super::State::validity) was when what follows was found out, or 0. That is all there is to
-    /// know of how usual packets leave, so that nothing has to be looked up for them.
+    /// What [`State::validity`](super::State::validity) was when this was found out, with the kind of frame. 0 if nothing is known.
     pub valid: Word,
-    /// The same of [`Half::moves`](crate::flow::Half::moves), and in the upper half of what is counted of changes of the session.
+    /// The same of [`Half::generation`](crate::flow::Half::generation).
     pub moves: Word,
+    /// The same of what counts changes of the session.
+    pub told: Word,
     /// Flags of the action, and others that [`crate::fast`] knows; in the second 16 bits the port that takes the place of
     /// another, or 0. The upper half is where the rule is counted.
     pub how: Word,
-    /// The session, as in [`Record::session`](crate::flow::Record::session).
-    pub session: Word,
-    /// MAC addresses to send with, as in [`Ethernet::raw`](crate::wire::ethernet::Ethernet::raw), then in 16 bits each the slot
-    /// of the port to leave by and the largest L3 packet that may leave.
+    /// MAC addresses to send with, as in [`Ethernet::raw`](crate::wire::ethernet::Ethernet::raw), then the
+    /// [`Verdict`](crate::verdict::Verdict).
     pub exit: [Word; 2],
-    /// The address that takes the place of another. Of upstream packets that keep theirs: the tunnel that they are known to
-    /// come by.
+    /// The address that takes the place of another.
     pub address: [Word; 2],
-    /// Of upstream packets: the MAC addresses that they are known by, likewise, then the slot of the port. Of
-    /// downstream packets: the tunnel to the UE.
-    pub link: [Word; 2],
+    /// The tunnel to leave by, if there is one. In the upper 16 bits of the second word the largest L3 packet that may leave.
+    pub tunnel: [Word; 2],
+    /// More of [`Self::seen`].
+    pub further: [Word; 8],
 }
+
+const _: () = assert!(size_of::<CacheWay>() == 3 * 64);
 
 /// A set of the flow cache. Each CPU has sets of its own.
 #[derive(Debug, Default)]

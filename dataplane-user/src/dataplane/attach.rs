@@ -89,13 +89,13 @@ impl Dataplane {
             };
             let set = self.port_table.set(slot, Entry(gone), 0);
             set.map_err(failed)?;
-            self.memory.links_changed();
             let entered = self.memory.interfaces.get(port.ifindex as usize);
             if let Some(interface) = entered
                 && interface.get().slot == port.slot
             {
                 interface.set(gone);
             }
+            self.memory.links_changed();
         }
         Ok(())
     }
@@ -184,23 +184,18 @@ impl Dataplane {
         self.port_table
             .set(port.slot.into(), Entry(exit), 0)
             .map_err(|error| failed(&error))?;
+        if let Some(ifindex) = port.ifindex.filter(|ifindex| *ifindex < INTERFACES) {
+            if port.mode != Mode::Down {
+                self.devices
+                    .set(port.slot.into(), ifindex, None, 0)
+                    .map_err(|error| failed(&error))?;
+            }
+            if let Some(interface) = self.memory.interfaces.get(ifindex as usize) {
+                interface.set(entry);
+            }
+        }
+        // At last: what packets note from here on is of the port as it is now.
         self.memory.links_changed();
-        let Some(ifindex) = port.ifindex.filter(|ifindex| *ifindex < INTERFACES) else {
-            return Ok(());
-        };
-        if port.mode != Mode::Down {
-            self.devices
-                .set(port.slot.into(), ifindex, None, 0)
-                .map_err(|error| failed(&error))?;
-        }
-        self.set_interface(ifindex, entry);
         Ok(())
-    }
-
-    /// Does nothing if the index is so high that it never was in the table.
-    fn set_interface(&self, ifindex: u32, port: Port) {
-        if let Some(interface) = self.memory.interfaces.get(ifindex as usize) {
-            interface.set(port);
-        }
     }
 }
