@@ -77,7 +77,7 @@ impl Direction {
 #[cfg_attr(not(target_arch = "bpf"), derive(FromBytes, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct CacheWay {
-    /// Words of a frame, as [`crate::fast`] compares them.
+    /// Words of a frame, as [`crate::fast`] compares them. Where it compares others, [`LAYOUT`](super::LAYOUT) is another.
     pub seen: [Word; 5],
     /// The lower half of a [`FlowRef`], and in the upper half the number of the session.
     pub flow: Word,
