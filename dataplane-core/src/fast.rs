@@ -12,12 +12,12 @@ mod wrap;
 use form::{Alone, Bare, Contained, Inside, Network, Numbered, Shape, octets};
 
 use crate::{
-    flow::{FlowKey, KeyRest},
+    flow::{FlowKey, KeyRest, Record},
     packet::{Header, Packet},
     parse::{Ip, is_mapped, mapped},
     rewrite::{self, Address},
     steer::unsteered,
-    table::{CacheWay, FlowRef, Index, Port, Tables, flag},
+    table::{CacheWay, Direction, FlowRef, Index, Port, Tables, flag},
     verdict::{Reason, Verdict},
     wire::{
         ethernet::{self, Ethernet},
@@ -140,7 +140,7 @@ fn inside<P: Packet, T: Tables, O: Network, G: Header>(
 
 /// What the flow cache made of a packet.
 enum Known {
-    /// It has no frames like that.
+    /// It knows no frames like that, or no more how they leave.
     Not,
     /// The long way knows what to do.
     Unusual,
@@ -166,14 +166,39 @@ fn known<P: Packet, T: Tables, S: Shape>(packet: &mut P, port: &Port, tables: &T
     } else {
         return Known::Not;
     };
+    let Some((record, direction)) = flow_of::<T, S>(tables, way) else {
+        return Known::Not;
+    };
     let Some(measure) = measure::<P, S>(packet, headers) else {
         return Known::Unusual;
     };
     let ip = ip::<S>(headers, measure.length);
-    match usual::<P, T, S>(packet, port, tables, way, &measure, &ip) {
+    let counted = Counted { record, direction };
+    match usual::<P, T, S>(packet, port, tables, way, &counted, &measure, &ip) {
         Some(verdict) => Known::Done(verdict),
         None => Known::Unusual,
     }
+}
+
+/// The flow that a way is of, if what was noted is still so.
+#[inline(always)]
+fn flow_of<'a, T: Tables, S: Shape>(
+    tables: &'a T,
+    way: &CacheWay,
+) -> Option<(&'a Record, Direction)> {
+    let flow = way.flow.get();
+    let (flow, session) = (FlowRef::from(flow & 0xffff_ffff), (flow >> 32) as u32);
+    let record = tables.record(flow.id())?;
+    let holds = way.valid.get() == valid::<T>(tables.state()?.validity(), S::INDEX)
+        && way.moves.get() == record.half(flow.direction()).generation.get()
+        && (!T::TUNNELS || way.told.get() == tables.session_changes(session));
+    holds.then_some((record, flow.direction()))
+}
+
+/// Where a packet is counted, besides its port and its rule.
+struct Counted<'a> {
+    record: &'a Record,
+    direction: Direction,
 }
 
 #[inline(always)]
@@ -182,18 +207,10 @@ fn usual<P: Packet, T: Tables, S: Shape>(
     port: &Port,
     tables: &T,
     way: &CacheWay,
+    counted: &Counted<'_>,
     measure: &Measure,
     ip: &Ip,
 ) -> Option<Verdict> {
-    let flow = way.flow.get();
-    let (flow, session) = (FlowRef::from(flow & 0xffff_ffff), (flow >> 32) as u32);
-    let record = tables.record(flow.id())?;
-    if way.valid.get() != valid::<T>(tables.state()?.validity(), S::INDEX)
-        || way.moves.get() != record.half(flow.direction()).generation.get()
-        || T::TUNNELS && way.told.get() != tables.session_changes(session)
-    {
-        return None;
-    }
     let how = way.how.get();
     let begins = u64::from(measure.tcp_flags & Tcp::SYN) << (BEGINS - 1);
     if how & begins != 0
@@ -203,7 +220,8 @@ fn usual<P: Packet, T: Tables, S: Shape>(
         return None;
     }
     let (bytes, frame) = (measure.length.into(), measure.frame.into());
-    record.count(tables, flow.direction(), bytes, frame, measure.tcp_flags);
+    let Counted { record, direction } = counted;
+    record.count(tables, *direction, bytes, frame, measure.tcp_flags);
     if let Some(rule) = tables.rule((how >> 32) as u32) {
         rule.add(tables, bytes);
     }
