@@ -32,7 +32,7 @@ const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf"];
 /// Programs that the lab of the tests runs.
 const PROGRAMS: &[&str] = &["ip", "ethtool"];
 /// Emulation is some twenty times slower than the machine.
-const TIMEOUT: Duration = Duration::from_secs(900);
+const TIMEOUT: Duration = Duration::from_secs(1500);
 /// What init writes before the exit status of the program.
 const EXIT_MARK: &str = "vm-exit-status:";
 
