@@ -171,9 +171,8 @@ impl SharedKey {
     }
 }
 
-/// Mixes addresses and ports. Fast rather than unguessable: it only picks a set of the flow cache. The rest
-/// of the key is left out, since the zone comes late.
-pub(super) const fn hash(words: &[u64; 5], ports: u32) -> u32 {
+/// Mixes addresses and ports. Fast rather than unguessable: it only spreads flows. The rest of the key is left out.
+const fn hash(words: &[u64; 5], ports: u32) -> u32 {
     // Products that do not wait for each other.
     let [a, b, c, d, _] = *words;
     let addresses = (a ^ c.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
