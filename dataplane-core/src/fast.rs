@@ -299,7 +299,7 @@ fn nameless<P: Packet, T: Tables, S: Shape>(
     }
     if asked {
         let names = tables.names()?;
-        // Applications may answer copies.
+        // Applications may answer copies, and flows that came to them by a rule that is no more.
         if port.is_app() || names.has(key.destination) || names.has(key.source) {
             return None;
         }

@@ -155,6 +155,21 @@ pub(super) fn fallback(world: &World, family: &Family, all: &mut Vec<Scenario>) 
             .sent("access0", &data, Steered, "app0", &there(&data)),
         );
     }
+    let translated = there(&data).to(family.app0).to_port(8443);
+    let back = answer(&translated);
+    all.push(
+        Scenario::new(
+            "the last backend goes, and answers once more",
+            family,
+            &[&vip(&is(A_NAT, "up"))],
+        )
+        .sent("access0", &data, Steered, "app0", &translated)
+        .rules(family, &[&vip("")])
+        .original("app0", &back, NoBackend)
+        .original("core0", &data.reversed(), NoBackend)
+        .original("access0", &data, NoBackend)
+        .original("app0", &back, NoRule),
+    );
     all.push(
         Scenario::new("a VIP without backends", family, &[&vip("")])
             .original("access0", &data, NoBackend)
