@@ -171,6 +171,7 @@ impl<'a> Oracle<'a> {
         flow: usize,
         direction: Direction,
     ) -> Option<Outcome> {
+        let forgotten = direction == Direction::Downstream && self.is_forgotten(port, frame, flow);
         let refused = self.settle(flow, frame.quoted().is_some());
         if self.is_lost() {
             return None;
@@ -184,6 +185,10 @@ impl<'a> Oracle<'a> {
             });
         if let Some(index) = before {
             return self.apply(port, frame, index);
+        }
+        if forgotten && own.is_some() {
+            self.flows.lose();
+            return None;
         }
         if self.flows.all.get(flow)?.left {
             return Some(original(match direction {

@@ -69,6 +69,11 @@ impl Flows {
         self.lost
     }
 
+    /// From here on, nobody promises what becomes of packets.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+    }
+
     /// The flow of packets with this key.
     pub(super) fn find(&self, key: &Key) -> Option<(usize, Direction)> {
         self.keys.get(key).copied()

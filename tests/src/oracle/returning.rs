@@ -123,6 +123,23 @@ impl Oracle<'_> {
         }
     }
 
+    /// Whether a packet towards the UE may be known as one of the flow or not: rules have changed, none translates to the
+    /// address that it is from any more, and no application sends it. For how long such an address is known is nobody's
+    /// promise; of fragments, and other than TCP and UDP, all are looked at.
+    pub(super) fn is_forgotten(&self, port: &Port, frame: &Frame, flow: usize) -> bool {
+        let flow = &self.flows.all[flow];
+        let from = frame.packet.source;
+        let usual = matches!(frame.packet.protocol(), 6 | 17) && frame.is_plain();
+        let mut endpoints = self.rules.all().flat_map(|rule| rule.action.endpoints());
+        usual
+            && frame.envelope.is_none()
+            && frame.outside.is_none()
+            && port.role != Role::App
+            && flow.stale
+            && from != flow.first.destination
+            && !endpoints.any(|it| it.translates_to() == Some(from))
+    }
+
     /// Whether a copy of what `frame` answers went to the application behind `port`, from UEs of whatever zone.
     pub(super) fn answers_a_copy(&self, port: &Port, frame: &Frame) -> bool {
         let world = self.rules.world;
@@ -154,5 +171,44 @@ impl Oracle<'_> {
                     && self.rules.leads_to(&rule.action, port)
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{packet::Packet, world::World};
+
+    #[test]
+    fn an_address_that_no_rule_has_any_more_is_an_application_s() {
+        const VIP: &str = "@vip/1 prio 1 flow to 203.0.113.7 proto udp balance";
+        const BACKEND: &str = "backend a weight 1 up ip 198.18.1.2 nat via app0";
+        const OTHER: &str = "a/1 prio 2 flow to 203.0.113.8 forward ip 198.18.1.2 nat via app0";
+        let world = World::new();
+        let up = Packet::udp("10.45.0.2:5000", "203.0.113.7:80");
+        let back = Packet::udp("198.18.1.2:80", "10.45.0.2:5000");
+        for (rules, port, promised) in [
+            (&[VIP][..], "app0", true),
+            (&[VIP], "core0", false),
+            (&[VIP], "access2", false),
+            (&[VIP, OTHER], "core0", true),
+            (&[OTHER], "core0", true),
+            (&[], "core0", true),
+        ] {
+            let read = |rules: &[&str]| rules.iter().map(|it| it.parse().unwrap()).collect();
+            let rules: Vec<_> = read(rules);
+            let mut oracle = Oracle::new(&world, &read(&[&format!("{VIP} {BACKEND}")]));
+            let see = |oracle: &mut Oracle<'_>, port, packet: &Packet| {
+                oracle.see(world.port(port), &packet.clone().into())
+            };
+            see(&mut oracle, "access0", &up);
+            oracle.change(&rules);
+            assert_eq!(
+                see(&mut oracle, port, &back).is_some(),
+                promised,
+                "{rules:?}, {port}"
+            );
+            assert_eq!(oracle.is_lost(), !promised, "{rules:?}, {port}");
+        }
     }
 }
