@@ -24,26 +24,6 @@ fn scenarios_behind_tunnels() {
 
 /// A table's entry may become that of another key between when it is found and when it is read.
 #[test]
-fn nobody_gets_what_another_key_led_to() {
-    let rule = "a/1 prio 1 flow to 203.0.113.9 forward mac 02:00:00:00:0a:01 via app0";
-    let mut host = host(rule);
-    let [one, other] = ues().map(|ue| Packet::udp(&format!("{ue}:5000"), "203.0.113.9:443"));
-    let other = other.macs([2, 0, 0, 0, 0, 7], [2, 0, 0, 0, 0, 2]);
-    for up in [&one, &other] {
-        assert_eq!(reason(&mut host, "access0", up), Reason::Steered);
-    }
-    host.reuse_flow(&one.reversed(), &other.reversed());
-    // As if the flow was not there any more.
-    assert_eq!(reason(&mut host, "app0", &one.reversed()), Reason::NoRule);
-    for up in [&one, &other] {
-        let seen = host.arrive("app0", &up.reversed().bytes()).unwrap();
-        assert_eq!(seen.reasons, [Reason::Replied]);
-        let destination = &seen.out[0].1[..6];
-        assert_eq!(destination, up.source_mac, "the answer to {}", up.source);
-    }
-}
-
-#[test]
 fn nobody_gets_into_the_tunnel_that_another_key_led_to() {
     let mut host = host("a/1 prio 1 flow to 203.0.113.10 drop");
     let [one, other] = ues().map(|ue| Packet::udp(&format!("{ue}:5000"), "203.0.113.9:443"));

@@ -187,7 +187,7 @@ fn flow_of<'a, T: Tables, S: Shape>(
     way: &CacheWay,
 ) -> Option<(&'a Record, Direction)> {
     let flow = way.flow.get();
-    let (flow, session) = (FlowRef::from(flow & 0xffff_ffff), (flow >> 32) as u32);
+    let (flow, session) = (FlowRef::from(flow as u32), (flow >> 32) as u32);
     let record = tables.record(flow.id())?;
     let holds = way.valid.get() == valid::<T>(tables.state()?.validity(), S::INDEX)
         && way.moves.get() == record.half(flow.direction()).generation.get()

@@ -2,10 +2,12 @@
 
 mod decision;
 mod find;
+mod index;
 mod key;
 mod record;
 
 pub use decision::Decision;
 pub use find::{Found, find};
+pub use index::{Bucket, ENTRIES, FlowHash, add, find as look_up, forget, remove};
 pub use key::{FlowKey, KeyRest, SharedKey};
 pub use record::{Half, Path, Record, Sum};

@@ -184,27 +184,17 @@ impl<'a, T: Tables> Steering<'a, T> {
         if record.reply.is(new) {
             return Ok(());
         }
-        let generation = record.generation(Direction::Downstream).wrapping_add(1);
-        let renewed = FlowRef::new(flow.id(), generation, Direction::Downstream);
         old.copy(&record.reply);
         record.reply.copy(new);
-        match tables.insert(new, renewed) {
-            Inserted::Done => {
-                // Flow caches that know the old key lead nowhere now.
-                tables.add(&record.half(Direction::Downstream).generation, 1);
-                tables.remove(old);
-                Ok(())
-            }
-            // Another CPU was faster.
-            Inserted::Exists if tables.flow_at(new).is_some_and(|it| it.id() == flow.id()) => {
-                tables.remove(old);
-                Ok(())
-            }
-            refused @ (Inserted::Exists | Inserted::Full) => {
-                record.reply.copy(old);
-                Err(refused.reason())
-            }
+        let inserted = tables.add_flow(flow.id());
+        if inserted != Inserted::Done {
+            record.reply.copy(old);
+            return Err(inserted.reason());
         }
+        // Flow caches that know the old key lead nowhere now.
+        tables.add(&record.half(Direction::Downstream).generation, 1);
+        tables.forget_flow(flow.id(), old);
+        Ok(())
     }
 
     /// Makes a flow that comes under the action in `cell`, or notes why it cannot be made. (A result
@@ -258,23 +248,18 @@ impl<'a, T: Tables> Steering<'a, T> {
             record.set_session(tables, 0);
         }
         record.follow(tables, &self.facts.link, self.port.slot);
-        // The reply's key first: while nothing leads to the record, it can be given back.
-        let downstream = record.reference(id, Direction::Downstream);
-        let inserted = tables.insert(&record.reply, downstream);
-        if inserted != Inserted::Done {
-            tables.release(id);
-            self.notes.refusal.set(inserted.reason());
-            return self.made_elsewhere();
-        }
-        record.live.set(1);
-        let inserted = tables.insert(&record.key, record.reference(id, Direction::Upstream));
+        record.live.set(0);
+        let inserted = tables.add_flow(id);
         if inserted == Inserted::Done {
             return Some(record);
         }
-        // Somebody may hold the record by now: it stays until it expires.
-        tables.remove(&self.notes.key);
         self.notes.refusal.set(inserted.reason());
-        None
+        if record.live.get() != 0 {
+            // Somebody may hold it by now: it stays until it expires.
+            return None;
+        }
+        tables.release(id);
+        self.made_elsewhere()
     }
 
     /// The record of the packet's flow that another CPU has just made.

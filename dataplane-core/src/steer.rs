@@ -427,7 +427,7 @@ impl<'a, T: Tables> Steering<'a, T> {
     fn explain(&self, action: Option<u32>, flow: Option<FlowRef>) {
         self.tables.explain(Trace {
             action: action.map_or(0, |cell| cell + 1),
-            flow: flow.map_or(0, |flow| u64::from(flow) + 1),
+            flow: flow.map_or(0, |flow| u64::from(u32::from(flow)) + 1),
         });
     }
 }

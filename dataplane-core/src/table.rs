@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::{
     classify::{Answer, InTunnel, Query, Walk},
-    flow::{FlowKey, Record, SharedKey},
+    flow::{Bucket, FlowKey, Record, SharedKey},
     session::{Session, SessionRef},
     verdict::Verdict,
     word::Word,
@@ -61,8 +61,34 @@ pub const NO_PORT: u16 = u16::MAX;
 /// A port whose interface takes no packets, where a slot is expected.
 pub const DOWN: u16 = NO_PORT - 1;
 
+/// Words that several CPUs and user space change.
+pub trait Cells {
+    /// Makes `cell` `new` if it is `expected`. Answers what it was.
+    fn exchange(&self, cell: &Word, expected: u64, new: u64) -> u64;
+    /// Adds to a number.
+    fn add(&self, sum: &Word, value: u64);
+
+    /// Makes `owner` the value of `cell` if it is 0. Answers the value that it has then.
+    fn claim(&self, cell: &Word, owner: u64) -> u64 {
+        match self.exchange(cell, 0, owner) {
+            0 => owner,
+            found => found,
+        }
+    }
+}
+
+/// The flow table, as packets and user space see it.
+pub trait FlowTable: Cells {
+    /// What keys are hashed with.
+    fn seed(&self) -> u64;
+    /// A bucket. As many bits of `number` count as the table's size has.
+    fn bucket(&self, number: u32) -> Option<&Bucket>;
+    /// A record.
+    fn record(&self, id: u32) -> Option<&Record>;
+}
+
 /// The session table, as packets and user space see it.
-pub trait SessionTable {
+pub trait SessionTable: Cells {
     /// What the session table has for `key`.
     fn session(&self, key: &SharedKey) -> Option<SessionRef>;
     /// Adds `key` to the session table. `false`: it is there, or there is no room.
@@ -79,8 +105,6 @@ pub trait SessionTable {
     fn session_record(&self, id: u32) -> Option<&Session>;
     /// Has packets look again at a session, which has changed.
     fn session_changed(&self, id: u32);
-    /// Makes `owner` the value of `cell` if it is 0. Answers the value that it has then.
-    fn claim(&self, cell: &Word, owner: u64) -> u64;
 }
 
 /// The rule sets, as packets see them.
@@ -109,7 +133,7 @@ pub trait RuleTables {
 }
 
 /// The tables, as packets see them.
-pub trait Tables: SessionTable + RuleTables {
+pub trait Tables: SessionTable + FlowTable + RuleTables {
     /// Whether nothing may be changed or counted: the packet is only asked about.
     fn read_only(&self) -> bool;
 
@@ -140,20 +164,18 @@ pub trait Tables: SessionTable + RuleTables {
 
     /// The set for `hash` in this CPU's flow cache.
     fn cache(&self, hash: u32) -> Option<&CacheSet>;
-    /// What the flow table has for `key`.
+    /// [`look_up`](crate::flow::look_up). In the kernel a function that is verified on its own, as the next are.
     fn flow(&self, key: &FlowKey) -> Option<FlowRef>;
     /// The same, where the key is shared.
     fn flow_at(&self, key: &SharedKey) -> Option<FlowRef>;
-    /// Adds `key` to the flow table.
-    fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted;
-    /// Removes `key` from the flow table.
-    fn remove(&self, key: &SharedKey);
+    /// [`add`](crate::flow::add), for this CPU.
+    fn add_flow(&self, id: u32) -> Inserted;
+    /// [`forget`](crate::flow::forget).
+    fn forget_flow(&self, id: u32, key: &SharedKey);
     /// Takes a free record.
     fn allocate(&self) -> Option<u32>;
     /// Gives a record back that no key has ever led to.
     fn release(&self, id: u32);
-    /// A record.
-    fn record(&self, id: u32) -> Option<&Record>;
 
     /// Which side of N3 or S1-U the endpoints with an address are on.
     fn side(&self, address: &[u64; 2]) -> Side;
@@ -175,8 +197,6 @@ pub trait Tables: SessionTable + RuleTables {
 
     /// The value of `word`, read now.
     fn again(&self, word: &Word) -> u64;
-    /// Adds to a number that several CPUs write.
-    fn add(&self, sum: &Word, value: u64);
     /// Sets bits in a number that several CPUs write.
     fn set_bits(&self, bits: &Word, value: u64);
 
@@ -201,6 +221,8 @@ pub struct State {
     pub layout: Word,
     /// Packets of flows that have ended, counted by user space.
     pub ended: Word,
+    /// What flows are hashed with: a number that nobody else knows.
+    pub seed: Word,
 }
 
 impl State {

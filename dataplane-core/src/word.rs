@@ -63,11 +63,10 @@ mod host {
             self.0.fetch_add(value, AcqRel);
         }
 
-        /// Makes it `owner` if it is 0. Answers the value that it has then.
-        pub fn claim(&self, owner: u64) -> u64 {
-            match self.0.compare_exchange(0, owner, AcqRel, Acquire) {
-                Ok(_) => owner,
-                Err(found) => found,
+        /// Makes it `new` if it is `expected`. Answers what it was.
+        pub fn exchange(&self, expected: u64, new: u64) -> u64 {
+            match self.0.compare_exchange(expected, new, AcqRel, Acquire) {
+                Ok(found) | Err(found) => found,
             }
         }
     }

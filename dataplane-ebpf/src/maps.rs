@@ -19,21 +19,18 @@ use aya_ebpf::{
 use dataplane_core::{
     Action, Verdict, Word,
     classify::{self, Answer, InTunnel, Query, Walk},
-    flow::{FlowKey, Record, SharedKey},
+    flow::{self, Bucket, FlowKey, Record, SharedKey},
     session::{Session, SessionRef},
     steer::Scratch,
     table::{
-        self, AffinityKey, CHANGES, CHOICES, CacheSet, ENDPOINTS, Endpoints, Explanation, Filter,
-        Fixed, FlowRef, FragmentKey, Hop, INTERFACES, Inserted, Names, PORTS, Port, PortCounts,
-        RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State, TARGETS, Tables,
-        Target, Trace, TunnelFilter,
+        self, AffinityKey, CHANGES, CHOICES, CacheSet, Cells, ENDPOINTS, Endpoints, Explanation,
+        Filter, Fixed, FlowRef, FlowTable, FragmentKey, Hop, INTERFACES, Inserted, Names, PORTS,
+        Port, PortCounts, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State,
+        TARGETS, Tables, Target, Trace, TunnelFilter,
     },
 };
 
 use crate::frame::Chunk;
-
-/// The error of an insertion under a key that is taken.
-const EEXIST: i32 = -17;
 
 /// User space maps these into its memory.
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
@@ -41,6 +38,9 @@ const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 /// Rules at most: the stride of a CPU's part of [`RULE_COUNTS`].
 #[unsafe(no_mangle)]
 static RULES: Global<u32> = Global::new(1);
+/// Buckets of the flow table, a power of two, less 1.
+#[unsafe(no_mangle)]
+static FLOW_MASK: Global<u32> = Global::new(0);
 /// Sets of a CPU's flow cache, a power of two, less 1.
 #[unsafe(no_mangle)]
 static CACHE_MASK: Global<u32> = Global::new(0);
@@ -94,9 +94,9 @@ static AFFINITIES: LruHashMap<AffinityKey, u64, 1> = LruHashMap::new();
 /// begin where lines of a CPU's cache do.
 #[btf_map]
 static CACHE: Array<CacheSet, 1, MMAPABLE> = Array::new();
-/// The flow table: both keys of a flow lead to its record.
+/// The flow table: the keys of a flow lead to its record.
 #[btf_map]
-static FLOWS: HashMap<FlowKey, u64, 1> = HashMap::new();
+static FLOWS: Array<Bucket, 1, MMAPABLE> = Array::new();
 /// The records.
 #[btf_map]
 static RECORDS: Array<Record, 1, MMAPABLE> = Array::new();
@@ -271,6 +271,73 @@ extern "C" fn walk_on_mobile(query: *const Query, tunnel: *const InTunnel, walk:
     classify::walk(&Maps::<true, true>, query, tunnel, walk).into()
 }
 
+/// [`flow::look_up`]; a [`FlowRef`] as a word, or more than that can be.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_flow(key: *const FlowKey) -> u64 {
+    if key.is_null() {
+        return u64::MAX;
+    }
+    // SAFETY: as above.
+    let key = unsafe { &*key };
+    flow::look_up(&Maps::<true, false>, key).map_or(u64::MAX, |flow| u32::from(flow).into())
+}
+
+/// [`flow::add`]; [`Inserted`] as a word.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_flow(id: u32) -> u64 {
+    flow::add(&Maps::<true, false>, u64::from(cpu()) + 1, id) as u64
+}
+
+/// [`flow::forget`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn forget_flow(id: u32, key: *const FlowKey) -> u64 {
+    if key.is_null() {
+        return 0;
+    }
+    // SAFETY: as above.
+    let key = unsafe { &*key };
+    flow::forget(&Maps::<true, false>, id, key);
+    0
+}
+
+impl<const READ_ONLY: bool, const TUNNELS: bool> Cells for Maps<READ_ONLY, TUNNELS> {
+    fn exchange(&self, cell: &Word, expected: u64, new: u64) -> u64 {
+        let mut found = expected;
+        // SAFETY: the reference proves that the memory is there and shared.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({0} + 0, r0, {1})",
+                in(reg) cell.as_ptr(),
+                in(reg) new,
+                inout("r0") found,
+            );
+        }
+        found
+    }
+
+    fn add(&self, sum: &Word, value: u64) {
+        // SAFETY: as above.
+        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum.as_ptr(), in(reg) value) };
+    }
+}
+
+impl<const READ_ONLY: bool, const TUNNELS: bool> FlowTable for Maps<READ_ONLY, TUNNELS> {
+    fn seed(&self) -> u64 {
+        fixed().state.seed.get()
+    }
+
+    fn bucket(&self, number: u32) -> Option<&Bucket> {
+        FLOWS.get(number & FLOW_MASK.load())
+    }
+
+    fn record(&self, id: u32) -> Option<&Record> {
+        RECORDS.get(id)
+    }
+}
+
 impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY, TUNNELS> {
     fn session(&self, key: &SharedKey) -> Option<SessionRef> {
         // SAFETY: the value is copied at once; a word is read whole.
@@ -311,20 +378,6 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY
         if let Some(changes) = CHANGE_TABLE.get(id % CHANGES) {
             self.add(changes, 1);
         }
-    }
-
-    fn claim(&self, cell: &Word, owner: u64) -> u64 {
-        let mut found: u64 = 0;
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                "r0 = cmpxchg_64({0} + 0, r0, {1})",
-                in(reg) cell.as_ptr(),
-                in(reg) owner,
-                inout("r0") found,
-            );
-        }
-        if found == 0 { owner } else { found }
     }
 }
 
@@ -424,26 +477,24 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     }
 
     fn flow(&self, key: &FlowKey) -> Option<FlowRef> {
-        // SAFETY: the value is copied at once; a word is read whole.
-        let word = unsafe { FLOWS.get(key) }?;
-        Some((*word).into())
-    }
-
-    fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {
-        match FLOWS.insert(plain(key), u64::from(flow), BPF_NOEXIST.into()) {
-            Ok(()) => Inserted::Done,
-            Err(EEXIST) => Inserted::Exists,
-            Err(_) => Inserted::Full,
-        }
+        let word = find_flow(key);
+        (word <= u32::MAX.into()).then(|| (word as u32).into())
     }
 
     fn flow_at(&self, key: &SharedKey) -> Option<FlowRef> {
         self.flow(plain(key))
     }
 
-    fn remove(&self, key: &SharedKey) {
-        // It may be gone already.
-        let _: Result<(), i32> = FLOWS.remove(plain(key));
+    fn add_flow(&self, id: u32) -> Inserted {
+        match add_flow(id) {
+            word if word == Inserted::Done as u64 => Inserted::Done,
+            word if word == Inserted::Exists as u64 => Inserted::Exists,
+            _ => Inserted::Full,
+        }
+    }
+
+    fn forget_flow(&self, id: u32, key: &SharedKey) {
+        forget_flow(id, plain(key));
     }
 
     fn allocate(&self) -> Option<u32> {
@@ -453,10 +504,6 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
     fn release(&self, id: u32) {
         // There is room for every record.
         let _: Result<(), i32> = FREE.push(id, 0);
-    }
-
-    fn record(&self, id: u32) -> Option<&Record> {
-        RECORDS.get(id)
     }
 
     fn side(&self, address: &[u64; 2]) -> Side {
@@ -516,13 +563,8 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         value
     }
 
-    fn add(&self, sum: &Word, value: u64) {
-        // SAFETY: the reference proves that the memory is there and shared.
-        unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum.as_ptr(), in(reg) value) };
-    }
-
     fn set_bits(&self, bits: &Word, value: u64) {
-        // SAFETY: as above.
+        // SAFETY: the reference proves that the memory is there and shared.
         unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) bits.as_ptr(), in(reg) value) };
     }
 

@@ -10,9 +10,10 @@ use std::{
 };
 
 use dataplane_core::{
-    flow::{Half, Record},
+    Word,
+    flow::{Bucket, Half, Record},
     session::SessionRef,
-    table::{Direction, FlowRef},
+    table::{Cells, Direction, FlowRef, FlowTable},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -23,6 +24,7 @@ use crate::{
     install::{Counted, Released},
     records::Records,
     rule::{BackendId, Rule, RuleId},
+    shared::Shared,
 };
 
 pub use self::expiry::Expired;
@@ -84,6 +86,9 @@ unsafe impl<T: IntoBytes + FromBytes + Copy + 'static> aya::Pod for Entry<T> {}
 /// The flow table as user space sees it.
 pub(crate) struct Flows {
     records: Records<Record>,
+    buckets: Shared<Bucket>,
+    /// What keys are hashed with.
+    seed: u64,
     /// Rules that flows came under last and that are gone, by the flow's record.
     former: HashMap<u32, Arc<Rule>>,
     sweep: Sweep,
@@ -130,9 +135,11 @@ pub(crate) struct Context<'a> {
 }
 
 impl Flows {
-    pub(crate) fn new(records: Records<Record>) -> Self {
+    pub(crate) fn new(records: Records<Record>, buckets: Shared<Bucket>, seed: u64) -> Self {
         Self {
             records,
+            buckets,
+            seed,
             former: HashMap::new(),
             sweep: Sweep::default(),
         }
@@ -253,6 +260,31 @@ impl Flows {
             last_seen: context.clock.time(last_seen(record)),
             tcp_flags: [up, down].map(Half::tcp_flags),
         }
+    }
+}
+
+impl Cells for Flows {
+    fn exchange(&self, cell: &Word, expected: u64, new: u64) -> u64 {
+        cell.exchange(expected, new)
+    }
+
+    fn add(&self, sum: &Word, value: u64) {
+        sum.add(value);
+    }
+}
+
+impl FlowTable for Flows {
+    fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    fn bucket(&self, number: u32) -> Option<&Bucket> {
+        let mask = self.buckets.len() - 1;
+        self.buckets.get(number as usize & mask)
+    }
+
+    fn record(&self, id: u32) -> Option<&Record> {
+        self.records.get(id)
     }
 }
 

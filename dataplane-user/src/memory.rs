@@ -5,13 +5,18 @@ use aya::{
     maps::{Map, MapData},
 };
 use dataplane_core::{
-    Word,
+    Word, flow,
     table::{
         CHOICES, Count, Explanation, Filter, Fixed, INTERFACES, Image, Names, PortCounts,
         RuleAction, RuleCount, SharedPort, Split, State, TARGETS, Target, TunnelFilter,
     },
 };
-use std::{collections::BTreeMap, mem::offset_of, os::fd::AsFd as _};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher as _, RandomState},
+    mem::offset_of,
+    os::fd::AsFd as _,
+};
 use zerocopy::FromBytes;
 
 use crate::{Error, Limits, fixed, shared::Shared};
@@ -47,7 +52,7 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("BACKENDS", counters(limits)),
         ("AFFINITIES", limits.flows.div_ceil(4)),
         ("CACHE", cache_sets(limits, cpus) * cpus),
-        ("FLOWS", limits.flows * 2),
+        ("FLOWS", buckets(limits)),
         ("RECORDS", limits.flows),
         ("FREE", limits.flows),
         ("SESSIONS", session_keys(limits)),
@@ -69,6 +74,16 @@ pub(crate) const fn cache_sets(limits: &Limits, cpus: u32) -> u32 {
         .saturating_mul(2)
         .div_ceil(cpus)
         .next_power_of_two()
+}
+
+/// Buckets of the flow table, a power of two: half of the entries at the most are in use, if all flows are translated.
+pub(crate) const fn buckets(limits: &Limits) -> u32 {
+    let buckets = limits
+        .flows
+        .saturating_mul(4)
+        .div_ceil(flow::ENTRIES as u32)
+        .next_power_of_two();
+    if buckets < 16 { 16 } else { buckets }
 }
 
 /// Counters of rules: a rule that takes the place of another needs its own before the other's is free.
@@ -105,6 +120,13 @@ impl Memory {
             Shared::heap(len("SPLITS")),
             Shared::heap(len("FILTERS")),
         )
+    }
+
+    /// Makes up what flows are hashed with, for tables that are new.
+    pub(crate) fn plant(&self) {
+        if let Some(state) = self.state.get(0) {
+            state.seed.set(RandomState::new().hash_one(()));
+        }
     }
 
     pub(crate) fn map(ebpf: &Ebpf) -> Result<Self, Error> {

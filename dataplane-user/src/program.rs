@@ -13,7 +13,7 @@ use aya::{
     programs::Xdp,
 };
 use dataplane_core::{
-    flow::{FlowKey, Record},
+    flow::{Bucket, FlowKey, Record},
     session::Session,
     table::{
         self, AffinityKey, ENDPOINTS, Endpoints, Explanation, Filter, Fixed, FragmentKey, LAYOUT,
@@ -73,7 +73,7 @@ const PINNED: [(&str, usize, usize); 27] = [
     ("CHOICES", 4, 8),
     ("BACKENDS", 4, 8),
     ("AFFINITIES", size_of::<AffinityKey>(), 8),
-    ("FLOWS", size_of::<FlowKey>(), 8),
+    ("FLOWS", 4, size_of::<Bucket>()),
     ("RECORDS", 4, size_of::<Record>()),
     ("FREE", 0, 4),
     ("SESSIONS", size_of::<FlowKey>(), 8),
@@ -197,6 +197,7 @@ impl Pins {
             ));
         }
         let sizes = memory::sizes(limits, cpus);
+        let flow_mask = memory::buckets(limits) - 1;
         let cache_mask = memory::cache_sets(limits, cpus) - 1;
         let counters = memory::counters(limits);
         let pin = self.0.join(fixed::NAME);
@@ -204,6 +205,7 @@ impl Pins {
         let mut loader = EbpfLoader::new();
         loader
             .override_global("RULES", &counters, true)
+            .override_global("FLOW_MASK", &flow_mask, true)
             .override_global("CACHE_MASK", &cache_mask, true)
             .override_global(fixed::NAME, contents.as_slice(), true)
             .map_pin_path(fixed::SECTION, pin);

@@ -1,10 +1,10 @@
-//! Records that packets make, find by keys, and leave: those of flows and those of sessions alike.
+//! Records that packets make and leave, those of flows and those of sessions alike, and keys that lead to them.
 
 use std::cell::RefCell;
 
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, Stack},
+    maps::{HashMap, Map, MapData, Stack},
 };
 use dataplane_core::{Word, flow, session};
 use zerocopy::FromBytes;
@@ -31,37 +31,28 @@ impl Record for session::Session {
     }
 }
 
-/// Records, the keys that lead to them, and those that are free.
+/// Records, and those that are free.
 pub(crate) struct Records<R> {
     records: Shared<R>,
-    keys: RefCell<HashMap<MapData, Entry<FlowKey>, u64>>,
     free: RefCell<Stack<MapData, u32>>,
 }
 
 impl<R: Record> Records<R> {
-    /// Those in the maps with these names: of records, keys, and free records.
-    pub(crate) fn take(ebpf: &mut Ebpf, names: [&'static str; 3]) -> Result<Self, Error> {
-        let [records, keys, free] = names;
+    /// Those in the maps with these names: of records, and of free records.
+    pub(crate) fn take(ebpf: &mut Ebpf, [records, free]: [&'static str; 2]) -> Result<Self, Error> {
         let records = memory::table(ebpf, records)?;
-        let mut map = |name| {
-            ebpf.take_map(name)
-                .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
-        };
-        let failed = |error| Error::kernel("cannot use the maps", &error);
-        let (keys, free) = (map(keys)?, map(free)?);
+        let free = Stack::try_from(take(ebpf, free)?).map_err(|error| failed(&error))?;
         Ok(Self {
             records,
-            keys: RefCell::new(HashMap::try_from(keys).map_err(failed)?),
-            free: RefCell::new(Stack::try_from(free).map_err(failed)?),
+            free: RefCell::new(free),
         })
     }
 
     /// Makes all records free; for tables that are new.
     pub(crate) fn fill(&self) -> Result<(), Error> {
-        let failed = |error| Error::kernel("cannot use the maps", &error);
         let mut free = self.free.borrow_mut();
         for id in (0..self.records.len() as u32).rev() {
-            free.push(id, 0).map_err(failed)?;
+            free.push(id, 0).map_err(|error| failed(&error))?;
         }
         Ok(())
     }
@@ -83,9 +74,34 @@ impl<R: Record> Records<R> {
             .filter(|(_, record)| record.live().get() != 0)
     }
 
+    /// Takes a free record.
+    pub(crate) fn allocate(&self) -> Option<u32> {
+        self.free.borrow_mut().pop(0).ok()
+    }
+
+    /// Makes a record free that no packet can reach.
+    pub(crate) fn release(&self, id: u32) {
+        if let Some(record) = self.get(id) {
+            record.live().set(0);
+            // There is room for every record; without it, the record would only be lost.
+            let _ = self.free.borrow_mut().push(id, 0);
+        }
+    }
+}
+
+/// Keys that lead to records.
+pub(crate) struct Keys(RefCell<HashMap<MapData, Entry<FlowKey>, u64>>);
+
+impl Keys {
+    /// Those in the map `name`.
+    pub(crate) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self, Error> {
+        let map = HashMap::try_from(take(ebpf, name)?).map_err(|error| failed(&error))?;
+        Ok(Self(RefCell::new(map)))
+    }
+
     /// What `key` leads to.
     pub(crate) fn find(&self, key: FlowKey) -> Option<u64> {
-        self.keys.borrow().get(&Entry(key), 0).ok()
+        self.0.borrow().get(&Entry(key), 0).ok()
     }
 
     /// Lets `key` lead somewhere. `false`: there is no room.
@@ -100,26 +116,22 @@ impl<R: Record> Records<R> {
     }
 
     fn update(&self, key: FlowKey, word: u64, flags: u64) -> bool {
-        let mut keys = self.keys.borrow_mut();
+        let mut keys = self.0.borrow_mut();
         keys.insert(Entry(key), word, flags).is_ok()
     }
 
     pub(crate) fn remove(&self, key: FlowKey) {
         // A packet may have removed it first.
-        let _ = self.keys.borrow_mut().remove(&Entry(key));
+        let _ = self.0.borrow_mut().remove(&Entry(key));
     }
+}
 
-    /// Takes a free record.
-    pub(crate) fn allocate(&self) -> Option<u32> {
-        self.free.borrow_mut().pop(0).ok()
-    }
+/// The map `name`.
+pub(crate) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, Error> {
+    ebpf.take_map(name)
+        .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
+}
 
-    /// Makes a record free that no packet can reach.
-    pub(crate) fn release(&self, id: u32) {
-        if let Some(record) = self.get(id) {
-            record.live().set(0);
-            // There is room for every record; without it, the record would only be lost.
-            let _ = self.free.borrow_mut().push(id, 0);
-        }
-    }
+fn failed(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::kernel("cannot use the maps", error)
 }

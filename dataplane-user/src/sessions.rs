@@ -10,13 +10,20 @@ use dataplane_core::{
     Word,
     flow::SharedKey,
     session::{self, BEARERS, Bearer as Place, Before, QOS_FLOWS, Session as Record, SessionRef},
-    table::{CHANGES, ENDPOINTS, Endpoints, SessionTable, Side},
+    table::{CHANGES, Cells, ENDPOINTS, Endpoints, SessionTable, Side},
     tunnel::Tunnel,
 };
 
 pub use dataplane_core::session::Status as SessionStatus;
 
-use crate::{Error, Gtpu, clock::Clock, compile, flows::address, records::Records, shared::Shared};
+use crate::{
+    Error, Gtpu,
+    clock::Clock,
+    compile,
+    flows::address,
+    records::{Keys, Records},
+    shared::Shared,
+};
 
 /// The tunnels of a UE.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,6 +197,7 @@ pub(crate) fn endpoints(gtpu: &Gtpu) -> Result<[Endpoints; ENDPOINTS as usize], 
 /// The session table as user space sees it.
 pub(crate) struct Sessions {
     records: Records<Record>,
+    keys: Keys,
     /// How often sessions have changed, as in [`SessionTable::session_changed`].
     changes: Shared<Word>,
     /// The status of each session when it was last looked for changes.
@@ -198,7 +206,7 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Those in these records, which an earlier process may have been killed in the middle of writing.
-    pub(crate) fn new(records: Records<Record>, changes: Shared<Word>) -> Self {
+    pub(crate) fn new(records: Records<Record>, keys: Keys, changes: Shared<Word>) -> Self {
         for (_, record) in records.live() {
             if record.writer.get() == session::USER_SPACE {
                 record.writer.set(0);
@@ -206,6 +214,7 @@ impl Sessions {
         }
         Self {
             records,
+            keys,
             changes,
             seen: Vec::new(),
         }
@@ -250,7 +259,7 @@ impl Sessions {
     }
 
     fn find(&self, zone: u16, ue: [u64; 2]) -> Option<(u32, &Record)> {
-        let word = self.records.find(session::key(ue, zone))?;
+        let word = self.keys.find(session::key(ue, zone))?;
         let id = SessionRef::from(word).id();
         Some((id, self.records.get(id)?))
     }
@@ -404,19 +413,19 @@ impl Sessions {
 
 impl SessionTable for Sessions {
     fn session(&self, key: &SharedKey) -> Option<SessionRef> {
-        self.records.find(key.get()).map(SessionRef::from)
+        self.keys.find(key.get()).map(SessionRef::from)
     }
 
     fn add_session(&self, key: &SharedKey, session: SessionRef) -> bool {
-        self.records.add(key.get(), session.into())
+        self.keys.add(key.get(), session.into())
     }
 
     fn set_session(&self, key: &SharedKey, session: SessionRef) -> bool {
-        self.records.set(key.get(), session.into())
+        self.keys.set(key.get(), session.into())
     }
 
     fn remove_session(&self, key: &SharedKey) {
-        self.records.remove(key.get());
+        self.keys.remove(key.get());
     }
 
     fn allocate_session(&self) -> Option<u32> {
@@ -436,9 +445,15 @@ impl SessionTable for Sessions {
             changes.add(1);
         }
     }
+}
 
-    fn claim(&self, cell: &Word, owner: u64) -> u64 {
-        cell.claim(owner)
+impl Cells for Sessions {
+    fn exchange(&self, cell: &Word, expected: u64, new: u64) -> u64 {
+        cell.exchange(expected, new)
+    }
+
+    fn add(&self, sum: &Word, value: u64) {
+        sum.add(value);
     }
 }
 

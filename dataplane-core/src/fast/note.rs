@@ -57,8 +57,9 @@ impl<T: Tables> Steering<'_, T> {
         let hash = form::hash(facts.ip.offset.into(), facts.ip.v6, |at| {
             word(at).unwrap_or_default()
         });
-        if stamp.moves as u32 != flow.generation()
-            || (stamp.validity >> 32) as u32 != self.image.epoch
+        if (stamp.validity >> 32) as u32 != self.image.epoch
+            // It may have another key by now.
+            || !record.has(&facts.key, direction)
         {
             return None;
         }
@@ -67,7 +68,7 @@ impl<T: Tables> Steering<'_, T> {
         way.moves.set(stamp.moves);
         way.told.set(tables.session_changes(session.id()));
         way.flow
-            .set(u64::from(session.id()) << 32 | u64::from(flow) & 0xffff_ffff);
+            .set(u64::from(session.id()) << 32 | u64::from(u32::from(flow)));
         if T::TUNNELS
             && facts.tunnel.way == Way::Uplink
             && !session::is_usual(tables, session, &facts.tunnel)
@@ -239,7 +240,7 @@ impl CacheSet {
     /// The way of a flow, which nothing is known of any more. Another one may have had it.
     fn way_of(&self, flow: FlowRef) -> &CacheWay {
         let [first, second] = &self.ways;
-        let is_its = |way: &CacheWay| way.flow.get() as u32 == u64::from(flow) as u32;
+        let is_its = |way: &CacheWay| way.flow.get() as u32 == u32::from(flow);
         let way = if is_its(second) {
             second
         } else {

@@ -3,10 +3,10 @@
 #[cfg(not(target_arch = "bpf"))]
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
-use super::SharedKey;
+use super::{FlowKey, SharedKey};
 use crate::{
     parse::Link,
-    table::{Direction, FlowRef, Tables},
+    table::{Direction, Tables},
     wire::transport::Tcp,
     word::Word,
 };
@@ -57,8 +57,7 @@ pub struct Half {
     pub owner: Word,
     /// TCP control bits seen; see [`Self::tcp_flags`].
     pub tcp_flags: Word,
-    /// In the lower half the generation of references to the record by packets in this direction: it changes when their key
-    /// no longer leads here. In the upper half how often the way back or the session has changed.
+    /// In the lower half how often the key of packets in this direction has changed, or led here no more. In the upper half how often the way back or the session has changed.
     pub generation: Word,
     /// Fills the line.
     pub padding: Word,
@@ -121,19 +120,21 @@ impl Record {
     /// [`Self::rule`] of a connection that was left to the data network, as answers had not arrived.
     pub(crate) const LEFT: u64 = u32::MAX as u64;
 
-    /// The reference to this record, which is `id`, of packets in `direction`.
-    #[must_use]
-    pub fn reference(&self, id: u32, direction: Direction) -> FlowRef {
-        FlowRef::new(id, self.generation(direction), direction)
+    /// Whether packets with `key` are of this flow, in `direction`.
+    pub(crate) fn has(&self, key: &FlowKey, direction: Direction) -> bool {
+        match direction {
+            Direction::Upstream => self.key.has(key),
+            Direction::Downstream => self.reply.has(key),
+        }
     }
 
-    /// Whether `flow` was made since the key it is found by leads here.
-    pub(super) fn is_meant_by(&self, flow: FlowRef) -> bool {
-        self.generation(flow.direction()) == flow.generation()
-    }
-
-    pub(crate) fn generation(&self, direction: Direction) -> u32 {
-        self.half(direction).generation.get() as u32
+    /// Whether packets could be of this flow and of `other`, or of both directions of that.
+    #[inline(always)]
+    pub(super) fn has_a_key_of(&self, other: &Self) -> bool {
+        self.key.is(&other.key)
+            || self.key.is(&other.reply)
+            || self.reply.is(&other.key)
+            || self.reply.is(&other.reply)
     }
 
     /// The half of packets in `direction`.

@@ -4,28 +4,21 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::word::Word;
 
-/// A flow in the flow table: which record, which direction, and the record's generation, which
-/// changes when the record is freed, so that a stale reference is known as such.
+/// A flow in the flow table: which record, and which direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowRef(u64);
+pub struct FlowRef(u32);
 
 impl FlowRef {
     /// The flow of packets that go in `direction` in the record `id`.
     #[must_use]
-    pub const fn new(id: u32, generation: u32, direction: Direction) -> Self {
-        Self((generation as u64) << 32 | (direction as u64) << 31 | id as u64)
+    pub const fn new(id: u32, direction: Direction) -> Self {
+        Self((direction as u32) << 31 | id)
     }
 
     /// Index of the record.
     #[must_use]
     pub const fn id(self) -> u32 {
-        self.0 as u32 & 0x7fff_ffff
-    }
-
-    /// Generation of the record.
-    #[must_use]
-    pub const fn generation(self) -> u32 {
-        (self.0 >> 32) as u32
+        self.0 & 0x7fff_ffff
     }
 
     /// The direction of packets with this key.
@@ -39,13 +32,13 @@ impl FlowRef {
     }
 }
 
-impl From<u64> for FlowRef {
-    fn from(word: u64) -> Self {
+impl From<u32> for FlowRef {
+    fn from(word: u32) -> Self {
         Self(word)
     }
 }
 
-impl From<FlowRef> for u64 {
+impl From<FlowRef> for u32 {
     fn from(flow: FlowRef) -> Self {
         flow.0
     }
@@ -79,7 +72,7 @@ impl Direction {
 pub struct CacheWay {
     /// Words of a frame, as [`crate::fast`] compares them. Where it compares others, [`LAYOUT`](super::LAYOUT) is another.
     pub seen: [Word; 5],
-    /// The lower half of a [`FlowRef`], and in the upper half the number of the session.
+    /// A [`FlowRef`], and in the upper half the number of the session.
     pub flow: Word,
     /// What [`State::validity`](super::State::validity) was when this was found out, with the kind of frame. 0 if nothing is known.
     pub valid: Word,

@@ -54,7 +54,8 @@ impl Dataplane {
             .unwrap_or(Reason::NoRule);
         let cell = (found.action.get() as u32).checked_sub(1);
         let taken = cell.and_then(|cell| self.memory.actions.get(cell as usize));
-        let flow = found.flow.get().checked_sub(1).map(FlowRef::from);
+        let flow = found.flow.get().checked_sub(1);
+        let flow = flow.map(|flow| FlowRef::from(flow as u32));
         let sent = (found.sent.get() as u16).checked_sub(1);
         let context = self.context();
         let counted = taken.and_then(|it| context.rules.get(&it.rule));

@@ -40,7 +40,7 @@ use crate::{
     options::possible_cpus,
     ports::{self, View},
     program::{self, Found, Pins},
-    records::Records,
+    records::{self, Keys, Records},
     rule::{RuleId, RuleSet},
     sessions::{self, Sessions},
 };
@@ -157,19 +157,16 @@ impl Dataplane {
         let names = program::names(tunnels);
         program::ready(&mut steer, names.steer)?;
         program::ready(&mut explain, names.explain)?;
-        let take = |ebpf: &mut Ebpf, name| {
-            ebpf.take_map(name)
-                .ok_or_else(|| Error::Options(format!("the object has no map {name}")))
-        };
         let port_table =
-            Array::try_from(take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
-        let devices =
-            DevMap::try_from(take(&mut steer, "DEVICES")?).map_err(|error| failed(&error))?;
-        let flows = Records::take(&mut steer, ["RECORDS", "FLOWS", "FREE"])?;
-        let names_of = ["SESSION_RECORDS", "SESSIONS", "FREE_SESSIONS"];
-        let sessions = Records::take(&mut steer, names_of)?;
+            Array::try_from(records::take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
+        let devices = DevMap::try_from(records::take(&mut steer, "DEVICES")?)
+            .map_err(|error| failed(&error))?;
+        let flows = Records::take(&mut steer, ["RECORDS", "FREE"])?;
+        let buckets = memory::table(&steer, "FLOWS")?;
+        let sessions = Records::take(&mut steer, ["SESSION_RECORDS", "FREE_SESSIONS"])?;
+        let session_keys = Keys::take(&mut steer, "SESSIONS")?;
         let changes = memory::table(&steer, "CHANGES")?;
-        let openings = aya::maps::HashMap::try_from(take(&mut steer, "OPENINGS")?)
+        let openings = aya::maps::HashMap::try_from(records::take(&mut steer, "OPENINGS")?)
             .map_err(|error| failed(&error))?;
         // It stays where it is: programs that are loaded later look in it.
         let endpoints = steer
@@ -179,10 +176,13 @@ impl Dataplane {
         let list = Entry(sessions::endpoints(&options.gtpu)?);
         endpoints.set(0, list, 0).map_err(|error| failed(&error))?;
         if !adopted {
+            memory.plant();
             flows.fill()?;
             sessions.fill()?;
             pins.seal()?;
         }
+        let seed = memory.state.get(0).map_or(0, |state| state.seed.get());
+        let flows = Flows::new(flows, buckets, seed);
         let splits = memory::table(&steer, "SPLITS")?;
         let filters = memory::table(&steer, "FILTERS")?;
         let mut rules = Rules::new(splits, filters, &memory, limits, cpus);
@@ -205,8 +205,8 @@ impl Dataplane {
             neighbors: Vec::new(),
             memory,
             rules,
-            flows: Flows::new(flows),
-            sessions: Sessions::new(sessions, changes),
+            flows,
+            sessions: Sessions::new(sessions, session_keys, changes),
             openings: Openings::new(openings),
             ended: Ended::default(),
             evicted: 0,

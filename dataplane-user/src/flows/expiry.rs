@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use dataplane_core::{
-    flow::{Half, Record},
-    table::FlowRef,
+    flow::{self, FlowHash, Half, Record},
     wire::{
         icmp::{ICMP, ICMPV6},
         transport::{TCP, Tcp, UDP},
@@ -162,10 +161,7 @@ impl Flows {
             return;
         };
         for key in [record.reply.get(), record.key.get()] {
-            let leads_here = |word| FlowRef::from(word).id() == id;
-            if self.records.find(key).is_some_and(leads_here) {
-                self.records.remove(key);
-            }
+            flow::remove(self, id, FlowHash::new(&key, self.seed));
         }
     }
 

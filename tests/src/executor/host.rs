@@ -41,13 +41,8 @@ impl Host {
 }
 
 impl Host {
-    /// While the next packet arrives, who looks for the flow of one reads which is that of another: the kernel gives the
-    /// entries of its tables to other keys while they are looked at.
-    pub fn reuse_flow(&self, of: &Packet, by: &Packet) {
-        self.memory.reuse_flow(of, by);
-    }
-
-    /// The same of the sessions of UEs in zone 0.
+    /// While the next packet arrives, who looks for the session of one UE in zone 0 reads which is that of another: the kernel
+    /// gives the entries of its tables to other keys while they are looked at.
     pub fn reuse_session(&self, of: &Packet, by: &Packet) {
         self.memory.reuse_session(of.source, by.source);
     }

@@ -11,20 +11,21 @@ use std::{
 use dataplane_core::{
     Reason, Verdict, Word,
     classify::{self, Answer, InTunnel, Query, Walk},
-    flow::{FlowKey, Record, SharedKey},
+    flow::{self, Bucket, FlowKey, Record, SharedKey},
     parse,
     session::{self, Session, SessionRef},
     table::{
-        self, AffinityKey, CacheSet, Direction, Endpoints, Filter, FlowRef, FragmentKey, Hop,
-        Inserted, Names, Port, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State,
-        Tables, Target, Trace, TunnelFilter,
+        self, AffinityKey, CacheSet, Cells, Direction, Endpoints, Filter, FlowRef, FlowTable,
+        FragmentKey, Hop, Inserted, Names, Port, RuleAction, RuleCount, RuleTables, SessionTable,
+        Side, Split, State, Tables, Target, Trace, TunnelFilter,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
 
-use crate::{packet::Packet, scenario::flow_key, world};
+use crate::world;
 
 const CACHE: usize = 16;
+const BUCKETS: usize = 128;
 const LIMITS: Limits = Limits {
     flows: 256,
     filters: 16_384,
@@ -46,7 +47,7 @@ pub(super) struct Memory {
     rules: Vec<RuleCount>,
     records: Vec<Record>,
     cache: Vec<CacheSet>,
-    keys: RefCell<HashMap<FlowKey, FlowRef>>,
+    buckets: Vec<Bucket>,
     free: RefCell<Vec<u32>>,
     sessions: Vec<Session>,
     session_keys: RefCell<HashMap<FlowKey, SessionRef>>,
@@ -73,7 +74,7 @@ impl Memory {
             rules: (0..LIMITS.rules).map(|_| RuleCount::default()).collect(),
             records: (0..LIMITS.flows).map(|_| Record::default()).collect(),
             cache: (0..CACHE).map(|_| CacheSet::default()).collect(),
-            keys: RefCell::default(),
+            buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
             free: RefCell::new((0..LIMITS.flows).collect()),
             sessions: (0..LIMITS.sessions).map(|_| Session::default()).collect(),
             session_keys: RefCell::default(),
@@ -100,13 +101,8 @@ impl Memory {
         self.clock.add(u64::from(seconds) * HZ);
     }
 
-    /// Has the entry of a flow given to another while somebody looks for it, as the kernel does when it is removed
-    /// just then.
-    pub(super) fn reuse_flow(&self, of: &Packet, by: &Packet) {
-        self.reused.set(Some([of, by].map(flow_key)));
-    }
-
-    /// The same of the session of one UE and that of another in zone 0.
+    /// Has the entry of the session of one UE in zone 0 given to that of another while somebody looks for it, as the
+    /// kernel does when it is removed just then.
     pub(super) fn reuse_session(&self, of: IpAddr, by: IpAddr) {
         let key = |ue| session::key(words(ue), 0);
         self.reused.set(Some([of, by].map(key)));
@@ -246,9 +242,29 @@ impl SessionTable for Memory {
     fn session_changed(&self, _: u32) {
         self.session_changes.add(1);
     }
+}
 
-    fn claim(&self, cell: &Word, owner: u64) -> u64 {
-        cell.claim(owner)
+impl Cells for Memory {
+    fn exchange(&self, cell: &Word, expected: u64, new: u64) -> u64 {
+        cell.exchange(expected, new)
+    }
+
+    fn add(&self, sum: &Word, value: u64) {
+        sum.add(value);
+    }
+}
+
+impl FlowTable for Memory {
+    fn seed(&self) -> u64 {
+        7
+    }
+
+    fn bucket(&self, number: u32) -> Option<&Bucket> {
+        self.buckets.get(number as usize % BUCKETS)
+    }
+
+    fn record(&self, id: u32) -> Option<&Record> {
+        self.records.get(id as usize)
     }
 }
 
@@ -343,25 +359,19 @@ impl Tables for Memory {
     }
 
     fn flow(&self, key: &FlowKey) -> Option<FlowRef> {
-        self.keys.borrow().get(&self.read(*key)).copied()
-    }
-
-    fn insert(&self, key: &SharedKey, flow: FlowRef) -> Inserted {
-        let mut keys = self.keys.borrow_mut();
-        let key = key.get();
-        if keys.contains_key(&key) {
-            return Inserted::Exists;
-        }
-        keys.insert(key, flow);
-        Inserted::Done
+        flow::look_up(self, key)
     }
 
     fn flow_at(&self, key: &SharedKey) -> Option<FlowRef> {
         self.flow(&key.get())
     }
 
-    fn remove(&self, key: &SharedKey) {
-        self.keys.borrow_mut().remove(&key.get());
+    fn add_flow(&self, id: u32) -> Inserted {
+        flow::add(self, 1, id)
+    }
+
+    fn forget_flow(&self, id: u32, key: &SharedKey) {
+        flow::forget(self, id, &key.get());
     }
 
     fn allocate(&self) -> Option<u32> {
@@ -370,10 +380,6 @@ impl Tables for Memory {
 
     fn release(&self, id: u32) {
         self.free.borrow_mut().push(id);
-    }
-
-    fn record(&self, id: u32) -> Option<&Record> {
-        self.records.get(id as usize)
     }
 
     fn side(&self, address: &[u64; 2]) -> Side {
@@ -410,10 +416,6 @@ impl Tables for Memory {
 
     fn again(&self, word: &Word) -> u64 {
         word.get()
-    }
-
-    fn add(&self, sum: &Word, value: u64) {
-        sum.add(value);
     }
 
     fn set_bits(&self, bits: &Word, value: u64) {
