@@ -22,6 +22,7 @@ const ME: u64 = 1;
 struct Table {
     buckets: Vec<Bucket>,
     records: Vec<Record>,
+    free: Word,
 }
 
 impl Table {
@@ -29,6 +30,7 @@ impl Table {
         Self {
             buckets: (0..buckets).map(|_| Bucket::default()).collect(),
             records: (0..records).map(|_| Record::default()).collect(),
+            free: Word::default(),
         }
     }
 
@@ -84,6 +86,10 @@ impl FlowTable for Table {
 
     fn record(&self, id: u32) -> Option<&Record> {
         self.records.get(id as usize)
+    }
+
+    fn free(&self) -> Option<&Word> {
+        Some(&self.free)
     }
 }
 
@@ -248,4 +254,33 @@ fn no_flow_answers_itself() {
         Inserted::Exists
     );
     assert_eq!(table.entries(), 0);
+}
+
+/// Several who take records and give them back never have the same one, and none is lost.
+#[test]
+fn a_record_is_free_once() {
+    const RECORDS: u32 = 8;
+    let table = Table::new(16, RECORDS as usize);
+    (0..RECORDS).for_each(|id| flow::release(&table, id));
+    let taken: Vec<AtomicU32> = (0..RECORDS).map(|_| AtomicU32::new(0)).collect();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    let ids = [flow::allocate(&table), flow::allocate(&table)];
+                    let taken = |id: u32| &taken[id as usize];
+                    for id in ids.into_iter().flatten() {
+                        assert_eq!(taken(id).fetch_add(1, Relaxed), 0, "{id} was taken");
+                    }
+                    for id in ids.into_iter().flatten() {
+                        taken(id).store(0, Relaxed);
+                        flow::release(&table, id);
+                    }
+                }
+            });
+        }
+    });
+    let mut ids: Vec<u32> = std::iter::from_fn(|| flow::allocate(&table)).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..RECORDS).collect::<Vec<_>>());
 }

@@ -216,7 +216,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             return None;
         }
         self.notes.refusal.set(Reason::FlowTableFull);
-        let id = tables.allocate()?;
+        let id = flow::allocate(tables)?;
         let record = tables.record(id)?;
         let mut decision = Decision {
             epoch: self.image.epoch,
@@ -248,7 +248,6 @@ impl<'a, T: Tables> Steering<'a, T> {
             record.set_session(tables, 0);
         }
         record.follow(tables, &self.facts.link, self.port.slot);
-        record.live.set(0);
         let inserted = tables.add_flow(id);
         if inserted == Inserted::Done {
             return Some(record);
@@ -258,7 +257,7 @@ impl<'a, T: Tables> Steering<'a, T> {
             // Somebody may hold it by now: it stays until it expires.
             return None;
         }
-        tables.release(id);
+        flow::release(tables, id);
         self.made_elsewhere()
     }
 

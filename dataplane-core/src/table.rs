@@ -85,6 +85,8 @@ pub trait FlowTable: Cells {
     fn bucket(&self, number: u32) -> Option<&Bucket>;
     /// A record.
     fn record(&self, id: u32) -> Option<&Record>;
+    /// The number of the first free record, plus 1, or 0; in the upper half how often that has changed.
+    fn free(&self) -> Option<&Word>;
 }
 
 /// The session table, as packets and user space see it.
@@ -172,10 +174,6 @@ pub trait Tables: SessionTable + FlowTable + RuleTables {
     fn add_flow(&self, id: u32) -> Inserted;
     /// [`forget`](crate::flow::forget).
     fn forget_flow(&self, id: u32, key: &SharedKey);
-    /// Takes a free record.
-    fn allocate(&self) -> Option<u32>;
-    /// Gives a record back that no key has ever led to.
-    fn release(&self, id: u32);
 
     /// Which side of N3 or S1-U the endpoints with an address are on.
     fn side(&self, address: &[u64; 2]) -> Side;

@@ -100,9 +100,9 @@ static FLOWS: Array<Bucket, 1, MMAPABLE> = Array::new();
 /// The records.
 #[btf_map]
 static RECORDS: Array<Record, 1, MMAPABLE> = Array::new();
-/// Records that are free.
+/// Which of them is the first that is free.
 #[btf_map]
-static FREE: Stack<u32, 1> = Stack::new();
+static FREE: Array<Word, 1, MMAPABLE> = Array::new();
 /// The session table: a UE's address, or a tunnel from or to a UE, leads to its session.
 #[btf_map]
 static SESSIONS: HashMap<FlowKey, u64, 1> = HashMap::new();
@@ -336,6 +336,10 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> FlowTable for Maps<READ_ONLY, T
     fn record(&self, id: u32) -> Option<&Record> {
         RECORDS.get(id)
     }
+
+    fn free(&self) -> Option<&Word> {
+        FREE.get(0)
+    }
 }
 
 impl<const READ_ONLY: bool, const TUNNELS: bool> SessionTable for Maps<READ_ONLY, TUNNELS> {
@@ -495,15 +499,6 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
 
     fn forget_flow(&self, id: u32, key: &SharedKey) {
         forget_flow(id, plain(key));
-    }
-
-    fn allocate(&self) -> Option<u32> {
-        FREE.pop().ok()?
-    }
-
-    fn release(&self, id: u32) {
-        // There is room for every record.
-        let _: Result<(), i32> = FREE.push(id, 0);
     }
 
     fn side(&self, address: &[u64; 2]) -> Side {

@@ -4,24 +4,28 @@ mod expiry;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher as _, RandomState},
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::SystemTime,
 };
 
+use aya::Ebpf;
 use dataplane_core::{
     Word,
-    flow::{Bucket, Half, Record},
+    flow::{self, Bucket, Half, Record},
     session::SessionRef,
-    table::{Cells, Direction, FlowRef, FlowTable},
+    table::{Cells, Direction, FlowRef, FlowTable, State},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
 use self::expiry::Sweep;
 use crate::{
+    Error,
     clock::Clock,
     compile,
     install::{Counted, Released},
+    memory,
     records::Records,
     rule::{BackendId, Rule, RuleId},
     shared::Shared,
@@ -86,9 +90,10 @@ unsafe impl<T: IntoBytes + FromBytes + Copy + 'static> aya::Pod for Entry<T> {}
 /// The flow table as user space sees it.
 pub(crate) struct Flows {
     records: Records<Record>,
+    /// Which record is the first that is free.
+    free: Shared<Word>,
     buckets: Shared<Bucket>,
-    /// What keys are hashed with.
-    seed: u64,
+    state: Shared<State>,
     /// Rules that flows came under last and that are gone, by the flow's record.
     former: HashMap<u32, Arc<Rule>>,
     sweep: Sweep,
@@ -135,14 +140,26 @@ pub(crate) struct Context<'a> {
 }
 
 impl Flows {
-    pub(crate) fn new(records: Records<Record>, buckets: Shared<Bucket>, seed: u64) -> Self {
-        Self {
-            records,
-            buckets,
-            seed,
+    /// Those in the maps of a program.
+    pub(crate) fn take(ebpf: &Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            records: Records::take(ebpf, "RECORDS")?,
+            free: memory::table(ebpf, "FREE")?,
+            buckets: memory::table(ebpf, "FLOWS")?,
+            state: memory::state(ebpf)?,
             former: HashMap::new(),
             sweep: Sweep::default(),
+        })
+    }
+
+    /// Makes all records free, and makes up what keys are hashed with; for tables that are new.
+    pub(crate) fn fill(&self) {
+        if let Some(state) = self.state.get(0) {
+            state.seed.set(RandomState::new().hash_one(()));
         }
+        (0..self.records.len() as u32)
+            .rev()
+            .for_each(|id| flow::release(self, id));
     }
 
     fn live(&self) -> impl Iterator<Item = (u32, &Record)> {
@@ -275,7 +292,7 @@ impl Cells for Flows {
 
 impl FlowTable for Flows {
     fn seed(&self) -> u64 {
-        self.seed
+        self.state.get(0).map_or(0, |state| state.seed.get())
     }
 
     fn bucket(&self, number: u32) -> Option<&Bucket> {
@@ -285,6 +302,10 @@ impl FlowTable for Flows {
 
     fn record(&self, id: u32) -> Option<&Record> {
         self.records.get(id)
+    }
+
+    fn free(&self) -> Option<&Word> {
+        self.free.get(0)
     }
 }
 

@@ -11,12 +11,7 @@ use dataplane_core::{
         RuleAction, RuleCount, SharedPort, Split, State, TARGETS, Target, TunnelFilter,
     },
 };
-use std::{
-    collections::BTreeMap,
-    hash::{BuildHasher as _, RandomState},
-    mem::offset_of,
-    os::fd::AsFd as _,
-};
+use std::{collections::BTreeMap, mem::offset_of, os::fd::AsFd as _};
 use zerocopy::FromBytes;
 
 use crate::{Error, Limits, fixed, shared::Shared};
@@ -54,7 +49,6 @@ pub(crate) fn sizes(limits: &Limits, cpus: u32) -> Vec<(&'static str, u32)> {
         ("CACHE", cache_sets(limits, cpus) * cpus),
         ("FLOWS", buckets(limits)),
         ("RECORDS", limits.flows),
-        ("FREE", limits.flows),
         ("SESSIONS", session_keys(limits)),
         ("SESSION_RECORDS", limits.sessions),
         ("FREE_SESSIONS", limits.sessions),
@@ -122,16 +116,9 @@ impl Memory {
         )
     }
 
-    /// Makes up what flows are hashed with, for tables that are new.
-    pub(crate) fn plant(&self) {
-        if let Some(state) = self.state.get(0) {
-            state.seed.set(RandomState::new().hash_one(()));
-        }
-    }
-
     pub(crate) fn map(ebpf: &Ebpf) -> Result<Self, Error> {
         Ok(Self {
-            state: fixed(ebpf, offset_of!(Fixed, state), 1)?,
+            state: state(ebpf)?,
             tunnel_filters: table(ebpf, "TUNNEL_FILTERS")?,
             actions: table(ebpf, "ACTIONS")?,
             hops: table(ebpf, "HOPS")?,
@@ -191,6 +178,11 @@ fn data<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a MapData, Error> {
 fn fixed<T: FromBytes>(ebpf: &Ebpf, offset: usize, len: u32) -> Result<Shared<T>, Error> {
     let map = data(ebpf, fixed::SECTION)?.fd().as_fd();
     Shared::part(fixed::NAME, map, offset, len as usize)
+}
+
+/// What is there besides tables.
+pub(crate) fn state(ebpf: &Ebpf) -> Result<Shared<State>, Error> {
+    fixed(ebpf, offset_of!(Fixed, state), 1)
 }
 
 /// The entries of the array `name`.

@@ -75,7 +75,7 @@ const PINNED: [(&str, usize, usize); 27] = [
     ("AFFINITIES", size_of::<AffinityKey>(), 8),
     ("FLOWS", 4, size_of::<Bucket>()),
     ("RECORDS", 4, size_of::<Record>()),
-    ("FREE", 0, 4),
+    ("FREE", 4, 8),
     ("SESSIONS", size_of::<FlowKey>(), 8),
     ("SESSION_RECORDS", 4, size_of::<Session>()),
     ("CHANGES", 4, 8),

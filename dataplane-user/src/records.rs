@@ -1,4 +1,4 @@
-//! Records that packets make and leave, those of flows and those of sessions alike, and keys that lead to them.
+//! Records that packets make and leave, those of flows and those of sessions alike, keys that lead to them, and which are free.
 
 use std::cell::RefCell;
 
@@ -31,61 +31,52 @@ impl Record for session::Session {
     }
 }
 
-/// Records, and those that are free.
-pub(crate) struct Records<R> {
-    records: Shared<R>,
-    free: RefCell<Stack<MapData, u32>>,
-}
+/// All records of a kind.
+pub(crate) struct Records<R>(Shared<R>);
 
 impl<R: Record> Records<R> {
-    /// Those in the maps with these names: of records, and of free records.
-    pub(crate) fn take(ebpf: &mut Ebpf, [records, free]: [&'static str; 2]) -> Result<Self, Error> {
-        let records = memory::table(ebpf, records)?;
-        let free = Stack::try_from(take(ebpf, free)?).map_err(|error| failed(&error))?;
-        Ok(Self {
-            records,
-            free: RefCell::new(free),
-        })
-    }
-
-    /// Makes all records free; for tables that are new.
-    pub(crate) fn fill(&self) -> Result<(), Error> {
-        let mut free = self.free.borrow_mut();
-        for id in (0..self.records.len() as u32).rev() {
-            free.push(id, 0).map_err(|error| failed(&error))?;
-        }
-        Ok(())
+    /// Those in the map `name`.
+    pub(crate) fn take(ebpf: &Ebpf, name: &'static str) -> Result<Self, Error> {
+        memory::table(ebpf, name).map(Self)
     }
 
     /// How many there can be.
     pub(crate) const fn len(&self) -> usize {
-        self.records.len()
+        self.0.len()
     }
 
     /// A record.
     pub(crate) fn get(&self, id: u32) -> Option<&R> {
-        self.records.get(id as usize)
+        self.0.get(id as usize)
     }
 
     /// Records in use.
     pub(crate) fn live(&self) -> impl Iterator<Item = (u32, &R)> {
         (0..)
-            .zip(self.records.iter())
+            .zip(self.0.iter())
             .filter(|(_, record)| record.live().get() != 0)
     }
+}
 
-    /// Takes a free record.
-    pub(crate) fn allocate(&self) -> Option<u32> {
-        self.free.borrow_mut().pop(0).ok()
+/// Numbers of records that are free.
+pub(crate) struct Free(RefCell<Stack<MapData, u32>>);
+
+impl Free {
+    /// Those in the map `name`.
+    pub(crate) fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self, Error> {
+        let map = Stack::try_from(take(ebpf, name)?).map_err(|error| failed(&error))?;
+        Ok(Self(RefCell::new(map)))
     }
 
-    /// Makes a record free that no packet can reach.
-    pub(crate) fn release(&self, id: u32) {
-        if let Some(record) = self.get(id) {
-            record.live().set(0);
-            // There is room for every record; without it, the record would only be lost.
-            let _ = self.free.borrow_mut().push(id, 0);
-        }
+    /// Takes the first.
+    pub(crate) fn pop(&self) -> Option<u32> {
+        self.0.borrow_mut().pop(0).ok()
+    }
+
+    /// Adds one.
+    pub(crate) fn push(&self, id: u32) -> Result<(), Error> {
+        let pushed = self.0.borrow_mut().push(id, 0);
+        pushed.map_err(|error| failed(&error))
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aya::Ebpf;
 use dataplane_core::{
     Word,
     flow::SharedKey,
@@ -21,7 +22,8 @@ use crate::{
     clock::Clock,
     compile,
     flows::address,
-    records::{Keys, Records},
+    memory,
+    records::{Free, Keys, Records},
     shared::Shared,
 };
 
@@ -198,6 +200,7 @@ pub(crate) fn endpoints(gtpu: &Gtpu) -> Result<[Endpoints; ENDPOINTS as usize], 
 pub(crate) struct Sessions {
     records: Records<Record>,
     keys: Keys,
+    free: Free,
     /// How often sessions have changed, as in [`SessionTable::session_changed`].
     changes: Shared<Word>,
     /// The status of each session when it was last looked for changes.
@@ -205,19 +208,28 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Those in these records, which an earlier process may have been killed in the middle of writing.
-    pub(crate) fn new(records: Records<Record>, keys: Keys, changes: Shared<Word>) -> Self {
+    /// Those in the maps of a program, which an earlier process may have been killed in the middle of writing.
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        let records = Records::<Record>::take(ebpf, "SESSION_RECORDS")?;
         for (_, record) in records.live() {
             if record.writer.get() == session::USER_SPACE {
                 record.writer.set(0);
             }
         }
-        Self {
+        Ok(Self {
             records,
-            keys,
-            changes,
+            keys: Keys::take(ebpf, "SESSIONS")?,
+            free: Free::take(ebpf, "FREE_SESSIONS")?,
+            changes: memory::table(ebpf, "CHANGES")?,
             seen: Vec::new(),
-        }
+        })
+    }
+
+    /// Makes all records free; for tables that are new.
+    pub(crate) fn fill(&self) -> Result<(), Error> {
+        (0..self.records.len() as u32)
+            .rev()
+            .try_for_each(|id| self.free.push(id))
     }
 
     /// All sessions.
@@ -405,7 +417,7 @@ impl Sessions {
         for id in ids {
             // A packet may have learned something while the record was closed.
             session::unlink(self, *id);
-            self.records.release(*id);
+            self.release_session(*id);
         }
         ids.len()
     }
@@ -429,11 +441,15 @@ impl SessionTable for Sessions {
     }
 
     fn allocate_session(&self) -> Option<u32> {
-        self.records.allocate()
+        self.free.pop()
     }
 
     fn release_session(&self, id: u32) {
-        self.records.release(id);
+        if let Some(record) = self.records.get(id) {
+            record.live.set(0);
+            // There is room for every record; without it, the record would only be lost.
+            let _: Result<(), Error> = self.free.push(id);
+        }
     }
 
     fn session_record(&self, id: u32) -> Option<&Record> {

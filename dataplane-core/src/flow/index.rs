@@ -119,12 +119,13 @@ pub fn add<T: FlowTable>(table: &T, me: u64, id: u32) -> Inserted {
         return Inserted::Exists;
     }
     let hash = |key: &SharedKey| FlowHash::new(&key.get(), table.seed());
-    let (back, forth) = (hash(&record.reply), hash(&record.key));
+    let back = hash(&record.reply);
     let inserted = add_entry(table, me, id, record, back);
     if inserted != Inserted::Done {
         return inserted;
     }
     record.live.set(1);
+    let forth = hash(&record.key);
     if forth == back {
         return Inserted::Done;
     }

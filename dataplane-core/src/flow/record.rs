@@ -100,7 +100,7 @@ pub struct Record {
     pub tos: Word,
     /// Whether the record is in use.
     pub live: Word,
-    /// When the flow began, in jiffies.
+    /// When the flow began, in jiffies; if the record is free, the number of the next that is, plus 1, or 0.
     pub first_seen: Word,
     /// The [`Decision`](super::Decision) by FLOW rules alone.
     pub context: Word,

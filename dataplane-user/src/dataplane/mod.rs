@@ -40,7 +40,7 @@ use crate::{
     options::possible_cpus,
     ports::{self, View},
     program::{self, Found, Pins},
-    records::{self, Keys, Records},
+    records,
     rule::{RuleId, RuleSet},
     sessions::{self, Sessions},
 };
@@ -161,11 +161,6 @@ impl Dataplane {
             Array::try_from(records::take(&mut steer, "PORTS")?).map_err(|error| failed(&error))?;
         let devices = DevMap::try_from(records::take(&mut steer, "DEVICES")?)
             .map_err(|error| failed(&error))?;
-        let flows = Records::take(&mut steer, ["RECORDS", "FREE"])?;
-        let buckets = memory::table(&steer, "FLOWS")?;
-        let sessions = Records::take(&mut steer, ["SESSION_RECORDS", "FREE_SESSIONS"])?;
-        let session_keys = Keys::take(&mut steer, "SESSIONS")?;
-        let changes = memory::table(&steer, "CHANGES")?;
         let openings = aya::maps::HashMap::try_from(records::take(&mut steer, "OPENINGS")?)
             .map_err(|error| failed(&error))?;
         // It stays where it is: programs that are loaded later look in it.
@@ -175,14 +170,13 @@ impl Dataplane {
         let mut endpoints = Array::try_from(endpoints).map_err(|error| failed(&error))?;
         let list = Entry(sessions::endpoints(&options.gtpu)?);
         endpoints.set(0, list, 0).map_err(|error| failed(&error))?;
+        let sessions = Sessions::take(&mut steer)?;
+        let flows = Flows::take(&steer)?;
         if !adopted {
-            memory.plant();
-            flows.fill()?;
+            flows.fill();
             sessions.fill()?;
             pins.seal()?;
         }
-        let seed = memory.state.get(0).map_or(0, |state| state.seed.get());
-        let flows = Flows::new(flows, buckets, seed);
         let splits = memory::table(&steer, "SPLITS")?;
         let filters = memory::table(&steer, "FILTERS")?;
         let mut rules = Rules::new(splits, filters, &memory, limits, cpus);
@@ -206,7 +200,7 @@ impl Dataplane {
             memory,
             rules,
             flows,
-            sessions: Sessions::new(sessions, session_keys, changes),
+            sessions,
             openings: Openings::new(openings),
             ended: Ended::default(),
             evicted: 0,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use dataplane_core::{
     flow::{self, FlowHash, Half, Record},
+    table::FlowTable as _,
     wire::{
         icmp::{ICMP, ICMPV6},
         transport::{TCP, Tcp, UDP},
@@ -161,7 +162,7 @@ impl Flows {
             return;
         };
         for key in [record.reply.get(), record.key.get()] {
-            flow::remove(self, id, FlowHash::new(&key, self.seed));
+            flow::remove(self, id, FlowHash::new(&key, self.seed()));
         }
     }
 
@@ -174,7 +175,8 @@ impl Flows {
             return;
         };
         record.clear();
-        self.records.release(id);
+        record.live.set(0);
+        flow::release(self, id);
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Memory {
     records: Vec<Record>,
     cache: Vec<CacheSet>,
     buckets: Vec<Bucket>,
-    free: RefCell<Vec<u32>>,
+    free: Word,
     sessions: Vec<Session>,
     session_keys: RefCell<HashMap<FlowKey, SessionRef>>,
     free_sessions: RefCell<Vec<u32>>,
@@ -67,7 +67,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(ports: Vec<Port>) -> Self {
-        Self {
+        let memory = Self {
             tables: HostTables::new(LIMITS),
             counted: RefCell::default(),
             ports,
@@ -75,7 +75,7 @@ impl Memory {
             records: (0..LIMITS.flows).map(|_| Record::default()).collect(),
             cache: (0..CACHE).map(|_| CacheSet::default()).collect(),
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
-            free: RefCell::new((0..LIMITS.flows).collect()),
+            free: Word::default(),
             sessions: (0..LIMITS.sessions).map(|_| Session::default()).collect(),
             session_keys: RefCell::default(),
             free_sessions: RefCell::new((0..LIMITS.sessions).collect()),
@@ -88,7 +88,9 @@ impl Memory {
             reused: Cell::default(),
             told: Word::default(),
             clock: Word::default(),
-        }
+        };
+        (0..LIMITS.flows).for_each(|id| flow::release(&memory, id));
+        memory
     }
 
     /// Lets a jiffy pass.
@@ -266,6 +268,10 @@ impl FlowTable for Memory {
     fn record(&self, id: u32) -> Option<&Record> {
         self.records.get(id as usize)
     }
+
+    fn free(&self) -> Option<&Word> {
+        Some(&self.free)
+    }
 }
 
 impl RuleTables for Memory {
@@ -372,14 +378,6 @@ impl Tables for Memory {
 
     fn forget_flow(&self, id: u32, key: &SharedKey) {
         flow::forget(self, id, &key.get());
-    }
-
-    fn allocate(&self) -> Option<u32> {
-        self.free.borrow_mut().pop()
-    }
-
-    fn release(&self, id: u32) {
-        self.free.borrow_mut().push(id);
     }
 
     fn side(&self, address: &[u64; 2]) -> Side {
