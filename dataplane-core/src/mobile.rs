@@ -107,7 +107,13 @@ impl<T: Tables> Steering<'_, T> {
     }
 
     /// Notes with a flow the tunnel that its packet, this one, came by.
-    pub(crate) fn note_tunnel(&self, record: &Record) {
+    fn note_tunnel(&self, record: &Record) {
+        self.note_tunnel_ports(record);
+        record.set_session(self.tables, self.notes.session.get());
+    }
+
+    /// Notes with a flow the ports of the tunnel that its packet, this one, came by.
+    pub(crate) fn note_tunnel_ports(&self, record: &Record) {
         let tunnel = &self.facts.tunnel;
         if tunnel.way != Way::None {
             let class = record.tos.get() as u16;
@@ -115,7 +121,6 @@ impl<T: Tables> Steering<'_, T> {
                 .tos
                 .set(u64::from(tunnel.ports) << 32 | u64::from(class));
         }
-        record.set_session(self.tables, self.notes.session.get());
     }
 
     #[inline(never)]

@@ -240,14 +240,14 @@ impl<'a, T: Tables> Steering<'a, T> {
             u64::from(action.rule) + 1
         });
         record.first_seen.set(tables.now());
+        let mut session = 0;
         if T::TUNNELS {
-            self.note_tunnel(record);
+            self.note_tunnel_ports(record);
+            session = self.notes.session.get();
             let forwarded = action.verb == verb::FORWARD && !left;
             record.forwarded.set(forwarded.into());
-        } else {
-            record.set_session(tables, 0);
         }
-        record.follow(tables, &self.facts.link, self.port.slot);
+        record.begin(tables, &self.facts.link, self.port.slot, session);
         let inserted = tables.add_flow(id);
         if inserted == Inserted::Done {
             return Some(record);

@@ -84,8 +84,8 @@ pub struct PortConfig {
 /// Sizes of the tables, each from 1 to 2^29 (and fewer rules on more than 4 CPUs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Flows. Each takes 384 bytes for its record, 224 to 256 for its two keys, 24 for the backends that UEs
-    /// keep, and 768 to 1536 in the flow caches of all CPUs together: the least of all, 1404, where flows and CPUs are powers of two.
+    /// Flows. Each takes 384 bytes for its record, 43 to 85 in the table that leads to it, 24 for the backends that UEs
+    /// keep, and 768 to 1536 in the flow caches of all CPUs together: the least of all, 1240, where flows and CPUs are powers of two.
     pub flows: u32,
     /// Filters after compilation, repetitions in the tree included, 128 bytes each and twice that room, and 64 for splits.
     pub filters: u32,
@@ -104,7 +104,7 @@ pub struct Limits {
 impl Default for Limits {
     /// One hundredth of the memory for flows, between 16,384 and 131,072.
     fn default() -> Self {
-        const FLOW: u64 = 1404;
+        const FLOW: u64 = 1240;
         let hundredth = memory().unwrap_or(0) / 100;
         let flows = (hundredth / FLOW).clamp(1 << 14, 1 << 17);
         Self {

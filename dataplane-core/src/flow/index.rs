@@ -1,8 +1,8 @@
 //! The flow table: from the key of a packet to the record of its flow.
 //!
 //! It is an open hash table of buckets that are a line of the CPU's cache each. An entry is a part of the key's hash and the
-//! number of the record, which has the keys. Both directions of a flow have the same hash, unless something is translated:
-//! one entry leads to it then. Packets that add an entry take turns where it belongs, so that no key is there twice;
+//! number of the record, which has the keys. Both directions of a flow have the same hash, unless addresses are translated or
+//! zones differ: one entry leads to it then. Packets that add an entry take turns where it belongs, so that no key is there twice;
 //! who looks or removes waits for nobody.
 
 #[cfg(not(target_arch = "bpf"))]
@@ -53,8 +53,7 @@ impl FlowHash {
             ports & 0xffff,
             seed,
         ));
-        let mixed =
-            (ends ^ ends >> 32 ^ key.rest.protocol() as u64).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let mixed = (ends ^ ends >> 32 ^ key.rest.space()).wrapping_mul(0xff51_afd7_ed55_8ccd);
         Self(mixed ^ mixed >> 29)
     }
 

@@ -75,6 +75,11 @@ impl KeyRest {
         (self.0 >> 32) as u16
     }
 
+    /// Address space and protocol, which are the same in both directions of most flows.
+    pub(super) const fn space(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+
     /// Address space.
     #[must_use]
     pub const fn zone(self) -> u16 {

@@ -29,6 +29,13 @@ impl Path {
     pub(crate) const fn ue(mac: u64, slot: u16) -> u64 {
         mac << 16 | slot as u64
     }
+
+    /// That of a packet that came by `slot`.
+    fn set(&self, link: &Link, slot: u16) {
+        self.ue.set(Self::ue(link.source, slot));
+        self.core.set(link.destination);
+        self.tags.set(link.tags);
+    }
 }
 
 /// Packets, and their bytes without and with the link layer.
@@ -180,11 +187,18 @@ impl Record {
         } else {
             (&self.even, 0)
         };
-        other.ue.set(Path::ue(link.source, slot));
-        other.core.set(link.destination);
-        other.tags.set(link.tags);
+        other.set(link, slot);
         self.path.set(index);
         self.moved(tables);
+    }
+
+    /// Remembers where the first packet of a flow came from, and its session. Nobody else knows the flow yet.
+    pub(crate) fn begin<T: Tables>(&self, tables: &T, link: &Link, slot: u16, session: u64) {
+        let [up, _] = &self.halves;
+        up.owner.set(u64::from(tables.cpu()) + 1);
+        self.even.set(link, slot);
+        self.path.set(0);
+        self.session.set(session);
     }
 
     /// Remembers the session of the UE, and how it goes through its tunnels.

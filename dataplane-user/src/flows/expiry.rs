@@ -150,9 +150,7 @@ impl Flows {
         self.remove_keys(id);
         if let Some(record) = self.records.get(id) {
             record.live.set(2);
-            for half in &record.halves {
-                half.generation.add(1);
-            }
+            outdate(record);
         }
     }
 
@@ -174,9 +172,18 @@ impl Flows {
         let Some(record) = self.records.get(id) else {
             return;
         };
+        // Nor is what packets noted that had found it before it was closed.
+        outdate(record);
         record.clear();
         record.live.set(0);
         flow::release(self, id);
+    }
+}
+
+/// What flow caches know of a record is not true any more.
+fn outdate(record: &Record) {
+    for half in &record.halves {
+        half.generation.add(1);
     }
 }
 
