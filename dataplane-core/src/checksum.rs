@@ -20,11 +20,25 @@ impl Delta {
         Self(self.0 + halves(!old) + halves(new))
     }
 
+    /// The difference, in 16 bits.
+    #[must_use]
+    pub const fn folded(self) -> u16 {
+        fold(self.0)
+    }
+
     /// The checksum that was `checksum` before the words were replaced.
     #[must_use]
     pub const fn apply(self, checksum: u16) -> u16 {
         !fold(!checksum as u32 + self.0)
     }
+}
+
+/// The checksum that was `checksum` before the words were replaced whose [`Delta::folded`] is `change`. Both may be in the other order of
+/// octets, as they lie in a packet.
+#[must_use]
+pub const fn update(checksum: u16, change: u16) -> u16 {
+    let sum = !checksum as u32 + change as u32;
+    !(sum + (sum >> 16)) as u16
 }
 
 /// The sum of the four 16-bit words in `bits`.
@@ -59,6 +73,10 @@ mod tests {
                 changed[at] = new;
                 let updated = Delta::default().word(words[at], new).apply(sum(&words));
                 assert_eq!(updated, sum(&changed), "word {at} to {new:#06x}");
+                let change = Delta::default().word(words[at], new).folded();
+                assert_eq!(update(sum(&words), change), updated);
+                let swapped = update(sum(&words).swap_bytes(), change.swap_bytes());
+                assert_eq!(swapped.swap_bytes(), updated);
             }
         }
     }

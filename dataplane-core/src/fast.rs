@@ -12,12 +12,13 @@ mod wrap;
 use form::{Alone, Bare, Contained, Inside, Network, Numbered, Shape, octets};
 
 use crate::{
-    flow::{FlowKey, KeyRest, Record},
+    checksum,
+    flow::{FlowKey, Half, KeyRest},
     packet::{Header, Packet},
     parse::{Ip, is_mapped, mapped},
     rewrite::{self, Address},
     steer::unsteered,
-    table::{CacheWay, Direction, FlowRef, Index, Port, Tables, flag},
+    table::{CacheWay, FlowRef, Index, Passage, Port, Tables, flag},
     verdict::{Reason, Verdict},
     wire::{
         ethernet::{self, Ethernet},
@@ -30,13 +31,19 @@ use crate::{
 };
 
 /// In [`CacheWay::how`]: packets that begin a connection are not usual.
-const BEGINS: u32 = 8;
+const BEGINS: u64 = 1 << 8;
 /// In [`CacheWay::how`]: packets go their original path, and are counted.
 const PASSTHROUGH: u64 = 1 << 9;
 /// In [`CacheWay::how`]: packets are answers.
 const REPLY: u64 = 1 << 10;
 /// In [`CacheWay::how`], from this bit on: the [`Kind`](wrap::Kind) of tunnel that packets go into.
 const KIND: u32 = 11;
+/// In [`CacheWay::how`]: a router's work is done.
+const ROUTE: u64 = flag::ROUTE as u64;
+/// In [`CacheWay::how`]: this CPU owns the counters of the flow's direction.
+const OWNED: u64 = 1 << 14;
+/// More is done to packets than to send them with other MAC addresses and another TTL.
+const MORE: u64 = flag::NAT as u64 | PASSTHROUGH | 7 << KIND;
 
 /// What [`CacheWay::valid`] is of frames of the form with this number.
 const fn valid<T: Tables>(validity: u64, form: usize) -> u64 {
@@ -45,22 +52,23 @@ const fn valid<T: Tables>(validity: u64, form: usize) -> u64 {
     validity ^ (kind as u64) << 60
 }
 
-/// Takes a packet that came by `port` to its verdict, and counts it. `None`: it is to go the long way.
+/// Takes a packet that came from the interface `ifindex` to its verdict, and counts it. `None`: it is to go the long way.
 #[inline(always)]
 pub(crate) fn packet<P: Packet, T: Tables>(
     packet: &mut P,
-    port: &Port,
+    ifindex: u32,
     tables: &T,
 ) -> Option<Verdict> {
     if tables.read_only() {
         return None;
     }
-    // What follows is there once for each form, in which everything has its place.
-    let ethertype = packet.get::<Ethernet>(0)?.ethertype;
-    if ethertype == ethernet::IPV4 {
-        outside::<P, T, Ipv4>(packet, port, tables)
-    } else if ethertype == ethernet::IPV6 {
-        outside::<P, T, Ipv6>(packet, port, tables)
+    // No packet that takes this way is shorter. What follows is there once for each form, in which everything has its place.
+    let headers = packet.get::<<Alone<Ipv4> as Shape>::Headers>(0)?;
+    let ethertype = u16::from_ne_bytes(octets(headers, Ethernet::LEN - 2));
+    if ethertype == ethernet::IPV4.to_be() {
+        outside::<P, T, Ipv4>(packet, ifindex, tables)
+    } else if ethertype == ethernet::IPV6.to_be() {
+        outside::<P, T, Ipv6>(packet, ifindex, tables)
     } else {
         None
     }
@@ -69,23 +77,29 @@ pub(crate) fn packet<P: Packet, T: Tables>(
 #[inline(always)]
 fn outside<P: Packet, T: Tables, O: Network>(
     packet: &mut P,
-    port: &Port,
+    ifindex: u32,
     tables: &T,
 ) -> Option<Verdict> {
-    let at = Ethernet::LEN + size_of::<O>();
-    if T::TUNNELS {
-        let headers = packet.get::<<Alone<O> as Shape>::Headers>(0)?;
-        let protocol = protocol::<Alone<O>>(headers);
-        if protocol == UDP && be16(headers, at + 2) == gtpu::PORT {
-            return g_pdu::<P, T, O>(packet, port, tables);
+    let headers = packet.get::<<Alone<O> as Shape>::Headers>(0)?;
+    if T::TUNNELS
+        && protocol::<Alone<O>>(headers) == UDP
+        && be16(headers, Alone::<O>::PAYLOAD + 2) == gtpu::PORT
+    {
+        return g_pdu::<P, T, O>(packet, ifindex, tables);
+    }
+    let measure = measure::<P, Alone<O>>(packet)?;
+    let root = tables.state()?.image().root;
+    if root == Index::END {
+        let port = tables.port(ifindex)?;
+        if !(T::TUNNELS && port.is_app()) {
+            return nameless::<P, T, Alone<O>>(packet, port, tables, &measure, false);
         }
     }
-    let root = tables.state()?.image().root;
-    if root == Index::END && !(T::TUNNELS && port.is_app()) {
-        return nameless::<P, T, Alone<O>>(packet, port, tables, false);
-    }
-    match known::<P, T, Alone<O>>(packet, port, tables) {
-        Known::Not => nameless::<P, T, Alone<O>>(packet, port, tables, true),
+    match known::<P, T, Alone<O>>(packet, ifindex, tables, &measure) {
+        Known::Not => {
+            let port = tables.port(ifindex)?;
+            nameless::<P, T, Alone<O>>(packet, port, tables, &measure, true)
+        }
         Known::Unusual => None,
         Known::Done(verdict) => Some(verdict),
     }
@@ -97,7 +111,7 @@ type Start = [u8; 20];
 #[inline(always)]
 fn g_pdu<P: Packet, T: Tables, O: Network>(
     packet: &mut P,
-    port: &Port,
+    ifindex: u32,
     tables: &T,
 ) -> Option<Verdict> {
     let start: &Start = packet.get(Ethernet::LEN + size_of::<O>() + Udp::LEN)?;
@@ -106,11 +120,11 @@ fn g_pdu<P: Packet, T: Tables, O: Network>(
         return None;
     }
     let known = if flags & Gtpu::EXTENSION != 0 {
-        inside::<P, T, O, Contained>(packet, port, tables)
+        inside::<P, T, O, Contained>(packet, ifindex, tables)
     } else if flags & OPTIONAL != 0 {
-        inside::<P, T, O, Numbered>(packet, port, tables)
+        inside::<P, T, O, Numbered>(packet, ifindex, tables)
     } else {
-        inside::<P, T, O, Bare>(packet, port, tables)
+        inside::<P, T, O, Bare>(packet, ifindex, tables)
     };
     match known {
         Known::Done(verdict) => Some(verdict),
@@ -124,17 +138,26 @@ const OPTIONAL: u8 = 7;
 #[inline(always)]
 fn inside<P: Packet, T: Tables, O: Network, G: Header>(
     packet: &mut P,
-    port: &Port,
+    ifindex: u32,
     tables: &T,
 ) -> Known {
     let at = Ethernet::LEN + size_of::<O>() + Udp::LEN + size_of::<G>();
-    let Some([first, ..]) = packet.get::<[u8; 4]>(at) else {
-        return Known::Not;
-    };
-    match first >> 4 {
-        4 => known::<P, T, Inside<O, G, Ipv4>>(packet, port, tables),
-        6 => known::<P, T, Inside<O, G, Ipv6>>(packet, port, tables),
+    match packet.get::<[u8; 4]>(at) {
+        Some([first, ..]) if first >> 4 == 4 => {
+            contained::<P, T, Inside<O, G, Ipv4>>(packet, ifindex, tables)
+        }
+        Some([first, ..]) if first >> 4 == 6 => {
+            contained::<P, T, Inside<O, G, Ipv6>>(packet, ifindex, tables)
+        }
         _ => Known::Not,
+    }
+}
+
+#[inline(always)]
+fn contained<P: Packet, T: Tables, S: Shape>(packet: &mut P, ifindex: u32, tables: &T) -> Known {
+    match measure::<P, S>(packet) {
+        Some(measure) => known::<P, T, S>(packet, ifindex, tables, &measure),
+        None => Known::Not,
     }
 }
 
@@ -150,8 +173,13 @@ enum Known {
 
 /// Does to a packet what was noted of its flow, if this CPU has noted it.
 #[inline(always)]
-fn known<P: Packet, T: Tables, S: Shape>(packet: &mut P, port: &Port, tables: &T) -> Known {
-    let Some(headers) = packet.get::<S::Headers>(0) else {
+fn known<P: Packet, T: Tables, S: Shape>(
+    packet: &mut P,
+    ifindex: u32,
+    tables: &T,
+    measure: &Measure,
+) -> Known {
+    let Some(headers) = packet.get_mut::<S::Headers>(0) else {
         return Known::Not;
     };
     let hash = form::hash(S::AT, S::V6, |at| form::word(headers, at));
@@ -159,124 +187,218 @@ fn known<P: Packet, T: Tables, S: Shape>(packet: &mut P, port: &Port, tables: &T
         return Known::Not;
     };
     let [first, second] = &set.ways;
-    let way = if S::is_of(first, headers, port.slot) {
+    let way = if S::is_of(first, headers, ifindex) {
         first
-    } else if S::is_of(second, headers, port.slot) {
+    } else if S::is_of(second, headers, ifindex) {
         second
     } else {
         return Known::Not;
     };
-    let Some((record, direction)) = flow_of::<T, S>(tables, way) else {
+    let Some(half) = half::<T, S>(tables, way) else {
         return Known::Not;
     };
-    let Some(measure) = measure::<P, S>(packet, headers) else {
-        return Known::Unusual;
-    };
-    let ip = ip::<S>(headers, measure.length);
-    let counted = Counted { record, direction };
-    match usual::<P, T, S>(packet, port, tables, way, &counted, &measure, &ip) {
-        Some(verdict) => Known::Done(verdict),
-        None => Known::Unusual,
-    }
-}
-
-/// The flow that a way is of, if what was noted is still so.
-#[inline(always)]
-fn flow_of<'a, T: Tables, S: Shape>(
-    tables: &'a T,
-    way: &CacheWay,
-) -> Option<(&'a Record, Direction)> {
-    let flow = way.flow.get();
-    let (flow, session) = (FlowRef::from(flow as u32), (flow >> 32) as u32);
-    let record = tables.record(flow.id())?;
-    let holds = way.valid.get() == valid::<T>(tables.state()?.validity(), S::INDEX)
-        && way.moves.get() == record.half(flow.direction()).generation.get()
-        && (!T::TUNNELS || way.told.get() == tables.session_changes(session));
-    holds.then_some((record, flow.direction()))
-}
-
-/// Where a packet is counted, besides its port and its rule.
-struct Counted<'a> {
-    record: &'a Record,
-    direction: Direction,
-}
-
-#[inline(always)]
-fn usual<P: Packet, T: Tables, S: Shape>(
-    packet: &mut P,
-    port: &Port,
-    tables: &T,
-    way: &CacheWay,
-    counted: &Counted<'_>,
-    measure: &Measure,
-    ip: &Ip,
-) -> Option<Verdict> {
     let how = way.how.get();
-    let begins = u64::from(measure.tcp_flags & Tcp::SYN) << (BEGINS - 1);
-    if how & begins != 0
-        || u64::from(measure.length) > way.tunnel[1].get() >> 48
-        || ip.ttl <= 1 && is_routed(how)
+    if u64::from(measure.length) > way.tunnel[1].get() >> 48
+        || measure.tcp_flags & Tcp::SYN != 0 && how & BEGINS != 0
     {
-        return None;
-    }
-    let (bytes, frame) = (measure.length.into(), measure.frame.into());
-    let Counted { record, direction } = counted;
-    record.count(tables, *direction, bytes, frame, measure.tcp_flags);
-    if let Some(rule) = tables.rule((how >> 32) as u32) {
-        rule.add(tables, bytes);
+        return Known::Unusual;
     }
     let [upper, lower] = &way.exit;
-    let (macs, verdict) = ([upper.get(), lower.get()], (lower.get() >> 32) as u32);
-    let verdict = Verdict::from_word(verdict);
-    let changed = how & PASSTHROUGH != 0
-        || change(packet, way, how, ip)
+    let (macs, passage) = ([upper.get(), lower.get()], (lower.get() >> 32) as u32);
+    let changed = if how & MORE == 0 {
+        if how & ROUTE != 0 && !hop::<S>(headers) {
+            return Known::Unusual;
+        }
+        if S::OUTSIDE == 0 {
+            form::address(headers, macs);
+            true
+        } else {
+            rewrite::untagged(packet, S::AT, macs, ethertype::<S>())
+        }
+    } else {
+        if how & PASSTHROUGH != 0 {
+            let verdict = Verdict::from_word(way.address[0].get() as u32);
+            return Known::Done(end(tables, way, measure, verdict));
+        }
+        let ip = ip::<S>(headers, measure.length);
+        if how & ROUTE != 0 && !hop::<S>(headers) {
+            return Known::Unusual;
+        }
+        if S::OUTSIDE == 0 {
+            form::address(headers, macs);
+        }
+        (how as u8 & flag::NAT == 0 || translate::<P, S>(packet, way, how, &ip))
             && if T::TUNNELS && S::OUTSIDE == 0 && kind(how) != 0 {
-                wrap::wrap(packet, kind(how), way, ip, macs)
+                wrap::wrap(packet, kind(how), way, &ip, macs)
             } else {
-                let ethertype = if S::V6 {
-                    ethernet::IPV6
-                } else {
-                    ethernet::IPV4
-                };
-                rewrite::untagged(packet, S::AT, macs, ethertype)
-            };
+                S::OUTSIDE == 0 || rewrite::untagged(packet, S::AT, macs, ethertype::<S>())
+            }
+    };
     if !changed {
-        return Some(discarded(port.slot, tables, frame));
+        let verdict = Verdict::discard(Reason::NoHeadroom);
+        return Known::Done(end(tables, way, measure, verdict));
     }
-    tables.count(port.slot, verdict, frame);
-    Some(verdict)
+    account(tables, way, half, how, measure);
+    let passage = Passage::from_word(passage);
+    tables.count_passage(passage, measure.frame.into());
+    Known::Done(passage.verdict())
 }
 
-/// Out of line, so that what is counted of others is known to the compiler.
+const fn ethertype<S: Shape>() -> u16 {
+    if S::V6 {
+        ethernet::IPV6
+    } else {
+        ethernet::IPV4
+    }
+}
+
+/// Where packets are counted of the flow that a way is of, if what was noted is still so.
+#[inline(always)]
+fn half<'a, T: Tables, S: Shape>(tables: &'a T, way: &CacheWay) -> Option<&'a Half> {
+    let flow = way.flow.get();
+    let record = tables.record(FlowRef::from(flow as u32).id())?;
+    let half = &record.halves[(flow >> 31) as usize % 2];
+    let holds = way.valid.get() == valid::<T>(tables.state()?.validity(), S::INDEX)
+        && way.moves.get() == half.generation.get()
+        && (!T::TUNNELS || way.told.get() == tables.session_changes((flow >> 32) as u32));
+    holds.then_some(half)
+}
+
+/// Counts a packet in its flow and its rule.
+#[inline(always)]
+fn account<T: Tables>(tables: &T, way: &CacheWay, half: &Half, how: u64, measure: &Measure) {
+    let (bytes, frame) = (measure.length.into(), measure.frame.into());
+    let flags = measure.tcp_flags;
+    if how & OWNED != 0 {
+        half.owned.add(bytes, frame);
+        half.last_seen.set(tables.now());
+        if flags != 0 && !half.has_seen(flags) {
+            note_tcp_flags(tables, way.flow.get(), flags);
+        }
+    } else {
+        count_elsewhere(tables, way.flow.get(), bytes, frame, flags);
+    }
+    if let Some(rule) = tables.rule_at((how >> 32) as u32) {
+        rule.add(tables, bytes);
+    }
+}
+
 #[inline(never)]
-fn discarded<T: Tables>(slot: u16, tables: &T, bytes: u64) -> Verdict {
-    let verdict = Verdict::discard(Reason::NoHeadroom);
-    tables.count(slot, verdict, bytes);
+fn note_tcp_flags<T: Tables>(tables: &T, flow: u64, flags: u8) {
+    let flow = FlowRef::from(flow as u32);
+    if let Some(record) = tables.record(flow.id()) {
+        record.note_tcp_flags(tables, flow.direction(), flags.into());
+    }
+}
+
+#[inline(never)]
+fn count_elsewhere<T: Tables>(tables: &T, flow: u64, bytes: u64, frame: u64, flags: u8) {
+    let flow = FlowRef::from(flow as u32);
+    if let Some(record) = tables.record(flow.id()) {
+        record.count(tables, flow.direction(), bytes, frame, flags);
+    }
+}
+
+/// Counts a packet that does not leave as others of its flow.
+#[inline(always)]
+fn end<T: Tables>(tables: &T, way: &CacheWay, measure: &Measure, verdict: Verdict) -> Verdict {
+    let lengths = u64::from(measure.frame) << 32 | u64::from(measure.length);
+    end_with(tables, way, lengths, measure.tcp_flags, verdict)
+}
+
+/// Out of line: it is the same for all forms.
+#[inline(never)]
+fn end_with<T: Tables>(
+    tables: &T,
+    way: &CacheWay,
+    lengths: u64,
+    tcp_flags: u8,
+    verdict: Verdict,
+) -> Verdict {
+    let measure = Measure {
+        length: lengths as u32,
+        frame: (lengths >> 32) as u32,
+        tcp_flags,
+    };
+    let flow = FlowRef::from(way.flow.get() as u32);
+    if let Some(record) = tables.record(flow.id()) {
+        let half = record.half(flow.direction());
+        account(tables, way, half, way.how.get(), &measure);
+    }
+    let passage = Passage::from_word((way.exit[1].get() >> 32) as u32);
+    tables.count(passage.from(), verdict, measure.frame.into());
     verdict
 }
 
-/// Changes the packet behind the link layer as it has to be.
+/// Decrements TTL or hop limit. `false`: that is below 2, and nothing was changed.
 #[inline(always)]
-fn change<P: Packet>(packet: &mut P, way: &CacheWay, how: u64, ip: &Ip) -> bool {
-    let translated = how as u8 & flag::NAT == 0 || {
-        let which = if how & REPLY != 0 {
+fn hop<S: Shape>(headers: &mut S::Headers) -> bool {
+    if S::V6 {
+        let [limit] = octets(headers, S::AT + 7);
+        form::put(headers, S::AT + 7, [limit.wrapping_sub(1)]);
+        return limit > 1;
+    }
+    // TTL, protocol and checksum. As the TTL is the upper octet of its word, the checksum gets 0x100 more, which is 1 as it
+    // lies there, and what is carried (RFC 1624, with all that is known put in).
+    let word = u32::from_le_bytes(octets(headers, S::AT + 8));
+    if word & 0xfe == 0 {
+        return false;
+    }
+    let next = u64::from(word) + 0xffff;
+    let carried = if next >> 16 >= 0xffff { 0x1_0000 } else { 0 };
+    form::put(headers, S::AT + 8, ((next + carried) as u32).to_le_bytes());
+    true
+}
+
+/// Puts another address, and another port, in the place of one.
+#[inline(always)]
+fn translate<P: Packet, S: Shape>(packet: &mut P, way: &CacheWay, how: u64, ip: &Ip) -> bool {
+    let [first, second] = [way.address[0].get(), way.address[1].get()];
+    let is_reply = how & REPLY != 0;
+    if S::V6 {
+        let which = if is_reply {
             Address::Source
         } else {
             Address::Destination
         };
-        let [high, low] = &way.address;
-        let port = (how >> 16) as u16;
-        rewrite::address(packet, ip, which, [high.get(), low.get()], port)
+        return rewrite::address(packet, ip, which, [first, second], (how >> 16) as u16);
+    }
+    let Some(headers) = packet.get_mut::<S::Headers>(0) else {
+        return false;
     };
-    translated && (!is_routed(how) || rewrite::hop(packet, ip))
+    let (address, port) = ((second as u32).to_ne_bytes(), (second >> 32) as u16);
+    if is_reply {
+        form::put(headers, S::AT + Ipv4::SOURCE, address);
+        form::put(headers, S::PAYLOAD, port.to_ne_bytes());
+    } else {
+        form::put(headers, S::AT + Ipv4::DESTINATION, address);
+        form::put(headers, S::PAYLOAD + 2, port.to_ne_bytes());
+    }
+    let checksum = u16::from_ne_bytes(octets(headers, S::AT + 10));
+    let updated = checksum::update(checksum, first as u16);
+    form::put(headers, S::AT + 10, updated.to_ne_bytes());
+    let change = (first >> 16) as u16;
+    if ip.protocol == TCP {
+        let Some(checksum) = packet.get_mut::<[u8; 2]>(S::PAYLOAD + Tcp::CHECKSUM) else {
+            return false;
+        };
+        *checksum = checksum::update(u16::from_ne_bytes(*checksum), change).to_ne_bytes();
+        return true;
+    }
+    let checksum = u16::from_ne_bytes(octets(headers, S::PAYLOAD + Udp::CHECKSUM));
+    // Zero says that there is none, so none may become zero (RFC 768).
+    if checksum != 0 {
+        let updated = match checksum::update(checksum, change) {
+            0 => 0xffff,
+            updated => updated,
+        };
+        form::put(headers, S::PAYLOAD + Udp::CHECKSUM, updated.to_ne_bytes());
+    }
+    true
 }
 
 const fn kind(how: u64) -> u64 {
     how >> KIND & 7
-}
-
-const fn is_routed(how: u64) -> bool {
-    how as u8 & flag::ROUTE != 0
 }
 
 /// The verdict on a packet of no flow that this CPU knows, if no rule is about such; or, if not even `asked`, there are none.
@@ -285,13 +407,13 @@ fn nameless<P: Packet, T: Tables, S: Shape>(
     packet: &P,
     port: &Port,
     tables: &T,
+    measure: &Measure,
     asked: bool,
 ) -> Option<Verdict> {
     let headers = packet.get::<S::Headers>(0)?;
     if !is_plain::<S>(headers) {
         return None;
     }
-    let measure = measure::<P, S>(packet, headers)?;
     let key = key::<S>(headers, port.zone);
     let to = key.rest.destination_port();
     if T::TUNNELS && key.rest.protocol() == UDP && matches!(to, gtpu::PORT | vxlan::PORT) {
@@ -332,7 +454,8 @@ struct Measure {
 
 /// Measures a packet of TCP or UDP, if it is all there and what is said of lengths agrees.
 #[inline(always)]
-fn measure<P: Packet, S: Shape>(packet: &P, headers: &S::Headers) -> Option<Measure> {
+fn measure<P: Packet, S: Shape>(packet: &P) -> Option<Measure> {
+    let headers = packet.get::<S::Headers>(0)?;
     let length = length(headers, S::AT, S::V6);
     let mut whole = length;
     if S::OUTSIDE != 0 {

@@ -88,21 +88,17 @@ pub fn packet<'a, P: Packet, T: Tables>(
     scratch: impl FnOnce() -> Option<&'a mut Scratch>,
 ) -> Verdict {
     tables.explain(Trace::default());
-    let Some(port) = tables.port(ifindex) else {
-        return Verdict::pass(Reason::UnknownPort);
-    };
-    let verdict = fast::packet(packet, port, tables);
-    verdict.unwrap_or_else(|| rest(packet, port, tables, scratch))
+    match fast::packet(packet, ifindex, tables) {
+        Some(verdict) => verdict,
+        None => long(packet, ifindex, tables, scratch),
+    }
 }
 
 /// The same for those packets only that take the short way; others are to go the [`long`] one, from which what
 /// the short one needs is apart: each has the whole stack there is.
 #[inline(always)]
 pub fn short<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T) -> Option<Verdict> {
-    let Some(port) = tables.port(ifindex) else {
-        return Some(Verdict::pass(Reason::UnknownPort));
-    };
-    fast::packet(packet, port, tables)
+    fast::packet(packet, ifindex, tables)
 }
 
 /// The same as [`packet`] without the short way.

@@ -26,7 +26,7 @@ use crate::{
 
 pub use balance::{Affinity, AffinityKey, Backend, CHOICES};
 pub use cache::{CacheSet, CacheWay, Direction, FlowRef, FragmentKey, Inserted};
-pub use count::{Count, PortCounts, REASONS, RuleCount};
+pub use count::{Count, Passage, PortCounts, REASONS, RuleCount};
 pub use names::Names;
 pub use ports::{Endpoints, Port, Role, SharedPort, Side, port, side};
 pub use rules::{
@@ -184,12 +184,20 @@ pub trait Tables: SessionTable + FlowTable + RuleTables {
 
     /// Counts a packet of `bytes` bytes that came by the port in `slot`, and may leave by another.
     fn count(&self, slot: u16, verdict: Verdict, bytes: u64);
+    /// The same of a packet that leaves by another.
+    fn count_passage(&self, passage: Passage, bytes: u64);
     /// Counts a packet of a flow that this CPU's flow cache does not have.
     fn missed(&self);
     /// Counts a flow whose backend is gone, and another one chosen.
     fn rechosen(&self);
     /// A rule's counter on this CPU.
-    fn rule(&self, rule: u32) -> Option<&RuleCount>;
+    fn rule(&self, rule: u32) -> Option<&RuleCount> {
+        self.rule_at(self.rule_place(rule))
+    }
+    /// Where that is.
+    fn rule_place(&self, rule: u32) -> u32;
+    /// What is there.
+    fn rule_at(&self, place: u32) -> Option<&RuleCount>;
     /// When this CPU last told a sender of an MTU, in jiffies.
     fn told(&self) -> Option<&Word>;
 

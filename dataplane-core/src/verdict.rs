@@ -34,6 +34,11 @@ impl Verdict {
         Self::new(Self::REDIRECT, slot, reason)
     }
 
+    /// The packet leaves by the port in `slot`, for the reason of this number.
+    pub(crate) const fn redirected(slot: u16, reason: u8) -> Self {
+        Self(Self::REDIRECT << 24 | (slot as u32) << 8 | reason as u32)
+    }
+
     /// The packet, which has become an answer, goes back out of the port it came from.
     pub const fn reflect(reason: Reason) -> Self {
         Self::new(Self::REFLECT, 0, reason)

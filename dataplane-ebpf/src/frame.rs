@@ -5,8 +5,7 @@ use core::{arch::asm, hint::assert_unchecked, intrinsics::is_val_statically_know
 use aya_ebpf::{
     EbpfContext as _,
     helpers::generated::{
-        bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
-        bpf_xdp_load_bytes,
+        bpf_csum_diff, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
     },
     programs::XdpContext,
 };
@@ -106,8 +105,22 @@ impl Packet for Frame {
     }
 
     fn len(&self) -> usize {
-        // SAFETY: the context is the one the program was called with.
-        unsafe { bpf_xdp_get_buff_len(self.0.as_ptr().cast()) as usize }
+        let len;
+        // SAFETY: the context is the one the program was called with, and `bpf_xdp_get_buff_len` changes nothing. Written out,
+        // so that the compiler knows that.
+        unsafe {
+            asm!(
+                "call 188",
+                lateout("r0") len,
+                inlateout("r1") self.0.as_ptr() => _,
+                out("r2") _,
+                out("r3") _,
+                out("r4") _,
+                out("r5") _,
+                options(pure, readonly, nostack),
+            );
+        }
+        len
     }
 
     fn holds(&self, len: usize) -> bool {

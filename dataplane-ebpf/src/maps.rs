@@ -25,8 +25,8 @@ use dataplane_core::{
     table::{
         self, AffinityKey, CHANGES, CHOICES, CacheSet, Cells, ENDPOINTS, Endpoints, Explanation,
         Filter, Fixed, FlowRef, FlowTable, FragmentKey, Hop, INTERFACES, Inserted, Names, PORTS,
-        Port, PortCounts, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split, State,
-        TARGETS, Tables, Target, Trace, TunnelFilter,
+        Passage, Port, PortCounts, RuleAction, RuleCount, RuleTables, SessionTable, Side, Split,
+        State, TARGETS, Tables, Target, Trace, TunnelFilter,
     },
 };
 
@@ -158,7 +158,7 @@ unsafe impl<T> Sync for Zeros<T> {}
 fn fixed() -> &'static Fixed {
     let mut fixed = FIXED.0.get().cast_const().cast::<Fixed>();
     // SAFETY: changes nothing. Or the compiler, which sees nobody write it, takes it for zeros.
-    unsafe { asm!("{0} = {0}", inout(reg) fixed, options(pure, readonly, nostack)) };
+    unsafe { asm!("/* {0} */", inout(reg) fixed, options(pure, readonly, nostack)) };
     // SAFETY: it is there for as long as the program is, and any bits make one.
     unsafe { &*fixed }
 }
@@ -541,6 +541,12 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         }
     }
 
+    fn count_passage(&self, passage: Passage, bytes: u64) {
+        if let Some(counts) = COUNTS.get(cpu()) {
+            counts.add_passage(passage, bytes);
+        }
+    }
+
     fn missed(&self) {
         if let Some(counts) = COUNTS.get(cpu()) {
             counts.missed.set(counts.missed.get() + 1);
@@ -553,8 +559,12 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
         }
     }
 
-    fn rule(&self, rule: u32) -> Option<&RuleCount> {
-        RULE_COUNTS.get(cpu() * RULES.load() + rule)
+    fn rule_place(&self, rule: u32) -> u32 {
+        cpu() * RULES.load() + rule
+    }
+
+    fn rule_at(&self, place: u32) -> Option<&RuleCount> {
+        RULE_COUNTS.get(place)
     }
 
     fn told(&self) -> Option<&Word> {

@@ -31,6 +31,7 @@ pub(super) struct Form {
     words: [Masked; WORDS],
     /// How many of those there are.
     count: usize,
+    free: Free,
 }
 
 /// A word of a frame, and the bits of it that are compared.
@@ -40,11 +41,23 @@ struct Masked {
     mask: u64,
 }
 
-/// The second word has the class of the outermost packet, which is not compared. The port that the frame came by takes its place.
-const SLOT: usize = 1;
+/// The place of two octets that are not compared, where the index of the interface is that the frame came from: of which word, and
+/// how far to the left.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    index: usize,
+    shift: u32,
+}
 
-const fn with_slot(word: u64, slot: u16) -> u64 {
-    word | u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, slot as u8])
+impl Free {
+    const fn with(self, index: usize, word: u64, ifindex: u32) -> u64 {
+        if index == self.index {
+            // It is below `INTERFACES`.
+            word | (ifindex as u64) << self.shift
+        } else {
+            word
+        }
+    }
 }
 
 impl Form {
@@ -69,11 +82,11 @@ impl Form {
         octets.words(end)
     }
 
-    /// Writes down a frame that came by the port in `slot`. `word` has its octets.
+    /// Writes down a frame that came from the interface `ifindex`. `word` has its octets.
     pub(super) fn note(
         &self,
         way: &CacheWay,
-        slot: u16,
+        ifindex: u32,
         word: impl Fn(usize) -> Option<u64>,
     ) -> Option<()> {
         for index in 0..WORDS {
@@ -82,11 +95,7 @@ impl Form {
             }
             let Masked { at, mask } = self.words[index];
             let masked = word(at)? & mask;
-            way.word(index).set(if index == SLOT {
-                with_slot(masked, slot)
-            } else {
-                masked
-            });
+            way.word(index).set(self.free.with(index, masked, ifindex));
         }
         Some(())
     }
@@ -159,8 +168,33 @@ impl Octets {
             count += 1;
             next = at + 8;
         }
-        Form { words, count }
+        let mut place = free(&words, count);
+        if place.is_none() {
+            // What the last word has in common with the one before need not be compared twice.
+            let (last, before) = (words[count - 1], words[count - 2]);
+            let mask = u64::from_le(last.mask) >> ((before.at + 8 - last.at) * 8);
+            words[count - 1].mask = (mask << ((before.at + 8 - last.at) * 8)).to_le();
+            place = free(&words, count);
+        }
+        let free = place.expect("two octets side by side that are free in each form");
+        Form { words, count, free }
     }
+}
+
+/// Two octets that are not compared, side by side.
+const fn free(words: &[Masked; WORDS], count: usize) -> Option<Free> {
+    let mut index = 0;
+    while index < count {
+        let mut shift = 0;
+        while shift <= 48 {
+            if words[index].mask >> shift & 0xffff == 0 {
+                return Some(Free { index, shift });
+            }
+            shift += 8;
+        }
+        index += 1;
+    }
+    None
 }
 
 /// A [`Form`] that the compiler knows.
@@ -188,18 +222,14 @@ pub(super) trait Shape {
 
     /// Whether frames of this flow look like that.
     #[inline(always)]
-    fn is_of(way: &CacheWay, headers: &Self::Headers, slot: u16) -> bool {
+    fn is_of(way: &CacheWay, headers: &Self::Headers, ifindex: u32) -> bool {
         let form = const { Self::FORM };
         let mut other = 0;
         for index in 0..WORDS {
             if index < form.count {
                 let Masked { at, mask } = form.words[index];
                 let masked = word(headers, at) & mask;
-                let seen = if index == SLOT {
-                    with_slot(masked, slot)
-                } else {
-                    masked
-                };
+                let seen = form.free.with(index, masked, ifindex);
                 other |= seen ^ way.word(index).get();
             }
         }
@@ -340,6 +370,22 @@ pub(super) fn octets<H: Header, const N: usize>(headers: &H, at: usize) -> [u8; 
     }
 }
 
+/// Writes octets of headers, which are known to be there.
+#[inline(always)]
+pub(super) fn put<H: Header, const N: usize>(headers: &mut H, at: usize, octets: [u8; N]) {
+    let place = headers.as_mut_bytes().get_mut(at..);
+    if let Some(place) = place.and_then(<[u8]>::first_chunk_mut) {
+        *place = octets;
+    }
+}
+
+/// Sets both MAC addresses, which are as in [`Ethernet::raw`].
+#[inline(always)]
+pub(super) fn address<H: Header>(headers: &mut H, [upper, lower]: [u64; 2]) {
+    put(headers, 0, upper.to_ne_bytes());
+    put(headers, size_of::<u64>(), (lower as u32).to_ne_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -378,9 +424,10 @@ mod tests {
             Some(u64::from_ne_bytes(frame[at..at + 8].try_into().unwrap()))
         });
         noted.unwrap();
-        let is_of =
-            |frame: &[u8], slot| S::is_of(&way, S::Headers::ref_from_bytes(frame).unwrap(), slot);
-        assert!(is_of(&frame, 5) && !is_of(&frame, 4));
+        let is_of = |frame: &[u8], ifindex| {
+            S::is_of(&way, S::Headers::ref_from_bytes(frame).unwrap(), ifindex)
+        };
+        assert!(is_of(&frame, 5) && !is_of(&frame, 4) && !is_of(&frame, 5 << 8));
         let mut free = Vec::new();
         for at in 0..frame.len() {
             let mut bits = 0;

@@ -1,20 +1,23 @@
 //! Noting in the flow cache what the long way has found out.
 
 use super::{
-    BEGINS, KIND, PASSTHROUGH, REPLY, form, valid,
+    BEGINS, KIND, OWNED, PASSTHROUGH, REPLY, form, valid,
     wrap::{Kind, Noted},
 };
 use crate::{
+    checksum::Delta,
     flow::{Decision, Record},
     packet::Packet,
     parse::Facts,
+    rewrite::Address,
     session::{self, SessionRef},
     steer::{Steering, unsteered},
     table::{
-        Backend, CacheSet, CacheWay, Direction, FlowRef, RuleAction, Tables, flag, kind, verb,
+        Backend, CHANGES, CacheSet, CacheWay, Direction, FlowRef, Passage, RuleAction, Tables,
+        flag, kind, verb,
     },
     tunnel::{self, Way},
-    verdict::{Reason, Verdict},
+    verdict::Reason,
     wire::{
         ethernet::Ethernet,
         ipv4::Ipv4,
@@ -67,8 +70,8 @@ impl<T: Tables> Steering<'_, T> {
         let session = SessionRef::from(record.session.get());
         way.moves.set(stamp.moves);
         way.told.set(tables.session_changes(session.id()));
-        way.flow
-            .set(u64::from(session.id()) << 32 | u64::from(u32::from(flow)));
+        let counted = u64::from(session.id() % CHANGES);
+        way.flow.set(counted << 32 | u64::from(u32::from(flow)));
         if T::TUNNELS
             && facts.tunnel.way == Way::Uplink
             && !session::is_usual(tables, session, &facts.tunnel)
@@ -76,7 +79,7 @@ impl<T: Tables> Steering<'_, T> {
             return None;
         }
         self.note_exit(way, record, direction, action)?;
-        form.note(way, self.port.slot, word)?;
+        form.note(way, self.port.ifindex, word)?;
         way.valid.set(valid::<T>(stamp.validity, index));
         Some(())
     }
@@ -140,13 +143,21 @@ impl<T: Tables> Steering<'_, T> {
             return None;
         }
         let clamps = T::TUNNELS && self.port.clamps_mss();
-        let begins = u64::from(clamps || action.flags & flag::BACKEND != 0) << BEGINS;
-        let how = u64::from(action.rule) << 32 | begins;
+        let mut how = u64::from(self.tables.rule_place(action.rule)) << 32;
+        if clamps || action.flags & flag::BACKEND != 0 {
+            how |= BEGINS;
+        }
+        if record.half(direction).is_owned(self.tables.cpu()) {
+            how |= OWNED;
+        }
         match (action.verb, direction) {
             (verb::PASSTHROUGH, _) => {
                 let reason = reason(action, Reason::Passthrough, Reason::NoBackend);
                 way.how.set(how | PASSTHROUGH);
-                way.leave_by(0, 0, unsteered(self.port, reason), u32::MAX, &Noted::NONE);
+                let verdict = unsteered(self.port, reason);
+                set(&way.address, [verdict.word().into(), 0]);
+                let passage = Passage::new(self.port.slot, 0, reason);
+                way.leave_by(0, 0, passage, u32::MAX, &Noted::NONE);
             }
             (verb::FORWARD, Direction::Upstream) => self.note_forward(way, how, action)?,
             (verb::FORWARD, Direction::Downstream) => self.note_back(way, how, record, action)?,
@@ -162,7 +173,8 @@ impl<T: Tables> Steering<'_, T> {
         if hop.slot == self.port.slot {
             return None;
         }
-        set(&way.address, action.nat);
+        let address = self.translated(Address::Destination, action.nat, action.nat_port);
+        set(&way.address, address);
         let mut tunnel = Noted::NONE;
         if T::TUNNELS && action.flags & flag::TUNNEL != 0 {
             let target = self.tables.target(action.first)?;
@@ -179,8 +191,8 @@ impl<T: Tables> Steering<'_, T> {
         let reason = reason(action, Reason::Steered, Reason::VipPeer);
         let how = how | u64::from(action.nat_port) << 16 | u64::from(action.flags);
         way.how.set(how | (tunnel.kind as u64) << KIND);
-        let verdict = Verdict::redirect(port.slot, reason);
-        way.leave_by(hop.mac, port.mac, verdict, port.mtu, &tunnel);
+        let passage = Passage::new(self.port.slot, port.slot, reason);
+        way.leave_by(hop.mac, port.mac, passage, port.mtu, &tunnel);
         Some(())
     }
 
@@ -203,12 +215,36 @@ impl<T: Tables> Steering<'_, T> {
             0 => 0,
             _ => record.key.get().rest.destination_port(),
         };
-        set(&way.address, record.key.destination());
+        let address = self.translated(Address::Source, record.key.destination(), to);
+        set(&way.address, address);
         let how = how | u64::from(to) << 16 | u64::from(action.flags) | REPLY;
         way.how.set(how | (tunnel.kind as u64) << KIND);
-        let verdict = Verdict::redirect(port.slot, Reason::Replied);
-        way.leave_by(ue >> 16, core, verdict, port.mtu, &tunnel);
+        let passage = Passage::new(self.port.slot, port.slot, Reason::Replied);
+        way.leave_by(ue >> 16, core, passage, port.mtu, &tunnel);
         Some(())
+    }
+
+    /// An address, and a port or 0, that take the place of those of the packet, as [`CacheWay::address`] has them.
+    #[inline(always)]
+    fn translated(&self, which: Address, to: [u64; 2], port: u16) -> [u64; 2] {
+        let (facts, rest) = (self.facts, &self.facts.key.rest);
+        if facts.ip.v6 {
+            return to;
+        }
+        let ([_, from], from_port) = match which {
+            Address::Source => (facts.key.source, rest.source_port()),
+            Address::Destination => (facts.key.destination, rest.destination_port()),
+        };
+        let port = if port == 0 { from_port } else { port };
+        let to = to[1] as u32;
+        let of_address = Delta::default().words(from & 0xffff_ffff, to.into());
+        let of_both = of_address.word(from_port, port);
+        let deltas =
+            u64::from(of_both.folded().to_be()) << 16 | u64::from(of_address.folded().to_be());
+        [
+            deltas,
+            u64::from(port.to_be()) << 32 | u64::from(to.to_be()),
+        ]
     }
 }
 
@@ -273,10 +309,12 @@ impl CacheWay {
     }
 
     /// Notes how packets leave that are, with the tunnel, no longer than `mtu`.
-    fn leave_by(&self, to: u64, from: u64, verdict: Verdict, mtu: u32, tunnel: &Noted) {
+    fn leave_by(&self, to: u64, from: u64, passage: Passage, mtu: u32, tunnel: &Noted) {
         let [upper, lower] = Ethernet::raw_of(to, from);
-        set(&self.exit, [upper, lower | u64::from(verdict.word()) << 32]);
+        set(&self.exit, [upper, lower | u64::from(passage.word()) << 32]);
         // No packet is longer than its length can say.
+        self.flow
+            .set(self.flow.get() | u64::from(tunnel.sum()) << 48);
         let mtu = mtu
             .min(u16::MAX.into())
             .saturating_sub(tunnel.kind.overhead());

@@ -66,6 +66,16 @@ impl Noted {
         label: 0,
     };
 
+    /// The sum of what all IP headers have in common that are put in front of packets.
+    pub(super) fn sum(&self) -> u16 {
+        let protocol = match self.kind {
+            Kind::Gre | Kind::GreKey => GRE,
+            Kind::None | Kind::Gtpu | Kind::Contained | Kind::Vxlan => UDP,
+        };
+        let [first, second] = common(protocol);
+        fold(halves(first) + halves(second) + halves(self.ends))
+    }
+
     fn gtpu(ends: u64, teid: u32, qfi: u8, kind: u8) -> Self {
         if qfi & Tunnel::CONTAINER == 0 {
             return Self {
@@ -152,7 +162,10 @@ fn put<P: Packet, H: Headers>(packet: &mut P, way: &CacheWay, ip: &Ip, macs: [u6
     };
     let length = u64::from(ip.length);
     let behind = length + (size_of::<H>() - size_of::<Front>()) as u64;
-    headers.front().set(ip, H::PROTOCOL, ends, behind, macs);
+    let sum = (way.flow.get() >> 48) as u16;
+    headers
+        .front()
+        .set(ip, common(H::PROTOCOL), ends, sum, behind, macs);
     headers.set_rest(ip, label, behind, way, macs);
     true
 }
@@ -180,21 +193,32 @@ struct Front {
 
 impl Front {
     #[inline(always)]
-    fn set(&mut self, inner: &Ip, protocol: u8, ends: u64, behind: u64, macs: [u64; 2]) {
-        let (first, second) = (
-            0x45 << 56
-                | u64::from(class(inner)) << 48
-                | (behind + Ipv4::LEN as u64) << 32
-                | u64::from(Ipv4::DONT_FRAGMENT),
-            u64::from(TTL) << 56 | u64::from(protocol) << 48,
-        );
-        let sum = !fold(halves(first) + halves(second) + halves(ends));
+    fn set(
+        &mut self,
+        inner: &Ip,
+        [first, second]: [u64; 2],
+        ends: u64,
+        sum: u16,
+        behind: u64,
+        macs: [u64; 2],
+    ) {
+        let (class, length) = (class(inner), behind as u32 + Ipv4::LEN as u32);
+        let first = first | u64::from(class) << 48 | u64::from(length) << 32;
+        let sum = !fold(u32::from(sum) + u32::from(class) + length);
         self.ethernet.set_raw(macs);
         self.ethernet.ethertype = U16::new(ethernet::IPV4);
         let source = ends & 0xffff_ffff;
         self.ip = [first, second | u64::from(sum) << 32 | source].map(U64::new);
         self.destination = U32::new((ends >> 32) as u32);
     }
+}
+
+/// The first words of an IPv4 header, without class, length, checksum and source.
+const fn common(protocol: u8) -> [u64; 2] {
+    [
+        0x45 << 56 | Ipv4::DONT_FRAGMENT as u64,
+        (TTL as u64) << 56 | (protocol as u64) << 48,
+    ]
 }
 
 /// A UDP header without a checksum: over IPv4 none is needed, the packet inside has its own (RFC 768).

@@ -74,6 +74,17 @@ impl Half {
     /// How far to the left SYN is put aside.
     const ASIDE: u32 = 8;
 
+    /// Whether `cpu` owns the counters.
+    pub(crate) fn is_owned(&self, cpu: u32) -> bool {
+        self.owner.get() == u64::from(cpu) + 1
+    }
+
+    /// Whether there is nothing new in these TCP control bits.
+    pub(crate) fn has_seen(&self, flags: u8) -> bool {
+        let flags = u64::from(flags);
+        self.tcp_flags.get() & flags == flags
+    }
+
     /// TCP control bits seen in the latest connection.
     #[must_use]
     pub fn tcp_flags(&self) -> u8 {
@@ -229,10 +240,7 @@ impl Record {
         let me = u64::from(tables.cpu()) + 1;
         let owner = half.owner.get();
         if owner == me || owner == 0 && tables.claim(&half.owner, me) == me {
-            let add = |cell: &Word, value| cell.set(cell.get() + value);
-            add(&half.owned.packets, 1);
-            add(&half.owned.bytes, bytes);
-            add(&half.owned.wire_bytes, wire_bytes);
+            half.owned.add(bytes, wire_bytes);
             half.last_seen.set(tables.now());
         } else {
             let others = match direction {
@@ -248,9 +256,8 @@ impl Record {
                 half.last_seen.set(now);
             }
         }
-        let flags = u64::from(tcp_flags);
-        if half.tcp_flags.get() & flags != flags {
-            self.note_tcp_flags(tables, direction, flags);
+        if !half.has_seen(tcp_flags) {
+            self.note_tcp_flags(tables, direction, tcp_flags.into());
         }
     }
 
@@ -258,7 +265,7 @@ impl Record {
     /// same ports (RFC 9293, 3.6.1), of which nothing was seen yet. So that it is new, and no packet before
     /// it costs more, the end of a connection puts SYN aside.
     #[inline(never)]
-    fn note_tcp_flags<T: Tables>(&self, tables: &T, direction: Direction, flags: u64) {
+    pub(crate) fn note_tcp_flags<T: Tables>(&self, tables: &T, direction: Direction, flags: u64) {
         const SYN: u64 = Tcp::SYN as u64;
         const ACK: u64 = Tcp::ACK as u64;
         const ENDS: u64 = (Tcp::FIN | Tcp::RST) as u64;
@@ -310,6 +317,15 @@ impl Record {
 }
 
 impl Sum {
+    /// Counts a packet, where no other CPU writes.
+    #[inline(always)]
+    pub(crate) fn add(&self, bytes: u64, wire_bytes: u64) {
+        let add = |cell: &Word, value| cell.set(cell.get() + value);
+        add(&self.packets, 1);
+        add(&self.bytes, bytes);
+        add(&self.wire_bytes, wire_bytes);
+    }
+
     fn clear(&self) {
         self.packets.set(0);
         self.bytes.set(0);

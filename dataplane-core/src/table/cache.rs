@@ -72,7 +72,8 @@ impl Direction {
 pub struct CacheWay {
     /// Words of a frame, as [`crate::fast`] compares them. Where it compares others, [`LAYOUT`](super::LAYOUT) is another.
     pub seen: [Word; 5],
-    /// A [`FlowRef`], and in the upper half the number of the session.
+    /// A [`FlowRef`]; above it, in 16 bits each, which counter of changes the session has, and the sum of what all outer
+    /// IP headers have in common.
     pub flow: Word,
     /// What [`State::validity`](super::State::validity) was when this was found out, with the kind of frame. 0 if nothing is known.
     pub valid: Word,
@@ -84,9 +85,10 @@ pub struct CacheWay {
     /// another, or 0. The upper half is where the rule is counted.
     pub how: Word,
     /// MAC addresses to send with, as in [`Ethernet::raw`](crate::wire::ethernet::Ethernet::raw), then the
-    /// [`Verdict`](crate::verdict::Verdict).
+    /// [`Passage`](super::Passage).
     pub exit: [Word; 2],
-    /// The address that takes the place of another.
+    /// The address that takes the place of another. Over IPv4, it is the lower half of the second word, with the port above it, as they
+    /// lie in the packet, and the first word has what checksums change by: that of the IP header, then that of TCP or UDP.
     pub address: [Word; 2],
     /// The tunnel to leave by, if there is one. In the upper 16 bits of the second word the largest L3 packet that may leave.
     pub tunnel: [Word; 2],

@@ -16,8 +16,8 @@ use dataplane_core::{
     session::{self, Session, SessionRef},
     table::{
         self, AffinityKey, CacheSet, Cells, Direction, Endpoints, Filter, FlowRef, FlowTable,
-        FragmentKey, Hop, Inserted, Names, Port, RuleAction, RuleCount, RuleTables, SessionTable,
-        Side, Split, State, Tables, Target, Trace, TunnelFilter,
+        FragmentKey, Hop, Inserted, Names, Passage, Port, RuleAction, RuleCount, RuleTables,
+        SessionTable, Side, Split, State, Tables, Target, Trace, TunnelFilter,
     },
 };
 use dataplane_user::{Count, Flow, HostTables, Limits, rule::AddressRange};
@@ -398,14 +398,22 @@ impl Tables for Memory {
             .push(Reason::ALL[usize::from(verdict.reason())]);
     }
 
+    fn count_passage(&self, passage: Passage, bytes: u64) {
+        self.count(0, passage.verdict(), bytes);
+    }
+
     fn missed(&self) {}
 
     fn rechosen(&self) {
         self.rechosen.set(self.rechosen.get() + 1);
     }
 
-    fn rule(&self, rule: u32) -> Option<&RuleCount> {
-        self.rules.get(rule as usize)
+    fn rule_place(&self, rule: u32) -> u32 {
+        rule
+    }
+
+    fn rule_at(&self, place: u32) -> Option<&RuleCount> {
+        self.rules.get(place as usize)
     }
 
     fn told(&self) -> Option<&Word> {
