@@ -221,6 +221,77 @@ impl Counted {
     }
 }
 
+/// However alike flows are, few of them take each other's place: with four sets for each, some 3% would by chance.
+#[test]
+fn flows_find_room() {
+    const FLOWS: u16 = 1 << 10;
+    let v4 = |ue: u16, port| {
+        Packet::udp(
+            &format!("10.45.{}.{}:{port}", ue >> 8, ue & 255),
+            "203.0.113.9:443",
+        )
+    };
+    let v6 = |ue: u16, port| {
+        Packet::udp(
+            &format!("[2001:db8:45:{ue:x}::1]:{port}"),
+            "[2001:db8:203::9]:443",
+        )
+    };
+    let shapes: [(&str, &dyn Fn(u16) -> Packet); 5] = [
+        ("one UE", &|flow| v4(1, 1024 + flow)),
+        ("a port of many UEs", &|flow| v4(flow, 5000)),
+        ("some ports of some UEs", &|flow| {
+            v4(flow % 64, 1024 + flow / 64)
+        }),
+        ("one UE, over IPv6", &|flow| v6(1, 1024 + flow)),
+        ("some ports of some UEs, over IPv6", &|flow| {
+            v6(flow % 64, 1024 + flow / 64)
+        }),
+    ];
+    let limits = Limits {
+        flows: 4 * u32::from(FLOWS),
+        ..LIMITS
+    };
+    let mut kernel = Kernel::on(Rig::with_limits(limits).unwrap()).unwrap();
+    let over_ipv6 = "a/2 prio 2 flow to 2001:db8:203::9 forward mac 02:00:00:00:0a:01 via app0";
+    kernel.prepare(&rules(&[RULE, over_ipv6])).unwrap();
+    let (rig, shooter) = kernel.parts();
+    let _ended = rig.dataplane.ended(1);
+    for (shape, packet) in shapes {
+        let frames: Vec<_> = (0..FLOWS)
+            .map(|flow| {
+                let up = packet(flow);
+                [("access0", up.bytes()), ("app0", up.reversed().bytes())]
+            })
+            .collect();
+        let shoot = |way: usize, rounds| {
+            let before = rig.dataplane.status().flow_cache.misses;
+            rig.bench.host.enter(|| {
+                pin(0).unwrap();
+                for _ in 0..rounds {
+                    for (port, frame) in frames.iter().map(|ways| &ways[way]) {
+                        assert!(
+                            shooter.shoot(port, frame).unwrap(),
+                            "{shape}: a packet is lost"
+                        );
+                    }
+                }
+            });
+            rig.dataplane.status().flow_cache.misses - before
+        };
+        for way in [0, 1] {
+            shoot(way, 2);
+            let misses = shoot(way, 1);
+            assert!(
+                misses < u64::from(FLOWS) / 16,
+                "{shape}, way {way}: {misses} of {FLOWS}"
+            );
+        }
+        thread::sleep(Duration::from_millis(60));
+        rig.forget().unwrap();
+    }
+}
+
 fn add(sum: &mut Count, other: &Count) {
     sum.packets += other.packets;
     sum.bytes += other.bytes;
