@@ -335,8 +335,11 @@ fn end_with<T: Tables>(
 fn hop<S: Shape>(headers: &mut S::Headers) -> bool {
     if S::V6 {
         let [limit] = octets(headers, S::AT + 7);
-        form::put(headers, S::AT + 7, [limit.wrapping_sub(1)]);
-        return limit > 1;
+        if limit < 2 {
+            return false;
+        }
+        form::put(headers, S::AT + 7, [limit - 1]);
+        return true;
     }
     // TTL, protocol and checksum. As the TTL is the upper octet of its word, the checksum gets 0x100 more, which is 1 as it
     // lies there, and what is carried (RFC 1624, with all that is known put in).

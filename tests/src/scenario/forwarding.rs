@@ -73,6 +73,25 @@ pub(super) fn scenarios(family: &Family, all: &mut Vec<Scenario>) {
         .sent("access0", &udp, Steered, "app0", &there)
         .original("app0", &reply, TtlExpired),
     );
+    let back = answer(&there);
+    let answered = to_ue(&back, &udp).ttl(63);
+    all.push(
+        Scenario::new(
+            "a used-up TTL, also when the flow is well known",
+            family,
+            &["a/1 prio 1 flow to SERVICE forward ip APP0 via app0"],
+        )
+        .sent("access0", &udp, Steered, "app0", &there)
+        .sent("access0", &udp, Steered, "app0", &there)
+        .sent("access0", &udp, Steered, "app0", &there)
+        .original("access0", &udp.clone().ttl(0), TtlExpired)
+        .original("access0", &expiring, TtlExpired)
+        .sent("app0", &back, Replied, "access0", &answered)
+        .sent("app0", &back, Replied, "access0", &answered)
+        .sent("app0", &back, Replied, "access0", &answered)
+        .original("app0", &back.clone().ttl(0), TtlExpired)
+        .original("app0", &reply, TtlExpired),
+    );
     all.push(
         Scenario::new(
             "the link layer takes no TTL",
