@@ -436,20 +436,10 @@ impl<const READ_ONLY: bool, const TUNNELS: bool> Tables for Maps<READ_ONLY, TUNN
 
     fn classify(&self, query: &Cell<Query>, tunnel: &Cell<InTunnel>, walk: &Walk) -> Answer {
         let walk = ptr::from_ref(walk).cast_mut();
-        let (query, tunnel) = (query.as_ptr(), tunnel.as_ptr());
-        let begun = Answer::from(if TUNNELS {
-            walk_on_mobile(query, tunnel, walk)
-        } else {
-            walk_on(query, walk)
-        });
-        // Most end there: they have one call less to wait for.
-        if !begun.is_broken() {
-            return begun;
-        }
         if TUNNELS {
-            classify_mobile(query, tunnel, walk).into()
+            classify_mobile(query.as_ptr(), tunnel.as_ptr(), walk).into()
         } else {
-            classify(query, walk).into()
+            classify(query.as_ptr(), walk).into()
         }
     }
 

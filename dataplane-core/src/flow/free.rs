@@ -5,8 +5,8 @@ use crate::table::FlowTable;
 /// How often to try: who fails does so because another has just succeeded.
 const PATIENCE: u32 = 64;
 
-/// Takes a free record.
-#[inline(always)]
+/// Takes a free record. Out of line, as whoever calls it has no room on the stack.
+#[inline(never)]
 pub fn allocate<T: FlowTable>(table: &T) -> Option<u32> {
     let first = table.free()?;
     for _ in 0..PATIENCE {
